@@ -1,0 +1,5 @@
+"""``python -m hpcfast`` is ``hpcfast``."""
+
+from hpcfast.cli import main
+
+main()

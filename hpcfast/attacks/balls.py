@@ -1,0 +1,113 @@
+"""Norm balls: the perturbations a threat model allows.
+
+A ball is three functions over the rows of a batch: a random point, the steepest direction, the projection.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BeforeValidator, PositiveFloat
+from torch import Tensor
+
+from hpcfast.attacks import noise
+from hpcfast.attacks.noise import Source
+from hpcfast.component import Settings
+
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def number(value: Any) -> Any:
+    """Read ``8/255`` as a number; leave everything else to the validator that follows."""
+    if isinstance(value, str) and value.count("/") == 1:
+        above, below = value.split("/")
+        try:
+            return float(above) / float(below)
+        except (ValueError, ZeroDivisionError):
+            return value
+    return value
+
+
+Pixels = Annotated[PositiveFloat, BeforeValidator(number)]
+"""A positive length in pixel units, where pixels lie in [0,1]; a fraction such as ``8/255`` is a number."""
+
+
+class Ball(ABC):
+    """All perturbations delta with ``‖delta‖ <= eps``, each image for itself."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    @abstractmethod
+    def random(self, x: Tensor, source: Source) -> Tensor:
+        """A random start inside the ball for each image of ``x``; same shape, float32."""
+
+    @abstractmethod
+    def normalise(self, gradient: Tensor) -> Tensor:
+        """The unit step that climbs fastest along ``gradient``; same shape, float32. Zero stays zero."""
+
+    @abstractmethod
+    def project(self, delta: Tensor) -> Tensor:
+        """The nearest point of the ball to ``delta``."""
+
+    def start(self, x: Tensor, source: Source) -> Tensor:
+        """A random start for images ``x`` that leaves pixels in [0,1]."""
+        return (x + self.random(x, source)).clamp(0, 1) - x
+
+    def move(self, x: Tensor, delta: Tensor, gradient: Tensor, alpha: float) -> Tensor:
+        """Step ``alpha`` (pixels) from ``delta`` up the gradient, back into the ball, then into [0,1].
+
+        Clamping pixels brings each coordinate nearer to ``x``, so the result is still in the ball.
+        """
+        delta = self.project(delta + alpha * self.normalise(gradient))
+        return (x + delta).clamp(0, 1) - x
+
+
+class Linf(Ball):
+    """No pixel changes by more than eps. Start: uniform in the cube (Wong, Rice, Kolter 2020, algorithm 3)."""
+
+    def random(self, x: Tensor, source: Source) -> Tensor:
+        return self.eps * (2 * noise.uniform(x, source) - 1)
+
+    def normalise(self, gradient: Tensor) -> Tensor:
+        return gradient.float().sign()
+
+    def project(self, delta: Tensor) -> Tensor:
+        return delta.clamp(-self.eps, self.eps)
+
+
+class L2(Ball):
+    """Each image's Euclidean distance is at most eps.
+
+    Start: a random direction with a uniformly random radius, as published for the Euclidean form of fast
+    adversarial training (Goodwin, Brown, Helus 2020).
+    """
+
+    def random(self, x: Tensor, source: Source) -> Tensor:
+        direction = self.normalise(noise.normal(x, source))
+        return self.eps * noise.uniform(x[:, :1, :1, :1], source) * direction
+
+    def normalise(self, gradient: Tensor) -> Tensor:
+        # Divide by the largest entry first: the squares of small gradients would underflow in the norm.
+        gradient = gradient.float()
+        gradient = gradient / _per_row(gradient.abs().flatten(1).amax(1), gradient).clamp_min(_TINY)
+        return gradient / _per_row(gradient.flatten(1).norm(dim=1), gradient).clamp_min(_TINY)
+
+    def project(self, delta: Tensor) -> Tensor:
+        length = _per_row(delta.flatten(1).norm(dim=1), delta)
+        return delta * (self.eps / length.clamp_min(self.eps))
+
+
+class Threat(Settings):
+    """The threat model: which norm, and how far (pixels in [0,1])."""
+
+    norm: Literal["Linf", "L2"]
+    eps: Pixels
+
+    @property
+    def ball(self) -> Ball:
+        return {"Linf": Linf, "L2": L2}[self.norm](self.eps)
+
+
+def _per_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,52 @@
+"""The ``hpcfast`` command. Each file here is one subcommand; heavy imports wait until it runs.
+
+Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); anything else is a failure, with a
+traceback from the rank that failed first.
+"""
+
+import sys
+import traceback
+
+import typer
+
+from hpcfast import launcher
+from hpcfast.cli import config, data, evaluate, report, train
+from hpcfast.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="Train image classifiers that resist adversarial perturbations, fast."
+)
+app.command("train")(train.command)
+app.command("eval")(evaluate.command)
+app.command("report")(report.command)
+app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    launcher.prepare()
+    rank = launcher.rank()
+    try:
+        app()
+    except UserError as error:
+        if not rank:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _fail(error, rank)
+
+
+def _fail(error: Exception, rank: int | None) -> None:
+    """Print what went wrong on this rank and end the whole job."""
+    if rank is None:
+        raise error
+    from hpcfast import comm
+
+    if isinstance(error, comm.PeerLost):
+        print(f"rank {rank}: stopped, because another rank failed", file=sys.stderr, flush=True)
+    else:
+        print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
+    comm.abort()

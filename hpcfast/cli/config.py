@@ -1,0 +1,25 @@
+"""``hpcfast config``."""
+
+import json
+
+import typer
+
+from hpcfast.cli import options
+
+app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
+
+
+@app.command()
+def show(config: options.Config, overrides: options.Overrides = None) -> None:
+    """Print CONFIG resolved: bases merged, overrides applied, defaults filled in."""
+    from hpcfast.config import load
+
+    print(load(config, overrides).dump(), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a configuration, and of every component a name can choose."""
+    from hpcfast.config import schema
+
+    print(json.dumps(schema(), indent=1))

@@ -1,0 +1,114 @@
+"""How a YAML ``name:`` finds its class, and how a wrong setting is explained.
+
+A component is a frozen pydantic model: its fields are its settings, its methods do the work. It lives in a file
+of its own, and the file's name is the component's name: ``attack: {name: pgd, steps: 7}`` is the one
+:class:`Component` in ``hpcfast/attacks/pgd.py``, with ``steps=7``. Adding a file adds a component; nothing
+else needs to be touched.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+
+class Settings(BaseModel):
+    """A frozen group of validated settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Component(Settings):
+    """Settings with a ``name`` that says which class they belong to."""
+
+    name: str
+
+
+class Invalid(ValueError):
+    """What is wrong with a group of settings, one ``key: problem`` a line."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def validate(cls: type[S], values: dict[str, Any]) -> S:
+    """Return ``cls(**values)``.
+
+    Raises:
+        Invalid: with a line for every wrong key, its value and what is legal.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        raise Invalid([line for detail in error.errors() for line in _explain(cls, detail)]) from None
+
+
+def chosen_from(package: str) -> BeforeValidator:
+    """Return a pydantic validator that turns ``{name: …, …}`` into the component of ``package`` it names."""
+
+    def build(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return validate(find(package, str(value.get("name"))), value)
+
+    return BeforeValidator(build)
+
+
+def find(package: str, name: str) -> type[Component]:
+    """Return the component class called ``name`` in ``package`` (a dotted module name).
+
+    Raises:
+        Invalid: there is none; the message lists those there are.
+    """
+    if name not in names(package):
+        raise Invalid([f"name: {choices(name, names(package))}"])
+    (found,) = _classes(f"{package}.{name}")
+    return found
+
+
+def names(package: str) -> list[str]:
+    """Names of all components in ``package``, sorted."""
+    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(module.name for module in modules if _classes(f"{package}.{module.name}"))
+
+
+def choices(value: object, legal: Iterable[str], shown: int = 20) -> str:
+    """Say, for an error message, that ``value`` is none of ``legal``, and which of those come nearest."""
+    legal = sorted(legal)
+    near = difflib.get_close_matches(str(value), legal, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    listed = legal if len(legal) <= shown else [*difflib.get_close_matches(str(value), legal, 5, 0.3), "…"]
+    return f"'{value}' is not one of: {', '.join(listed)}{hint}"
+
+
+def _classes(module_name: str) -> list[type[Component]]:
+    module = importlib.import_module(module_name)
+    classes = [member for _, member in inspect.getmembers(module, inspect.isclass)]
+    return [c for c in classes if issubclass(c, Component) and c.__module__ == module_name]
+
+
+def _explain(cls: type[Settings], detail: Any) -> list[str]:
+    """Lines for one of pydantic's error details: the key, the value, what is legal."""
+    key = ".".join(str(part) for part in detail["loc"])
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, Invalid):
+        return [f"{key}.{line}" if key else line for line in cause.lines]
+    if detail["type"] == "extra_forbidden":
+        owner = cls
+        for part in detail["loc"][:-1]:
+            annotation = owner.model_fields[str(part)].annotation if isinstance(owner, type) else None
+            owner = annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else Settings
+        legal = choices(detail["loc"][-1], owner.model_fields)
+        return [f"{key}: unknown key; {legal}"]
+    if detail["type"] == "missing":
+        return [f"{key}: missing; it has no default"]
+    message = str(cause) if cause else detail["msg"][0].lower() + detail["msg"][1:]
+    return [f"{key}: {message} (got {detail['input']!r})" if key else message]

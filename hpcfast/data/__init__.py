@@ -1,0 +1,36 @@
+"""Images from disk to the device: settings, and what a batch is."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import PositiveInt
+from torch import Tensor
+
+from hpcfast.component import Settings
+
+
+class Batch(NamedTuple):
+    """Images of one rank and step, on its device."""
+
+    x: Tensor
+    """Shape (n, channels, size, size), float32, pixels in [0,1]."""
+    y: Tensor
+    """Classes, shape (n,), int64."""
+    ids: Tensor
+    """Each image's place in its split, shape (n,), int64."""
+
+
+class DataSettings(Settings):
+    """Where the images are and how they are prepared.
+
+    ``augment``: "none"; "pad_crop_flip" pads by an eighth, crops at random and mirrors (CIFAR-10);
+    "resized_crop_flip" crops a random area and aspect ratio and mirrors (ImageNet). ``batch_size`` is a rank's.
+    ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores.
+    """
+
+    path: Path
+    channels: Literal[1, 3] = 3
+    size: PositiveInt
+    batch_size: PositiveInt
+    augment: Literal["none", "pad_crop_flip", "resized_crop_flip"] = "none"
+    threads: PositiveInt | None = None

@@ -1,0 +1,96 @@
+"""Robust accuracy: exact over any number of ranks.
+
+Every image is read once, by one rank, and attacked with random numbers of its own, so that neither the number
+of ranks nor the batch size changes the result. Accuracies are fractions.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpcfast import comm
+from hpcfast.attacks import noise
+from hpcfast.comm import World
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import dali
+from hpcfast.data.folder import Split, spread
+from hpcfast.errors import UserError
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for this block and give it its own mode back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    config: RunConfig,
+    check: Check,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Measure clean and robust accuracy of ``model`` on ``split``; a collective of all ranks.
+
+    An image counts as robust if it is classified rightly both as it is and under ``check.attack``.
+
+    Args:
+        config: of which the data settings, the threat model and the seed count here.
+        progress: called with the number of images this rank has done.
+
+    Returns:
+        ``clean_accuracy``, ``robust_accuracy``, ``n_eval``, ``ci95`` (a Wilson interval for each accuracy),
+        ``attack`` (its settings and the threat model) and ``seconds``.
+
+    Raises:
+        UserError: there are fewer images than ranks.
+    """
+    ids = spread(len(split), check.images)
+    if len(ids) < world.size:
+        raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
+    started = time.perf_counter()
+    shard = dali.Shard.of(world, config.data.threads)
+    counts = torch.zeros(3, dtype=torch.int64)
+    with evaluating(model):
+        for x, y, image_ids in dali.batches(split, ids, config.data, shard, config.evaluation.batch_size, None):
+            held = (_classify(model, x) == y).nonzero().squeeze(1)
+            robust = 0
+            if len(held):  # an image misclassified as it is needs no attack
+                x, y = x[held], y[held]
+                source = noise.per_image(config.seed, image_ids[held])
+                adversarial = check.attack.perturb(model, x, y, config.threat.ball, source)
+                robust = int((_classify(model, adversarial) == y).sum())
+            counts += torch.tensor([len(image_ids), len(held), robust])
+            progress(int(counts[0]))
+    n, clean, robust = comm.total(counts).tolist()
+    return {
+        "clean_accuracy": clean / n,
+        "robust_accuracy": robust / n,
+        "n_eval": n,
+        "ci95": {"clean_accuracy": interval(clean, n), "robust_accuracy": interval(robust, n)},
+        "attack": {**check.attack.model_dump(), **config.threat.model_dump()},
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def interval(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one."""
+    from scipy.stats import binomtest  # takes half a second to import: only when a number is due
+
+    low, high = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
+
+
+@torch.no_grad()
+def _classify(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x).argmax(1)  # type: ignore[no-any-return]

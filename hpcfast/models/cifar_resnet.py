@@ -1,0 +1,76 @@
+"""ResNets for images of 28 to 32 pixels: a 3x3 stem and no max-pooling (He et al. 2016, section 4.2).
+
+Registered with timm, so that ``name: cifar_resnet18`` works wherever a timm model does. Options: ``width``, the
+channels of the stem and of the first stage; ``stem_stride: 2`` quarters the cost and suits 28-pixel grey images.
+"""
+
+from typing import Any
+
+from timm.models import register_model
+from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
+from torch import Tensor, nn
+
+
+class CifarResNet(nn.Module):
+    """Stem, stages of residual blocks (each but the first halves the resolution), mean pool, linear layer."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock] | type[Bottleneck],
+        layers: tuple[int, ...],
+        *,
+        num_classes: int,
+        in_chans: int,
+        width: int = 64,
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        stages, channels = [], width
+        for stage, depth in enumerate(layers):
+            planes = width * 2**stage
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                stages.append(_residual(block, channels, planes, stride))
+                channels = planes * block.expansion
+        self.blocks = nn.Sequential(*stages)
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def _residual(block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, stride: int) -> nn.Module:
+    out = planes * block.expansion
+    same = stride == 1 and channels == out
+    shortcut = None if same else downsample_conv(channels, out, kernel_size=1, stride=stride)
+    return block(channels, planes, stride, shortcut)
+
+
+def _build(block: Any, layers: tuple[int, ...], options: dict[str, Any]) -> CifarResNet:
+    for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm's, for downloaded weights only
+        options.pop(key, None)
+    return CifarResNet(block, layers, **options)
+
+
+@register_model
+def cifar_resnet8(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """Three stages of one basic block, 16 channels by default: a few CPU minutes to train."""
+    return _build(BasicBlock, (1, 1, 1), {"width": 16, **options})
+
+
+@register_model
+def cifar_resnet18(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-18 with a 3x3 stem, the network of most CIFAR-10 robustness papers."""
+    return _build(BasicBlock, (2, 2, 2, 2), options)
+
+
+@register_model
+def cifar_resnet50(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-50 with a 3x3 stem, for the paper's network at CIFAR-10's size."""
+    return _build(Bottleneck, (3, 4, 6, 3), options)

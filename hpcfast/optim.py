@@ -1,0 +1,40 @@
+"""Optimizers: any of timm's, with the linear scaling rule."""
+
+from typing import Annotated
+
+import timm.optim
+import torch
+from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import nn
+
+from hpcfast.component import Settings, choices
+
+
+def _known(name: str) -> str:
+    if name not in timm.optim.list_optimizers():
+        raise ValueError(choices(name, timm.optim.list_optimizers()))
+    return name
+
+
+class OptimSettings(Settings):
+    """Optimizer and learning rate.
+
+    ``lr`` is meant for a global batch of ``lr_batch`` images; for another batch it is scaled in proportion
+    (Goyal et al. 2017). Biases and BatchNorm's parameters get no weight decay.
+    """
+
+    name: Annotated[str, AfterValidator(_known)] = "sgd"
+    lr: PositiveFloat
+    lr_batch: PositiveInt
+    momentum: NonNegativeFloat = 0.9
+    weight_decay: NonNegativeFloat = 5e-4
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return an optimizer over the parameters of ``model``; its learning rate is set at every step."""
+        return timm.optim.create_optimizer_v2(
+            model, self.name, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def scaled_lr(self, global_batch: int) -> float:
+        """Learning rate for ``global_batch`` images a step over all ranks."""
+        return self.lr * global_batch / self.lr_batch

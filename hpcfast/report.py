@@ -1,0 +1,150 @@
+"""Finished runs side by side: a table of what they reached, and a picture of what fools each."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from hpcfast import export
+from hpcfast.attacks import noise
+from hpcfast.attacks.pgd import Pgd
+from hpcfast.config import RunConfig
+from hpcfast.data import dali, folder
+from hpcfast.errors import UserError
+from hpcfast.rundir import RunDirectory
+
+IMAGES = 4
+RADII = np.geomspace(0.05, 8, 40)
+"""Tried in turn for the picture, in multiples of the threat model's eps."""
+
+
+def read(runs: list[RunDirectory]) -> list[dict[str, Any]]:
+    """Summaries of ``runs``.
+
+    Raises:
+        UserError: one is no run or is unfinished.
+    """
+    summaries = []
+    for run in runs:
+        run.read_config()
+        summary = run.read_summary()
+        if summary is None:
+            raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
+        summaries.append(summary)
+    return summaries
+
+
+def table(runs: list[RunDirectory], summaries: list[dict[str, Any]]) -> Table:
+    """A row a run: method, accuracies with their 95 % intervals, speed and time."""
+    attacks = {describe(summary["attack"]) for summary in summaries}
+    caption = f"robust: under {', '.join(sorted(attacks))}; in brackets: 95 % intervals"
+    grid = Table(caption=caption, caption_justify="left")
+    for heading in ("run", "trained with", "clean accuracy", "robust accuracy", "images", "images/s", "seconds"):
+        grid.add_column(heading, justify="left" if heading in ("run", "trained with") else "right")
+    for run, summary in zip(runs, summaries, strict=True):
+        grid.add_row(
+            run.path.name,
+            summary["method"]["name"],
+            _with_interval(summary, "clean_accuracy"),
+            _with_interval(summary, "robust_accuracy"),
+            str(summary["n_eval"]),
+            f"{summary['train_images_per_second']:,.0f}",
+            f"{summary['train_seconds']:.1f}",
+        )
+    return grid
+
+
+def describe(attack: dict[str, Any]) -> str:
+    """An attack in words, e.g. ``pgd 50 x 10, L2 eps 2``."""
+    steps = f" {attack['steps']} x {attack['restarts']}" if "steps" in attack else ""
+    return f"{attack['name']}{steps}, {attack['norm']} eps {attack['eps']:.4g}"
+
+
+def picture(runs: list[RunDirectory], path: Path) -> None:
+    """Draw validation images and, for each run, the nearest images (of those PGD finds) that fool it.
+
+    Raises:
+        UserError: the runs were not trained on the same data, or no image is classified rightly by all.
+    """
+    configs = [run.read_config() for run in runs]
+    if len({(c.data.path, c.data.size, c.data.channels, c.threat.norm) for c in configs}) > 1:
+        raise UserError(f"{', '.join(str(run.path) for run in runs)}: a picture needs runs of the same data and norm")
+    loaded = [export.load(run, config) for run, config in zip(runs, configs, strict=True)]
+    models, classes = [model for model, _ in loaded], loaded[0][1]
+    x, y = _rightly_classified(configs[0], models)
+    fooled = [fool(model, x, y, config) for model, config in zip(models, configs, strict=True)]
+    _draw(path, x, y, [run.path.name for run in runs], fooled, classes, configs[0].threat.norm)
+
+
+def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Search ever larger balls for images that ``model`` misclassifies, with PGD-20.
+
+    Returns:
+        Images of the shape of ``x``; what the model takes them for, shape (n,); their distance from ``x`` in
+        the threat model's norm, shape (n,). An image that nothing fools stays as it was in the largest ball.
+    """
+    attack = Pgd(name="pgd", steps=20)
+    found = x.clone()
+    for radius in RADII:
+        rows = (model(found).argmax(1) == y).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        ball = config.threat.model_copy(update={"eps": config.threat.eps * radius}).ball
+        found[rows] = attack.perturb(model, x[rows], y[rows], ball, noise.per_image(config.seed, rows))
+    order = 2.0 if config.threat.norm == "L2" else float("inf")
+    return found, model(found).argmax(1), (found - x).flatten(1).norm(order, dim=1)
+
+
+def _rightly_classified(config: RunConfig, models: list[nn.Module]) -> tuple[Tensor, Tensor]:
+    split = folder.read(config.data.path)[1]
+    shard = dali.Shard(0, 1, torch.device("cpu"), 1)
+    x, y, _ = next(dali.batches(split, folder.spread(len(split), 64), config.data, shard, 64, None))
+    right = torch.stack([model(x).argmax(1) == y for model in models]).all(0).nonzero().squeeze(1)
+    if len(right) == 0:
+        raise UserError(f"{config.data.path}: no image of 64 is classified rightly by all runs, so none is worth a picture")
+    chosen = right[torch.as_tensor(folder.spread(len(right), IMAGES))]
+    return x[chosen], y[chosen]
+
+
+def _draw(
+    path: Path,
+    x: Tensor,
+    y: Tensor,
+    names: list[str],
+    fooled: list[tuple[Tensor, Tensor, Tensor]],
+    classes: tuple[str, ...],
+    norm: str,
+) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = 1 + 2 * len(names)
+    figure, axes = plt.subplots(len(x), columns, figsize=(2.1 * columns, 2.35 * len(x)), squeeze=False)
+    for row in range(len(x)):
+        _show(axes[row, 0], x[row], f"clean: {classes[y[row]]}")
+        for i, (images, taken_for, distance) in enumerate(fooled):
+            change = images[row] - x[row]
+            title = f"{names[i]} sees: {classes[taken_for[row]]}"
+            _show(axes[row, 1 + 2 * i], images[row], title)
+            _show(axes[row, 2 + 2 * i], 0.5 + change / (2 * change.abs().amax()), f"change, {norm} {distance[row]:.2f}")
+    figure.suptitle("What it takes to fool each model", fontsize=13)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _show(axes: Any, image: Tensor, title: str) -> None:
+    axes.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")
+
+
+def _with_interval(summary: dict[str, Any], key: str) -> str:
+    low, high = summary["ci95"][key]
+    return f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,0 +1,112 @@
+"""The run directory: who may write where, and what is there already."""
+
+import difflib
+import fcntl
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from hpcfast.config import RunConfig, load
+from hpcfast.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run's files (see docs/run-directory.md)."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """What the run reached, or None while it is unfinished."""
+        return json.loads(self.summary.read_text()) if self.summary.is_file() else None
+
+    def read_config(self) -> RunConfig:
+        """The configuration the run was made with.
+
+        Raises:
+            UserError: this is no run directory.
+        """
+        if not self.config.is_file():
+            raise UserError(f"{self.path} is no run directory (it has no config.yaml); train one with 'hpcfast train'")
+        return load(self.config)
+
+
+def claim(config: RunConfig, overwrite: bool) -> IO[str]:
+    """Make or reopen the run directory of ``config`` and hold it until the returned file is closed.
+
+    Raises:
+        UserError: it cannot be written, another process is using it, or it holds a run of another configuration
+            and ``overwrite`` is false.
+    """
+    run = RunDirectory(config.folder)
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = (run.path / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write the run directory {run.path} ({error}); set runs= to a folder you may write") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{run.path} is in use by another process; wait for it or give another name=") from None
+    _refuse_strangers(run, config, overwrite)
+    if overwrite:
+        _clear(run)
+    if not run.config.is_file():
+        run.config.write_text(config.dump())
+    return lock
+
+
+def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:
+    if not run.config.is_file():
+        if any(path.name != ".lock" for path in run.path.iterdir()):
+            raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
+    elif not overwrite and _comparable(run.read_config()) != _comparable(config):
+        old, new = run.config.read_text().splitlines(), config.dump().splitlines()
+        changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
+        shown = "\n".join(f"  {line}" for line in changes[2:12])
+        raise UserError(
+            f"{run.path} holds a run of another configuration (-: there, +: given):\n{shown}\n"
+            f"Give another name= to keep both, or --overwrite to lose the old run."
+        )
+
+
+def _comparable(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"runs": None})  # a run may be moved
+
+
+def _clear(run: RunDirectory) -> None:
+    """Remove what a run writes, and nothing else."""
+    for folder in (run.checkpoints, run.figures):
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in (run.summary, run.model, run.weights, run.events, run.config):  # the config last: it claims the rest
+        file.unlink(missing_ok=True)
