@@ -5,6 +5,8 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 """
 
 import os
+import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
@@ -29,7 +31,8 @@ class World:
     rank: int
     size: int
     local_rank: int
-    local_size: int
+    threads: int
+    """This rank's fair share of its machine's cores: more threads than cores make every rank slower."""
 
     @property
     def is_root(self) -> bool:
@@ -42,11 +45,6 @@ class World:
             return torch.device("cuda", self.local_rank % torch.cuda.device_count())
         return torch.device("cpu")
 
-    @property
-    def threads(self) -> int:
-        """Fair share of this machine's cores: more threads than cores make every rank slower."""
-        return max(1, len(os.sched_getaffinity(0)) // self.local_size)
-
 
 def init() -> World:
     """Join the job this process was started in (horovodrun, mpirun), or be a job of one rank."""
@@ -54,7 +52,7 @@ def init() -> World:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     hvd.init()
-    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), hvd.local_size())
+    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), _share_of_cores())
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
@@ -124,6 +122,17 @@ def abort() -> NoReturn:
 
         MPI.COMM_WORLD.Abort(1)
     os._exit(1)
+
+
+def _share_of_cores() -> int:
+    """Cores this rank may use, each divided by the ranks of this machine that may use it too (at least 1).
+
+    Launchers differ: some bind each rank to cores of its own, some let all ranks use all.
+    """
+    mine = os.sched_getaffinity(0)
+    everyone = hvd.allgather_object((socket.gethostname(), sorted(mine)), name="cores")
+    here = Counter(core for host, cores in everyone if host == socket.gethostname() for core in cores)
+    return max(1, int(sum(1 / here[core] for core in mine) + 1e-6))
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, Seriali
 
 from hpcfast.attacks import Attack
 from hpcfast.attacks.balls import Threat
-from hpcfast.component import Invalid, Settings, chosen_from, validate
+from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
 from hpcfast.data import DataSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
@@ -134,8 +134,14 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of a configuration file."""
-    return RunConfig.model_json_schema()
+    """JSON schemas: of a configuration file, and of every component that a ``name`` in it can choose."""
+    return {
+        "run": RunConfig.model_json_schema(),
+        **{
+            group: {name: find(f"hpcfast.{group}", name).model_json_schema() for name in names(f"hpcfast.{group}")}
+            for group in ("attacks", "schedules")
+        },
+    }
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:

@@ -4,11 +4,13 @@ Every image is read once, by one rank, and attacked with random numbers of its o
 of ranks nor the batch size changes the result. Accuracies are fractions.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,9 +57,7 @@ def evaluate(
     Raises:
         UserError: there are fewer images than ranks.
     """
-    ids = spread(len(split), check.images)
-    if len(ids) < world.size:
-        raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
+    ids = chosen_images(split, check, world)
     started = time.perf_counter()
     shard = dali.Shard.of(world, config.data.threads)
     counts = torch.zeros(3, dtype=torch.int64)
@@ -83,12 +83,27 @@ def evaluate(
     }
 
 
-def interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one."""
-    from scipy.stats import binomtest  # takes half a second to import: only when a number is due
+def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
+    """Ids of the images of ``split`` that ``check`` measures.
 
-    low, high = binomtest(successes, n).proportion_ci(0.95, method="wilson")
-    return float(low), float(high)
+    Raises:
+        UserError: there are fewer of them than ranks.
+    """
+    ids = spread(len(split), check.images)
+    if len(ids) < world.size:
+        raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
+    return ids
+
+
+def interval(successes: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one.
+
+    Three lines instead of scipy.stats, whose import costs every rank a second.
+    """
+    z = 1.959964
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @torch.no_grad()

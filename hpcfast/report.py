@@ -132,7 +132,7 @@ def _draw(
             title = f"{names[i]} sees: {classes[taken_for[row]]}"
             _show(axes[row, 1 + 2 * i], images[row], title)
             _show(axes[row, 2 + 2 * i], 0.5 + change / (2 * change.abs().amax()), f"change, {norm} {distance[row]:.2f}")
-    figure.suptitle("What it takes to fool each model", fontsize=13)
+    figure.suptitle("What it takes to fool each model (changes magnified)", fontsize=13)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

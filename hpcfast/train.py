@@ -18,7 +18,7 @@ from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch, dali, folder
 from hpcfast.errors import UserError
-from hpcfast.evaluate import evaluate
+from hpcfast.evaluate import chosen_images, evaluate
 from hpcfast.progress import Reporter
 from hpcfast.rundir import RunDirectory
 
@@ -33,7 +33,7 @@ def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str,
         UserError: the data or the run directory does not suit ``config``; nothing has been overwritten.
     """
     splits = comm.together(lambda: folder.read(config.data.path))
-    _check_sizes(config, world, len(splits[0]))
+    _check_sizes(config, world, *splits)
     run = RunDirectory(config.folder)
     with ExitStack() as held:
 
@@ -49,7 +49,11 @@ def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str,
         return Trainer(config, world, splits, reporter).run()
 
 
-def _check_sizes(config: RunConfig, world: World, images: int) -> None:
+def _check_sizes(config: RunConfig, world: World, train_split: folder.Split, val_split: folder.Split) -> None:
+    """Refuse now what would otherwise fail hours later."""
+    images = len(train_split)
+    for check in (config.evaluation.monitor, config.evaluation.final):
+        chosen_images(val_split, check, world)
     for phase in config.phases or [config.phase(0)]:
         if images < phase.batch_size * world.size:
             raise UserError(

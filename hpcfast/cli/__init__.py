@@ -14,7 +14,11 @@ from hpcfast.cli import config, data, evaluate, report, train
 from hpcfast.errors import UserError
 
 app = typer.Typer(
-    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help="Train image classifiers that resist adversarial perturbations, fast."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train image classifiers that resist adversarial perturbations, fast.",
 )
 app.command("train")(train.command)
 app.command("eval")(evaluate.command)

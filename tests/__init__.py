@@ -1,0 +1,1 @@
+"""Tests: unit/ in one process, distributed/ under horovodrun and mpirun."""

@@ -1,0 +1,59 @@
+"""A job that cannot go on ends at once: one message for a user's error, the first traceback for a fault."""
+
+import shutil
+
+import pytest
+
+from tests.distributed.conftest import WORKERS, Playground
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.mark.parametrize("launcher", ["gloo", "mpirun"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, launcher: str, rank: int) -> None:
+    job = playground.start(
+        2, str(WORKERS / "faulty_train.py"), "raise", str(rank), "1", "train", str(playground.config),
+        f"name=fault-{launcher}-{rank}", launcher=launcher,
+    )  # fmt: skip
+    assert job.code not in (0, 2)
+    assert f"rank {rank} failed:" in job.output
+    assert "a fault made by the test" in job.output
+    assert "faulty_train.py" in job.output, "the traceback shows where"
+    assert f"rank {1 - rank} failed:" not in job.output
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("threat.eps=-1", "threat.eps: input should be greater than 0 (got -1)"),
+        ("data.path=nowhere", "no folder nowhere/train"),
+        ("data.batch_size=100", "has 48 images, fewer than one global batch of 100 images x 2 ranks"),
+        ("model.name=resnt50", "did you mean 'resnet50'?"),
+        ("runs=tiny.yaml", "cannot write the run directory"),
+    ],
+)
+def test_a_users_error_is_told_once_and_exits_2(playground: Playground, setting: str, message: str) -> None:
+    job = playground.train(2, "wrong", setting, launcher="mpirun")
+    assert job.code == 2, job.output
+    assert job.output.count("error: ") == 1, job.output
+    assert job.output.count(message) == 1, job.output
+    assert "Traceback" not in job.output
+
+
+def test_fewer_images_to_evaluate_than_ranks_is_refused(playground: Playground) -> None:
+    job = playground.train(2, "few", "evaluation.final.images=1", "epochs=2", launcher="mpirun")
+    assert job.code == 2, job.output
+    assert job.output.count("1 images to evaluate on 2 ranks; use fewer ranks") == 1
+
+
+def test_a_checkpoint_of_another_model_is_refused_on_every_rank(playground: Playground) -> None:
+    for name, width in (("narrow", 4), ("wide", 6)):
+        command = ("train", str(playground.config), f"name={name}", f"model.options.width={width}")
+        playground.start(2, str(WORKERS / "faulty_train.py"), "kill", "0", "1", *command)
+    runs = playground.path / "runs"
+    shutil.rmtree(runs / "wide" / "checkpoints")
+    shutil.copytree(runs / "narrow" / "checkpoints", runs / "wide" / "checkpoints")
+    job = playground.hpcfast(2, *command, launcher="mpirun")
+    assert job.code == 2, job.output
+    assert job.output.count("holds the weights of another model") == 1

@@ -1,0 +1,112 @@
+"""Runs on every rank of a job; prints ``ok NAME`` for each check that held on this rank."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hpcfast import comm
+from hpcfast.attacks.balls import L2
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.pgd import Pgd
+from hpcfast.errors import UserError
+from hpcfast.models import ModelSettings
+
+
+def model_and_images() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """The same on every rank; BatchNorm in eval mode, so that images do not see one another."""
+    torch.manual_seed(0)
+    model = ModelSettings(name="cifar_resnet8", options={"width": 4}, mean=(0.5,), std=(0.25,)).build(5).eval()
+    return model, torch.rand(4 * world.size, 1, 12, 12), torch.arange(4 * world.size) % 5
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def check_gradient_equals_the_joined_batchs() -> None:
+    model, x, y = model_and_images()
+    joined = copy.deepcopy(model)
+    mine = slice(4 * world.rank, 4 * world.rank + 4)
+    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9), model)
+    reference = torch.optim.SGD(joined.parameters(), lr=0.5, momentum=0.9)
+    for _ in range(3):
+        step(model, optimizer, x[mine], y[mine])
+        step(joined, reference, x, y)
+    for (name, a), b in zip(model.named_parameters(), joined.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def check_attack_launches_no_allreduce() -> None:
+    model, x, y = model_and_images()
+    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model)
+    for attack in (Fgsm(name="fgsm"), Pgd(name="pgd", steps=3, restarts=2)):
+        attack.perturb(model, x, y, L2(1.0), torch.Generator())
+        assert not optimizer._handles, f"{attack.name} started {len(optimizer._handles)} allreduces"
+    F.cross_entropy(model(x), y).backward()
+    assert len(optimizer._handles) == len(list(model.parameters())), "the check above could not have failed"
+    optimizer.step()
+
+
+def check_fp16_compression_keeps_ranks_equal() -> None:
+    model, x, y = model_and_images()
+    mine = slice(4 * world.rank, 4 * world.rank + 4)
+    step(model, comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, "fp16"), x[mine], y[mine])
+    own = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+    torch.testing.assert_close(comm.total(own) / world.size, own, rtol=0, atol=1e-12)
+
+
+def check_buffers_become_the_mean() -> None:
+    model, x, _ = model_and_images()
+    model.train()(x + world.rank)
+    own = {name: b.double() for name, b in model.named_buffers() if "running" in name}
+    mean = {name: comm.total(b) / world.size for name, b in own.items()}
+    assert any(not torch.allclose(own[name], mean[name]) for name in own), "ranks saw the same images"
+    comm.average_buffers(model)
+    for name, buffer in model.named_buffers():
+        if name in mean:
+            torch.testing.assert_close(buffer.double(), mean[name], rtol=1e-6, atol=1e-6)
+
+
+def check_parameters_come_from_rank_0() -> None:
+    model, _, _ = model_and_images()
+    expected = model.state_dict()["net.fc.weight"].clone()
+    if world.rank:
+        nn.init.zeros_(model.net.fc.weight)
+    comm.broadcast_parameters(model)
+    assert torch.equal(model.net.fc.weight, expected)
+
+
+def check_one_ranks_error_is_everyones() -> None:
+    def fails_on_last() -> None:
+        if world.rank == world.size - 1:
+            raise UserError("only the last rank sees this")
+
+    try:
+        comm.together(fails_on_last)
+    except UserError as error:
+        assert str(error) == "only the last rank sees this"
+    else:
+        raise AssertionError("no error on this rank")
+    assert comm.together(lambda: world.rank) == world.rank
+
+
+def check_on_root_runs_once_and_tells_all() -> None:
+    assert comm.on_root(lambda: f"from {world.rank}") == "from 0"
+    try:
+        comm.on_root(lambda: (_ for _ in ()).throw(UserError("no")))
+    except UserError as error:
+        assert str(error) == "no"
+    else:
+        raise AssertionError("no error on this rank")
+
+
+if __name__ == "__main__":
+    world = comm.init()
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            check()
+            print(f"ok {name} on {world.size}", flush=True)

@@ -1,0 +1,70 @@
+"""Every command that README and docs show is run, as it stands, but with less work to do."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Added to `hpcfast train`: one short epoch of a narrow network. Everything else stays as the page has it.
+SHORT = [
+    "epochs=1", "schedule={name: cosine}", "evaluation.every=0", "model.options.width=2",
+    "evaluation.final={attack: {name: pgd, steps: 2}, images: 12}",
+]  # fmt: skip
+ORDER = ("data", "train", "eval", "report", "config")
+
+
+def commands() -> list[str]:
+    """All ``$ …`` lines of ```console blocks, each once, in an order in which they can be run."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+            found += re.findall(r"^\$ (.+)$", block, re.MULTILINE)
+    return sorted(dict.fromkeys(found), key=rank)
+
+
+def rank(command: str) -> int:
+    words = command.split()
+    after = words[words.index("hpcfast") + 1] if "hpcfast" in words[:-1] else ""
+    return ORDER.index(after) if after in ORDER else -1
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a checkout, where commands may write."""
+    path = tmp_path_factory.mktemp("docs")
+    for name in ("configs", "Makefile", "scripts"):
+        (path / name).symlink_to(ROOT / name)
+    return path
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("command", commands())
+def test_command(sandbox: Path, command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":  # make demo and make test are tests of their own: here, that the target exists
+        words.insert(1, "--dry-run")
+    elif "train" in words:
+        words += SHORT
+    env = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", OMP_NUM_THREADS="1")
+    env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", COLUMNS="100")
+    done = subprocess.run(words, cwd=sandbox, env=env, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_pages_show_commands() -> None:
+    shown = commands()
+    assert {"make demo", "make test", "hpcfast data prepare digits"} <= set(shown)
+    assert any(command.startswith("horovodrun") for command in shown)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
