@@ -37,7 +37,7 @@ def load_last(folder: Path) -> dict[str, Any] | None:
         return None
     path = folder / (folder / LAST).read_text().strip()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         others = [p.name for p in sorted(folder.glob("step-*.pt")) if p != path]
         cure = f"write an older one's name ({', '.join(others)}) into {folder / LAST}, or " if others else ""
@@ -75,4 +75,4 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     write(part)
     with part.open("rb+") as file:
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)

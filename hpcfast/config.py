@@ -86,7 +86,9 @@ class RunConfig(Settings):
             problems.append(f"schedule.warmup: {self.schedule.warmup} must be less than epochs ({self.epochs})")
         for key in ("mean", "std"):
             if (given := len(getattr(self.model, key))) != self.data.channels:
-                problems.append(f"model.{key}: has {given} numbers for data.channels={self.data.channels}; give one each")
+                problems.append(
+                    f"model.{key}: has {given} numbers for data.channels={self.data.channels}; give one each"
+                )
         if problems:
             raise Invalid(problems)
         return self
@@ -122,12 +124,11 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
         raise UserError(f"'{bad[0]}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
     try:
         values = _merge(_read(path, ()), OmegaConf.from_dotlist(overrides or []))
-        plain = OmegaConf.to_container(values, resolve=True)
+        plain: Any = OmegaConf.to_container(values, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {error}") from None
-    assert isinstance(plain, dict)  # _read accepts nothing else
     try:
-        return validate(RunConfig, {"name": path.stem, **plain})  # type: ignore[arg-type]
+        return validate(RunConfig, {"name": path.stem, **plain})
     except Invalid as error:
         lines = "\n".join(f"  {line}" for line in error.lines)
         raise UserError(f"{path}: wrong settings\n{lines}\n'hpcfast config schema' lists all settings") from None

@@ -104,7 +104,9 @@ def _rightly_classified(config: RunConfig, models: list[nn.Module]) -> tuple[Ten
     x, y, _ = next(dali.batches(split, folder.spread(len(split), 64), config.data, shard, 64, None))
     right = torch.stack([model(x).argmax(1) == y for model in models]).all(0).nonzero().squeeze(1)
     if len(right) == 0:
-        raise UserError(f"{config.data.path}: no image of 64 is classified rightly by all runs, so none is worth a picture")
+        raise UserError(
+            f"{config.data.path}: no image of 64 is classified rightly by all runs, so none is worth a picture"
+        )
     chosen = right[torch.as_tensor(folder.spread(len(right), IMAGES))]
     return x[chosen], y[chosen]
 

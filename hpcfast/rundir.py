@@ -73,7 +73,9 @@ def claim(config: RunConfig, overwrite: bool) -> IO[str]:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = (run.path / ".lock").open("w")
     except OSError as error:
-        raise UserError(f"cannot write the run directory {run.path} ({error}); set runs= to a folder you may write") from None
+        raise UserError(
+            f"cannot write the run directory {run.path} ({error}); set runs= to a folder you may write"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -100,9 +100,7 @@ class Trainer:
     def _train_epoch(self) -> None:
         config, phase = self.config, self.config.phase(self.epoch)
         global_batch = phase.batch_size * self.world.size
-        order = folder.train_order(
-            len(self.train_split), config.seed, self.epoch, self.world.size, phase.batch_size
-        )
+        order = folder.train_order(len(self.train_split), config.seed, self.epoch, self.world.size, phase.batch_size)
         steps = len(order) // global_batch
         seed = seed_of(config.seed, self.epoch, self.world.rank)
         torch.manual_seed(seed)

@@ -29,24 +29,12 @@ log_every: 1
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Networks this small are slower with more, above all where other work runs."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def world() -> Any:
     """A job of one rank, in this process."""
-    import torch
-
     from hpcfast import comm
 
-    started = comm.init()
-    torch.set_num_threads(1)
-    return started
+    return comm.init()
 
 
 def write_images(root: Path, counts: dict[str, int], classes: int, size: int = 10, mode: str = "L") -> Path:

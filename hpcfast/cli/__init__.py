@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last stop: every fault must end the whole job
         _fail(error, rank)
 
 

@@ -77,7 +77,7 @@ def build(
     )
 
 
-@pipeline_def  # type: ignore[misc]
+@pipeline_def
 def _graph(
     files: list[str], ids: list[int], settings: DataSettings, shard: Shard, decoder: str, random: bool
 ) -> tuple[object, object]:
@@ -103,9 +103,7 @@ def _shift(images: object, size: int) -> object:
     """Move each image by up to an eighth of its size, filling with black: a random crop of a padded image."""
     reach = size // 8
     start = fn.cast(fn.random.uniform(values=list(range(-reach, reach + 1)), shape=[2]), dtype=types.INT32)
-    return fn.slice(
-        images, start=start, shape=[size, size], axes=(0, 1), out_of_bounds_policy="pad", fill_values=[0]
-    )
+    return fn.slice(images, start=start, shape=[size, size], axes=(0, 1), out_of_bounds_policy="pad", fill_values=[0])
 
 
 def _decode(encoded: object, settings: DataSettings, decoder: str, random: bool) -> object:

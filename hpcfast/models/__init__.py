@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import timm
 import torch
-from pydantic import AfterValidator, PositiveFloat
+from pydantic import AfterValidator, Field, PositiveFloat
 from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
@@ -30,7 +30,7 @@ class ModelSettings(Settings):
     """Which network, and the mean and standard deviation (pixels in [0,1], one a channel) it normalises by."""
 
     name: Annotated[str, AfterValidator(_known)]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     mean: tuple[float, ...]
     std: tuple[PositiveFloat, ...]
 
@@ -49,6 +49,9 @@ class ModelSettings(Settings):
 
 class Normalise(nn.Module):
     """Subtract the mean, divide by the standard deviation, channel by channel."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """Piecewise-linear schedules, such as the triangle of fast adversarial training (Wong, Rice, Kolter 2020)."""
 
+from itertools import pairwise
+
 import numpy as np
 from pydantic import NonNegativeFloat, model_validator
 
@@ -14,7 +16,7 @@ class Piecewise(Schedule):
     @model_validator(mode="after")
     def _increasing(self) -> "Piecewise":
         epochs = [epoch for epoch, _ in self.knots]
-        if not epochs or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+        if not epochs or any(a >= b for a, b in pairwise(epochs)):
             raise ValueError(f"knots: epochs {epochs} must increase; write e.g. [[0, 0], [2, 1], [5, 0]]")
         return self
 

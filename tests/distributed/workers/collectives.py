@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -85,23 +86,19 @@ def check_one_ranks_error_is_everyones() -> None:
         if world.rank == world.size - 1:
             raise UserError("only the last rank sees this")
 
-    try:
+    with pytest.raises(UserError, match="only the last rank sees this"):
         comm.together(fails_on_last)
-    except UserError as error:
-        assert str(error) == "only the last rank sees this"
-    else:
-        raise AssertionError("no error on this rank")
     assert comm.together(lambda: world.rank) == world.rank
 
 
 def check_on_root_runs_once_and_tells_all() -> None:
     assert comm.on_root(lambda: f"from {world.rank}") == "from 0"
-    try:
-        comm.on_root(lambda: (_ for _ in ()).throw(UserError("no")))
-    except UserError as error:
-        assert str(error) == "no"
-    else:
-        raise AssertionError("no error on this rank")
+
+    def refuse() -> None:
+        raise UserError("rank 0 says no")
+
+    with pytest.raises(UserError, match="rank 0 says no"):
+        comm.on_root(refuse)
 
 
 if __name__ == "__main__":
