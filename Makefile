@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test docs
+.PHONY: help setup demo check test docs campaign-accuracy
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SHELL_SCRIPTS = $(shell grep --recursive --files-with-matches --extended-regexp '^\#!/(usr/)?bin/(env )?(ba)?sh$$' scripts .ci)
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## set up .venv with all requirements and Horovod (8 minutes at first, later at once)
 	@scripts/setup
@@ -31,3 +31,6 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 
 test: check ## check, then all tests with coverage
 	pytest --cov=hpcfast --cov-fail-under=90
+
+campaign-accuracy: setup ## the table of docs/results.md: three seeds a row, 40 minutes
+	@scripts/campaign-accuracy

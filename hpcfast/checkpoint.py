@@ -1,7 +1,6 @@
 """Checkpoints and exported weights on disk: written atomically, read without executing code."""
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,14 @@ def load_last(folder: Path) -> dict[str, Any] | None:
     path = folder / (folder / LAST).read_text().strip()
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # noqa: BLE001 - what damaged bytes make torch raise is anybody's guess
         others = [p.name for p in sorted(folder.glob("step-*.pt")) if p != path]
         cure = f"write an older one's name ({', '.join(others)}) into {folder / LAST}, or " if others else ""
-        raise UserError(f"checkpoint {path} cannot be read ({error}); {cure}start over with --overwrite") from None
+        kind = type(error).__name__
+        raise UserError(
+            f"checkpoint {path} cannot be read ({kind}: missing, damaged, or more than weights); "
+            f"{cure}start over with --overwrite"
+        ) from None
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 class Settings(BaseModel):
     """A frozen group of validated settings; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 S = TypeVar("S", bound=Settings)
@@ -95,6 +95,12 @@ def _classes(module_name: str) -> list[type[Component]]:
     return [c for c in classes if issubclass(c, Component) and c.__module__ == module_name]
 
 
+def _settings_in(annotation: Any) -> type[Settings]:
+    """The settings class that a field's annotation is, or holds (``tuple[Phase, ...]``)."""
+    inner = (annotation, *get_args(annotation))
+    return next(c for c in inner if isinstance(c, type) and issubclass(c, Settings))
+
+
 def _explain(cls: type[Settings], detail: Any) -> list[str]:
     """Lines for one of pydantic's error details: the key, the value, what is legal."""
     key = ".".join(str(part) for part in detail["loc"])
@@ -104,8 +110,8 @@ def _explain(cls: type[Settings], detail: Any) -> list[str]:
     if detail["type"] == "extra_forbidden":
         owner = cls
         for part in detail["loc"][:-1]:
-            annotation = owner.model_fields[str(part)].annotation if isinstance(owner, type) else None
-            owner = annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else Settings
+            if isinstance(part, str):  # not the place in a list
+                owner = _settings_in(owner.model_fields[part].annotation)
         legal = choices(detail["loc"][-1], owner.model_fields)
         return [f"{key}: unknown key; {legal}"]
     if detail["type"] == "missing":

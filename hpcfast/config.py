@@ -125,8 +125,8 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     try:
         values = _merge(_read(path, ()), OmegaConf.from_dotlist(overrides or []))
         plain: Any = OmegaConf.to_container(values, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {error}") from None
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(f"{path}, {' '.join(overrides or [])}: {error}") from None
     try:
         return validate(RunConfig, {"name": path.stem, **plain})
     except Invalid as error:
@@ -146,18 +146,21 @@ def schema() -> dict[str, Any]:
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
-    if path in seen:
+    if path.resolve() in [p.resolve() for p in seen]:
         raise UserError(f"base: {' -> '.join(str(p) for p in (*seen, path))} is a circle; remove one 'base:'")
     try:
         values = OmegaConf.load(path)
     except FileNotFoundError:
         near = sorted(str(p) for p in Path("configs").glob("*.yaml"))
-        raise UserError(f"no config file {path}; there are: {', '.join(near) or 'none in configs/'}") from None
+        origin = f" (the base of {seen[-1]})" if seen else ""
+        raise UserError(f"no config file {path}{origin}; there are: {', '.join(near) or 'none in configs/'}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")
     base = values.pop("base", None)
+    if not isinstance(base, str | None):
+        raise UserError(f"{path}: base: {base} is no file name; write e.g. 'base: digits_l2.yaml'")
     return values if base is None else _merge(_read(path.parent / base, (*seen, path)), values)
 
 

@@ -48,7 +48,7 @@ def evaluate(
 
     Args:
         config: of which the data settings, the threat model and the seed count here.
-        progress: called with the number of images this rank has done.
+        progress: called with the number of images done by all ranks, as far as this one can tell.
 
     Returns:
         ``clean_accuracy``, ``robust_accuracy``, ``n_eval``, ``ci95`` (a Wilson interval for each accuracy),
@@ -71,7 +71,7 @@ def evaluate(
                 adversarial = check.attack.perturb(model, x, y, config.threat.ball, source)
                 robust = int((_classify(model, adversarial) == y).sum())
             counts += torch.tensor([len(image_ids), len(held), robust])
-            progress(int(counts[0]))
+            progress(min(int(counts[0]) * world.size, len(ids)))  # the others are about as far
     n, clean, robust = comm.total(counts).tolist()
     return {
         "clean_accuracy": clean / n,
@@ -95,7 +95,7 @@ def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
     return ids
 
 
-def interval(successes: int, n: int) -> tuple[float, float]:
+def interval(successes: int, n: int) -> list[float]:
     """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one.
 
     Three lines instead of scipy.stats, whose import costs every rank a second.
@@ -103,7 +103,8 @@ def interval(successes: int, n: int) -> tuple[float, float]:
     z = 1.959964
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    fraction = successes / n  # inside its own interval, whatever rounding does
+    return [max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))]
 
 
 @torch.no_grad()

@@ -15,6 +15,8 @@ class EventLog:
 
     def __init__(self, path: Path | None) -> None:
         self._file = path.open("a", buffering=1) if path else None
+        if self._file and path and path.read_bytes()[-1:] not in (b"", b"\n"):
+            self._file.write("\n")  # after a line that a kill cut off
 
     def write(self, key: str, value: Any = None, *, step: int, epoch: float) -> None:
         """Record ``value`` under ``key`` with the wall-clock time (seconds since 1970)."""

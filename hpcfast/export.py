@@ -74,7 +74,7 @@ def load(run: RunDirectory, config: RunConfig) -> tuple[nn.Module, tuple[str, ..
     weights = checkpoint.load_weights(run.weights)
     try:
         classes = tuple(json.loads(run.model.read_text())["classes"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run.model} is missing or damaged ({error!r}); train the run again") from None
     model = config.model.build(len(classes)).eval()
     models.load_weights(model, weights, str(run.weights))

@@ -19,3 +19,5 @@ def prepare() -> None:
     # torch's and DALI's threads share the cores. OpenMP's threads burn a core while they wait for one another;
     # where anything else runs there, that makes training several times slower (docs/troubleshooting.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Likewise Open MPI: Horovod's own thread waits in it all the time, on a core that training could use.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")

@@ -22,7 +22,6 @@ class Reporter:
         if visible and sys.stdout.isatty() and launcher.rank() is None:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[note]}"))
-        self._last = 0.0
 
     def __enter__(self) -> "Reporter":
         if self._bar:
@@ -68,8 +67,8 @@ class Task:
         elif now - self._printed >= LINE_EVERY:
             self._printed = now
             if self._total is not None:
-                left = time.gmtime((self._total - done) / rate if rate else 0)
-                note += f"  of {self._total:,}, left {time.strftime('%H:%M:%S', left)}"
+                left = max(0, round((self._total - done) / rate)) if rate else 0
+                note += f"  of {self._total:,}, left {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02}"
             print(f"{self._name}  {done:,} {self._unit}  {note}", flush=True)
 
     def close(self) -> None:

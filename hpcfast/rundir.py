@@ -4,10 +4,13 @@ import difflib
 import fcntl
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from hpcfast import checkpoint
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
 
@@ -61,8 +64,9 @@ class RunDirectory:
         return load(self.config)
 
 
-def claim(config: RunConfig, overwrite: bool) -> IO[str]:
-    """Make or reopen the run directory of ``config`` and hold it until the returned file is closed.
+@contextmanager
+def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
+    """Make or reopen the run directory of ``config`` and hold it for this block.
 
     Raises:
         UserError: it cannot be written, another process is using it, or it holds a run of another configuration
@@ -73,19 +77,19 @@ def claim(config: RunConfig, overwrite: bool) -> IO[str]:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = (run.path / ".lock").open("w")
     except OSError as error:
-        raise UserError(
-            f"cannot write the run directory {run.path} ({error}); set runs= to a folder you may write"
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{run.path} is in use by another process; wait for it or give another name=") from None
-    _refuse_strangers(run, config, overwrite)
-    if overwrite:
-        _clear(run)
-    if not run.config.is_file():
-        run.config.write_text(config.dump())
-    return lock
+        cure = "set runs= to a folder you may write"
+        raise UserError(f"cannot write the run directory {run.path} ({error}); {cure}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{run.path} is in use by another process; wait for it or give another name=") from None
+        _refuse_strangers(run, config, overwrite)
+        if overwrite:
+            _clear(run)
+        if not run.config.is_file():
+            checkpoint.save_text(run.config, config.dump())
+        yield
 
 
 def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:

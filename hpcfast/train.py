@@ -169,7 +169,8 @@ class Trainer:
     def _finish(self) -> dict[str, Any]:
         """Evaluate, export, summarise."""
         config = self.config
-        task = self.reporter.task("final evaluation", len(self.val_split) // self.world.size, "images")
+        images = len(chosen_images(self.val_split, config.evaluation.final, self.world))
+        task = self.reporter.task("final evaluation", images, "images")
         self._record("eval_start")
         result = evaluate(self.model, self.val_split, config, config.evaluation.final, self.world, task.update)
         self._record("eval_stop")

@@ -52,7 +52,7 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Largest wrong logit minus the true one, shape (n,): positive exactly where an image is misclassified."""
+    """Largest wrong logit minus the true one, shape (n,): positive only where an image is misclassified."""
     true = logits.gather(1, y[:, None]).squeeze(1)
     wrong = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     return wrong - true

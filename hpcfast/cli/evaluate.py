@@ -21,7 +21,7 @@ def command(
     from hpcfast import comm, export
     from hpcfast.config import load
     from hpcfast.data import folder
-    from hpcfast.evaluate import evaluate
+    from hpcfast.evaluate import chosen_images, evaluate
     from hpcfast.progress import Reporter
     from hpcfast.rundir import RunDirectory
 
@@ -37,8 +37,9 @@ def command(
 
     config, model, split = comm.together(prepare)
     with Reporter(world.is_root) as reporter:
-        task = reporter.task("evaluation", (config.evaluation.final.images or len(split)) // world.size, "images")
-        result = evaluate(model.to(world.device), split, config, config.evaluation.final, world, task.update)
+        check = config.evaluation.final
+        task = reporter.task("evaluation", len(chosen_images(split, check, world)), "images")
+        result = evaluate(model.to(world.device), split, config, check, world, task.update)
         task.close()
     if world.is_root:
         for key in ("clean_accuracy", "robust_accuracy"):

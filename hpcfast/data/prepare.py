@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hpcfast.data.sources import Source
 from hpcfast.errors import UserError
@@ -12,7 +13,7 @@ from hpcfast.errors import UserError
 MANIFEST = "dataset.json"
 
 
-def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[str, object]:
+def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
     """Write ``source`` to the folder ``out`` as PNG files, whole or not at all, and return its manifest.
 
     A finished ``out`` of the same data set is left as it is.
@@ -23,10 +24,13 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    if (out / MANIFEST).is_file():
-        manifest: dict[str, object] = json.loads((out / MANIFEST).read_text())
-        if manifest.get("name") == source.name:
+    out = out.resolve()
+    try:
+        manifest = json.loads((out / MANIFEST).read_text())
+        if manifest["name"] == source.name:
             return manifest
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no manifest of ours: not prepared by us
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out} exists and is not a prepared {source.name}; give another folder or remove it")
     part = out.with_name(out.name + ".part")

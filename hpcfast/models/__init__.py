@@ -42,7 +42,7 @@ class ModelSettings(Settings):
         """
         try:
             net = timm.create_model(self.name, num_classes=classes, in_chans=len(self.mean), **self.options)
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise UserError(f"model.options: {self.options} does not suit {self.name}: {error}") from None
         return nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
 

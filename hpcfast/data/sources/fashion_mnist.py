@@ -1,6 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017) from its published IDX files; Debian ships them too."""
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,11 @@ class FashionMnist(Source):
         for split, prefix in SPLITS.items():
             images = read_idx(_find(self.source, f"{prefix}-images-idx3-ubyte"))
             labels = read_idx(_find(self.source, f"{prefix}-labels-idx1-ubyte"))
+            if len(images) != len(labels) or labels.max() >= len(CLASSES):
+                raise UserError(
+                    f"--source {self.source}: {prefix} has {len(images)} images and {len(labels)} labels up to "
+                    f"{labels.max()}; Fashion-MNIST has as many of both, labels 0 to 9. Fetch its files again."
+                )
             for image, label in zip(images, labels, strict=True):
                 yield Item(split, f"{label}-{CLASSES[label]}", Image.fromarray(image))
 
@@ -44,7 +50,7 @@ def read_idx(path: Path) -> np.ndarray:
         values = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
         if data[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or values.size != shape.prod():
             raise ValueError(f"{values.size} values, {shape.tolist()} announced")
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise UserError(f"{path} is no whole IDX file of bytes: {error}. Fetch the data set's files again.") from None
     return values.reshape(shape)
 

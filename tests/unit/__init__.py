@@ -1,0 +1,1 @@
+"""Tests of single modules, in one process: seconds each."""

@@ -1,0 +1,131 @@
+"""Promises that every attack keeps, in every ball."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hpcfast import component
+from hpcfast.attacks import Attack, noise
+from hpcfast.attacks.balls import Ball
+from tests.unit.nets import BALLS, assert_adversarial, ball_name, convolutional, linear, pictures
+
+PACKAGE = "hpcfast.attacks"
+
+
+def make(name: str, **settings: object) -> Attack:
+    attack = component.validate(component.find(PACKAGE, name), {"name": name, **settings})
+    assert isinstance(attack, Attack)
+    return attack
+
+
+ATTACKS = [make(name) for name in component.names(PACKAGE)] + [make("pgd", steps=3, restarts=3)]
+RANDOM = [attack for attack in ATTACKS if attack.name != "natural"]
+in_all_balls = pytest.mark.parametrize("ball", BALLS, ids=ball_name)
+all_attacks = pytest.mark.parametrize("attack", ATTACKS, ids=str)
+random_attacks = pytest.mark.parametrize("attack", RANDOM, ids=str)
+
+
+def run(attack: Attack, ball: Ball, seed: int = 0, model: nn.Module | None = None) -> Tensor:
+    x, y = pictures()
+    return attack.perturb(model or linear(), x, y, ball, torch.Generator().manual_seed(seed))
+
+
+def test_the_attacks_are_those_that_configs_name() -> None:
+    assert {attack.name for attack in ATTACKS} >= {"natural", "fgsm", "pgd"}
+
+
+@in_all_balls
+@all_attacks
+@pytest.mark.parametrize("seed", range(5))
+def test_images_are_in_the_ball_and_the_box(attack: Attack, ball: Ball, seed: int) -> None:
+    x, y = pictures(40, seed)
+    x_adv = attack.perturb(linear(seed=seed), x, y, ball, torch.Generator().manual_seed(seed))
+    assert_adversarial(ball, x, x_adv)
+
+
+@in_all_balls
+@all_attacks
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_given_back_as_it_was(attack: Attack, ball: Ball, training: bool) -> None:
+    model = convolutional().train(training)
+    weights = copy.deepcopy(dict(model.named_parameters()))
+    run(attack, ball, model=model)
+    assert all(module.training is training for module in model.modules())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None, f"{name}.grad was left behind"
+        assert parameter.requires_grad, f"{name} no longer takes gradients"
+        assert torch.equal(parameter, weights[name]), f"{name} was changed"
+
+
+@in_all_balls
+@all_attacks
+def test_the_images_given_are_not_changed(attack: Attack, ball: Ball) -> None:
+    x, y = pictures()
+    before, generator = x.clone(), torch.Generator().manual_seed(0)
+    attack.perturb(linear(), x, y, ball, generator)
+    assert torch.equal(x, before)
+    assert not x.requires_grad
+    assert x.grad is None
+
+
+@in_all_balls
+@random_attacks
+def test_the_same_seed_gives_the_same_images_and_another_seed_others(attack: Attack, ball: Ball) -> None:
+    first = run(attack, ball, seed=1)
+    assert torch.equal(first, run(attack, ball, seed=1))
+    assert not torch.equal(first, run(attack, ball, seed=2))
+
+
+@in_all_balls
+@all_attacks
+def test_torchs_global_random_state_is_neither_used_nor_moved(attack: Attack, ball: Ball) -> None:
+    model = linear()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = run(attack, ball, model=model)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    assert torch.equal(run(attack, ball, model=model), first)
+
+
+@in_all_balls
+@all_attacks
+def test_with_a_generator_an_image_the_batch_does_not_matter(attack: Attack, ball: Ball) -> None:
+    x, y = pictures()
+    model, ids = linear(), torch.arange(len(x))
+    whole = attack.perturb(model, x, y, ball, noise.per_image(0, ids))
+    for rows in ids.split(5):
+        part = attack.perturb(model, x[rows], y[rows], ball, noise.per_image(0, rows))
+        torch.testing.assert_close(part, whole[rows], rtol=0, atol=1e-6)
+
+
+@in_all_balls
+@random_attacks
+def test_it_works_under_no_grad(attack: Attack, ball: Ball) -> None:
+    expected = run(attack, ball)
+    with torch.no_grad():
+        assert torch.equal(run(attack, ball), expected)
+        assert not torch.is_grad_enabled()
+
+
+@in_all_balls
+@random_attacks
+def test_frozen_weights_are_no_hindrance(attack: Attack, ball: Ball) -> None:
+    assert torch.equal(run(attack, ball, model=linear().requires_grad_(False)), run(attack, ball))
+
+
+@in_all_balls
+@random_attacks
+def test_the_loss_of_a_linear_model_rises_for_every_image(attack: Attack, ball: Ball) -> None:
+    x, y = pictures(40)
+    model = linear()
+    x_adv = attack.perturb(model, x, y, ball, torch.Generator().manual_seed(0))
+    before, after = (nn.functional.cross_entropy(model(images), y, reduction="none") for images in (x, x_adv))
+    assert (after > before).all(), f"rises of {(after - before).tolist()}"
+
+
+def test_natural_leaves_images_as_they_are() -> None:
+    x, _ = pictures()
+    assert torch.equal(run(make("natural"), BALLS[0]), x)

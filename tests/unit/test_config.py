@@ -1,0 +1,107 @@
+"""How files, bases and overrides become one configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcfast.config import RunConfig, load
+from tests.conftest import RUN
+
+Tiny = Callable[..., RunConfig]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write(tmp_path / "base.yaml", RUN.replace("size: 10,", "size: 10, path: somewhere,"))
+
+
+def test_an_override_changes_one_setting_only(tiny: Tiny) -> None:
+    assert tiny("threat.eps=8/255") == tiny().model_copy(
+        update={"threat": tiny().threat.model_copy(update={"eps": 8 / 255})}
+    )
+
+
+def test_an_override_replaces_a_list(tiny: Tiny) -> None:
+    config = tiny("schedule.name=piecewise", "schedule.knots=[[0, 0], [1, 1]]")
+    assert config.schedule.model_dump()["knots"] == ((0, 0), (1, 1))
+
+
+def test_a_config_is_frozen(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        tiny().epochs = 5
+
+
+def test_a_file_inherits_from_its_base_and_that_from_its_own(base: Path, tmp_path: Path) -> None:
+    write(tmp_path / "middle.yaml", "base: base.yaml\nepochs: 7\nseed: 1\n")
+    config = load(write(tmp_path / "top.yaml", "base: middle.yaml\nseed: 2\ndata: {size: 16}\n"))
+    assert (config.name, config.epochs, config.seed) == ("top", 7, 2)
+    assert (config.data.size, config.data.batch_size) == (16, 8)
+
+
+def test_a_base_is_looked_for_beside_the_file_that_names_it(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    config = load(write(tmp_path / "deep" / "run.yaml", "base: ../base.yaml\n"))
+    assert config.epochs == load(base).epochs
+
+
+def test_another_component_drops_the_old_ones_settings(base: Path) -> None:
+    config = load(base, ["attack.name=pgd", "attack.steps=3"])
+    other = load(base, ["evaluation.final.attack.name=fgsm", "schedule.name=step", "schedule.milestones=[1]"])
+    assert config.attack.model_dump() == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 1}
+    assert other.evaluation.final.attack.model_dump() == {"name": "fgsm", "alpha": None}
+    assert set(other.schedule.model_dump()) == {"name", "warmup", "milestones", "gamma"}
+
+
+def test_the_same_component_keeps_its_settings(base: Path) -> None:
+    config = load(base, ["evaluation.final.attack.name=pgd", "evaluation.final.attack.steps=9"])
+    assert config.evaluation.final.attack.model_dump() == {"name": "pgd", "steps": 9, "alpha": None, "restarts": 2}
+
+
+def test_another_model_drops_options_and_keeps_the_rest(base: Path) -> None:
+    model = load(base, ["model.name=cifar_resnet18"]).model
+    assert model.options == {}
+    assert (model.mean, model.std) == ((0.5,), (0.25,))
+
+
+def test_another_optimizer_keeps_the_learning_rate(base: Path) -> None:
+    optim = load(base, ["optim.name=adamw"]).optim
+    assert (optim.name, optim.lr, optim.lr_batch) == ("adamw", 0.05, 8)
+
+
+def test_a_name_is_the_files_unless_given(tiny: Tiny, tmp_path: Path) -> None:
+    assert tiny().name == "tiny"
+    assert tiny("name=other").folder == tmp_path / "runs" / "other"
+
+
+def test_phases_cover_the_epochs_in_order(tiny: Tiny) -> None:
+    phases = "[{epochs: 1, size: 8, batch_size: 6}, {epochs: 2, size: 10, batch_size: 4}]"
+    config = tiny(f"phases={phases}")
+    assert [config.phase(epoch).size for epoch in range(3)] == [8, 10, 10]
+    assert [config.phase(epoch).batch_size for epoch in range(3)] == [6, 4, 4]
+
+
+def test_without_phases_there_is_one(tiny: Tiny) -> None:
+    config = tiny()
+    assert {(p.epochs, p.size, p.batch_size) for p in map(config.phase, range(3))} == {(3, 10, 8)}
+
+
+def test_a_dump_of_a_changed_config_is_that_config(tiny: Tiny, tmp_path: Path) -> None:
+    changes = ["threat.eps=8/255", "attack.name=pgd", "schedule.warmup=0.5", "data.augment=pad_crop_flip", "name='007'"]
+    config = tiny(*changes)
+    assert load(write(tmp_path / "copy.yaml", config.dump())) == config
+
+
+def test_relative_data_paths_stay_relative(base: Path) -> None:
+    assert load(base).data.path == Path("somewhere")
+
+
+def test_validation_reaches_into_every_group(tiny: Tiny) -> None:
+    given: dict[str, Any] = tiny().model_dump()
+    assert RunConfig.model_validate(given).model_dump() == given

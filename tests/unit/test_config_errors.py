@@ -1,0 +1,139 @@
+"""What is wrong with a configuration is said with its key, its value and what is legal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcfast.config import RunConfig, load
+from hpcfast.errors import UserError
+from tests.conftest import RUN
+
+Tiny = Callable[..., RunConfig]
+
+BAD = [  # override, and what the message must hold: key, value, what is legal
+    ("foo=1", ["foo", "unknown key", "epochs", "threat"]),
+    ("epoch=1", ["epoch", "did you mean 'epochs'"]),
+    ("data.sizes=3", ["data.sizes", "did you mean 'size'"]),
+    ("evaluation.final.foo=1", ["evaluation.final.foo", "attack, images"]),
+    ("attack.steps=3", ["attack.steps", "alpha, name"]),
+    ("attack.name=pgdd", ["attack.name", "'pgdd'", "fgsm, natural, pgd", "did you mean 'pgd'"]),
+    ("attack=pgd", ["attack", "'pgd'"]),
+    ("evaluation.monitor.attack.name=x", ["evaluation.monitor.attack.name", "'x'", "fgsm, natural, pgd"]),
+    ("evaluation.monitor.attack.steps=0", ["evaluation.monitor.attack.steps", "greater than 0", "got 0"]),
+    ("evaluation.monitor.attack.stepz=1", ["evaluation.monitor.attack.stepz", "did you mean 'steps'"]),
+    ("schedule.name=cosin", ["schedule.name", "'cosin'", "cosine, piecewise, step", "did you mean 'cosine'"]),
+    ("schedule={name: piecewise, knots: [[1, 0], [0, 1]]}", ["schedule.knots", "[1.0, 0.0]", "must increase"]),
+    ("schedule={name: piecewise, knots: []}", ["schedule.knots", "must increase"]),
+    ("schedule={name: piecewise}", ["schedule.knots", "missing"]),
+    ("schedule.warmup=3", ["schedule.warmup", "3.0", "less than epochs (3)"]),
+    ("model.name=resnet5O", ["model.name", "'resnet5O'", "did you mean 'resnet50'"]),
+    ("model.mean=[0.1, 0.2, 0.3]", ["model.mean", "3 numbers", "data.channels=1"]),
+    ("model.std=[0]", ["model.std", "greater than 0", "got 0"]),
+    ("optim.name=sdg", ["optim.name", "'sdg'", "did you mean 'sgd'"]),
+    ("optim.lr=fast", ["optim.lr", "'fast'", "number"]),
+    ("optim.momentum=-1", ["optim.momentum", "-1", "greater than or equal to 0"]),
+    ("threat.norm=L3", ["threat.norm", "'L3'", "'Linf' or 'L2'"]),
+    ("threat.eps=0", ["threat.eps", "got 0", "greater than 0"]),
+    ("threat.eps=8/0", ["threat.eps", "'8/0'", "number"]),
+    ("threat.eps=.nan", ["threat.eps", "nan"]),
+    ("data.channels=2", ["data.channels", "got 2", "1 or 3"]),
+    ("data.augment=flip", ["data.augment", "'flip'", "'none'", "'pad_crop_flip'", "'resized_crop_flip'"]),
+    ("data.batch_size=1.5", ["data.batch_size", "1.5", "integer"]),
+    ("data=5", ["data", "got 5"]),
+    ("epochs=", ["epochs", "None", "integer"]),
+    ("epochs=0", ["epochs", "got 0", "greater than 0"]),
+    ("seed=-1", ["seed", "-1"]),
+    ("seed=${x}", ["seed", "'x' not found"]),
+    ("name=a/b", ["name", "'a/b'", "no '/'"]),
+    ("name=..", ["name", "'..'", "letters"]),
+    ("name=.hidden", ["name", "'.hidden'"]),
+    ("compression=zip", ["compression", "'zip'", "'none' or 'fp16'"]),
+    ("phases=[{epochs: 2, size: 8, batch_size: 4}]", ["phases", "sum to 2", "epochs is 3"]),
+    ("phases=[{epochs: 3, size: 8}]", ["phases.0.batch_size", "missing"]),
+    ("phases=[{epochs: 3, size: 8, batch_size: 4, batchsize: 3}]", ["phases.0.batchsize", "batch_size"]),
+    ("attack=[1", ["attack=[1"]),
+    ("threat.eps=.inf", ["threat.eps", "inf"]),
+    ("optim.lr=.inf", ["optim.lr", "inf"]),
+]
+
+
+@pytest.mark.parametrize(("override", "parts"), BAD, ids=[override for override, _ in BAD])
+def test_a_bad_setting_is_explained(tiny: Tiny, override: str, parts: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny(override)
+    message = str(caught.value)
+    missing = [part for part in [*parts, "tiny.yaml"] if part not in message]
+    assert not missing, f"the message lacks {missing}:\n{message}"
+
+
+def test_all_wrong_settings_are_reported_at_once(tiny: Tiny) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny("epochs=0", "foo=1", "attack.name=x", "data.channels=2")
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["data.channels", "attack.name", "epochs", "foo"]
+
+
+def test_combinations_that_do_not_fit_are_reported_at_once(tiny: Tiny) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny("schedule.warmup=9", "data.channels=3", "phases=[{epochs: 2, size: 8, batch_size: 4}]")
+    for key in ("phases:", "schedule.warmup:", "model.mean:", "model.std:"):
+        assert key in str(caught.value)
+
+
+def test_an_override_without_a_value_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match=r"'epochs' is no setting: write key=value"):
+        tiny("seed=1", "epochs")
+
+
+def test_a_config_without_anything_says_all_that_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "empty.yaml")
+    for key in ("threat", "data", "model", "attack", "epochs", "optim", "schedule", "evaluation"):
+        assert f"{key}: missing" in str(caught.value)
+
+
+FILES = {
+    "malformed": (b"a: [1\n", "bad.yaml is no readable YAML"),
+    "list": (b"- 1\n- 2\n", "bad.yaml must hold 'key: value' lines at its top level"),
+    "text": (b"hello\n", "'key: value'|unknown key"),
+    "binary": (b"\xff\xfe\x00\x01", "bad.yaml is no readable YAML"),
+    "duplicate": (b"epochs: 1\nepochs: 2\n", "duplicate key epochs"),
+    "no-base": (b"base: nowhere.yaml\n", "no config file .*nowhere.yaml"),
+    "number-base": (b"base: 5\n", "base"),
+    "list-base": (b"base: [a.yaml, b.yaml]\n", "base"),
+    "own-base": (b"base: bad.yaml\n", "bad.yaml -> .*bad.yaml is a circle"),
+    "own-base-elsewhere": (b"base: ../bad/bad.yaml\n", "is a circle"),
+}
+
+
+@pytest.mark.parametrize(("content", "problem"), FILES.values(), ids=FILES)
+def test_a_bad_file_is_explained(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "bad" / "bad.yaml"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=problem):
+        load(path)
+
+
+def test_a_circle_of_bases_is_shown(tmp_path: Path) -> None:
+    for name, base in {"a": "b", "b": "c", "c": "a"}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}.yaml\n{RUN}")
+    with pytest.raises(UserError, match=r"a\.yaml -> .*b\.yaml -> .*c\.yaml -> .*a\.yaml is a circle"):
+        load(tmp_path / "a.yaml")
+
+
+def test_a_missing_file_lists_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no config file nowhere.yaml; there are: none in configs/"):
+        load(Path("nowhere.yaml"))
+    Path("configs").mkdir()
+    Path("configs/digits.yaml").write_text("")
+    with pytest.raises(UserError, match=r"there are: configs/digits.yaml"):
+        load(Path("nowhere.yaml"))
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no readable YAML"):
+        load(tmp_path)

@@ -1,0 +1,152 @@
+"""Finished runs side by side: the table, the picture, and what fools each model."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+
+from hpcfast import export, report, train
+from hpcfast.comm import World
+from hpcfast.config import RunConfig, load
+from hpcfast.errors import UserError
+from hpcfast.rundir import RunDirectory
+from tests.conftest import RUN
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World) -> list[RunConfig]:
+    """Two finished runs that have learnt something, natural and fast; don't change their folders."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "tiny.yaml").write_text(RUN)
+    common = [f"data.path={images}", f"runs={folder}", "model.options.width=4", "epochs=12", "evaluation.every=0"]
+    made = []
+    for attack in ("natural", "fgsm"):
+        made.append(load(folder / "tiny.yaml", [*common, f"name={attack}", f"attack.name={attack}", "optim.lr=0.1"]))
+        train.train(made[-1], world)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _few_radii(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same span in larger steps, to save time."""
+    monkeypatch.setattr(report, "RADII", report.RADII[::6])
+
+
+@pytest.fixture(scope="module")
+def runs(configs: list[RunConfig]) -> list[RunDirectory]:
+    return [RunDirectory(config.folder) for config in configs]
+
+
+def test_the_table_has_a_row_a_run_with_its_numbers(runs: list[RunDirectory]) -> None:
+    summaries = report.read(runs)
+    console = Console(width=200, file=io.StringIO())
+    console.print(report.table(runs, summaries))
+    text = console.file.getvalue()
+    for run, summary in zip(runs, summaries, strict=True):
+        row = next(line for line in text.splitlines() if f" {run.path.name} " in line)
+        for key in ("clean_accuracy", "robust_accuracy"):
+            low, high = summary["ci95"][key]
+            assert f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]" in row
+        assert f" {summary['n_eval']} " in row
+    assert "pgd 3 x 2, L2 eps 0.5" in text
+
+
+def test_an_attack_is_described_by_what_it_has() -> None:
+    assert report.describe({"name": "fgsm", "norm": "Linf", "eps": 8 / 255}) == "fgsm, Linf eps 0.03137"
+
+
+def test_the_picture_is_drawn(runs: list[RunDirectory], tmp_path: Path) -> None:
+    report.picture(runs, tmp_path / "figures" / "adversarial.png")
+    image = np.asarray(Image.open(tmp_path / "figures" / "adversarial.png").convert("L"))
+    assert image.shape[1] > 800
+    assert len(np.unique(image)) > 50, "the picture looks empty"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("norm", ["L2", "Linf"])
+def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], index: int, norm: str) -> None:
+    config = configs[index]
+    config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
+    model, _ = export.load(RunDirectory(config.folder), config)
+    x, y = report._rightly_classified(config, [model])
+    found, taken_for, distance = report.fool(model, x, y, config)
+    assert torch.equal(model(found).argmax(1), taken_for)
+    assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
+    order = 2.0 if norm == "L2" else float("inf")
+    torch.testing.assert_close(distance, (found - x).flatten(1).norm(order, dim=1))
+    assert (distance > 0).all()
+    assert (distance <= 8 * config.threat.eps + 1e-5).all()
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+class Stubborn(nn.Module):
+    """Class 0, whatever it sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack((1 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)), 1)
+
+
+def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: list[RunConfig]) -> None:
+    x, y = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
+    found, taken_for, _ = report.fool(Stubborn(), x, y, configs[0])
+    assert torch.equal(taken_for, y)
+    assert found.shape == x.shape
+
+
+def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
+    models = [export.load(run, config)[0] for run, config in zip(runs, configs, strict=True)]
+    x, y = report._rightly_classified(configs[0], models)
+    assert 1 <= len(x) <= report.IMAGES
+    for model in models:
+        assert torch.equal(model(x).argmax(1), y)
+
+
+def test_without_a_rightly_classified_image_there_is_no_picture(configs: list[RunConfig]) -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(9)[8].expand(len(x), 9)
+
+    with pytest.raises(UserError, match="no image of 64 is classified rightly by all runs"):
+        report._rightly_classified(configs[0], [Wrong()])
+
+
+def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:
+    other = RunDirectory(tmp_path / "other")
+    other.path.mkdir()
+    other.config.write_text(runs[0].config.read_text().replace("norm: L2", "norm: Linf"))
+    with pytest.raises(UserError, match="a picture needs runs of the same data and norm"):
+        report.picture([runs[0], other], tmp_path / "none.png")
+
+
+def test_an_unfinished_run_says_how_to_go_on(runs: list[RunDirectory], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.config.write_text(runs[0].config.read_text())
+    with pytest.raises(UserError, match=r"is unfinished; go on with 'hpcfast train .*config\.yaml'"):
+        report.read([runs[0], run])
+    with pytest.raises(UserError, match="no weights .*finish the run first"):
+        export.load(run, run.read_config())
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]"])
+def test_a_missing_or_damaged_description_is_named(
+    runs: list[RunDirectory], tmp_path: Path, content: str | None
+) -> None:
+    run = RunDirectory(tmp_path)
+    run.weights.write_bytes(runs[0].weights.read_bytes())
+    if content is not None:
+        run.model.write_text(content)
+    with pytest.raises(UserError, match=r"model\.json is missing or damaged"):
+        export.load(run, runs[0].read_config())
+
+
+def test_an_exported_model_is_in_eval_mode_and_names_its_classes(
+    configs: list[RunConfig], runs: list[RunDirectory]
+) -> None:
+    model, classes = export.load(runs[0], configs[0])
+    assert not any(module.training for module in model.modules())
+    assert classes == ("class0", "class1", "class2")

@@ -1,0 +1,143 @@
+"""Who may write into a run directory, and what is lost by it."""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcfast import rundir
+from hpcfast.config import RunConfig
+from hpcfast.errors import UserError
+from hpcfast.rundir import RunDirectory
+
+Tiny = Callable[..., RunConfig]
+
+
+def claim(config: RunConfig, overwrite: bool = False) -> None:
+    with rundir.claim(config, overwrite):
+        pass
+
+
+def refusal(config: RunConfig, overwrite: bool = False) -> str:
+    with pytest.raises(UserError) as caught:
+        claim(config, overwrite)
+    return str(caught.value)
+
+
+def fill(run: RunDirectory) -> list[Path]:
+    """Make all that a run leaves behind."""
+    files = [run.checkpoints / "LAST", run.figures / "a.png", run.weights, run.model, run.summary, run.events]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    return files
+
+
+def test_a_new_run_gets_a_folder_with_its_configuration(tiny: Tiny, tmp_path: Path) -> None:
+    claim(tiny())
+    assert RunDirectory(tmp_path / "runs" / "tiny").read_config() == tiny()
+
+
+def test_the_same_configuration_may_go_on_and_loses_nothing(tiny: Tiny) -> None:
+    claim(tiny())
+    files = fill(RunDirectory(tiny().folder))
+    claim(tiny())
+    assert all(file.is_file() for file in files)
+
+
+def test_a_run_may_be_moved(tiny: Tiny, tmp_path: Path) -> None:
+    claim(tiny())
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    claim(tiny(f"runs={tmp_path / 'elsewhere'}"))
+
+
+def test_another_configuration_is_refused_with_the_difference(tiny: Tiny) -> None:
+    claim(tiny())
+    message = refusal(tiny("epochs=7"))
+    assert "-epochs: 3" in message
+    assert "+epochs: 7" in message
+    assert "--overwrite" in message
+    assert "seed" not in message, f"what is equal should not be shown:\n{message}"
+    assert RunDirectory(tiny().folder).read_config() == tiny()
+
+
+def test_overwrite_clears_what_a_run_writes_and_nothing_else(tiny: Tiny) -> None:
+    claim(tiny())
+    run = RunDirectory(tiny().folder)
+    files = fill(run)
+    (run.path / "notes.txt").write_text("mine")
+    claim(tiny("epochs=7"), overwrite=True)
+    assert not [file for file in files if file.exists()]
+    assert (run.path / "notes.txt").read_text() == "mine"
+    assert run.read_config().epochs == 7
+
+
+def test_overwrite_of_a_new_run_is_no_error(tiny: Tiny) -> None:
+    claim(tiny(), overwrite=True)
+    assert RunDirectory(tiny().folder).read_config() == tiny()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_no_run_is_refused(tiny: Tiny, overwrite: bool) -> None:
+    tiny().folder.mkdir(parents=True)
+    thesis = tiny().folder / "thesis.txt"
+    thesis.write_text("years of work")
+    assert "holds files but no run" in refusal(tiny(), overwrite)
+    assert thesis.read_text() == "years of work"
+    assert not (tiny().folder / "config.yaml").exists()
+
+
+def test_an_empty_folder_is_taken(tiny: Tiny) -> None:
+    tiny().folder.mkdir(parents=True)
+    claim(tiny())
+    assert RunDirectory(tiny().folder).read_config() == tiny()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    message = refusal(tiny(f"runs={tmp_path / 'file'}"))
+    assert f"cannot write the run directory {tmp_path}/file/tiny" in message
+    assert "set runs=" in message
+
+
+def test_a_run_in_use_is_refused_and_free_again_afterwards(tiny: Tiny) -> None:
+    with rundir.claim(tiny(), False):
+        for overwrite in (False, True):
+            assert "is in use by another process" in refusal(tiny(), overwrite)
+    claim(tiny())
+
+
+def test_another_process_is_kept_out_and_a_dead_one_holds_nothing(tiny: Tiny) -> None:
+    claim(tiny())
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    command = [sys.executable, "-c", code, tiny().folder / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert "is in use by another process" in refusal(tiny())
+        other.kill()
+    claim(tiny())
+
+
+def test_a_refused_claim_lets_the_lock_go(tiny: Tiny) -> None:
+    claim(tiny())
+    with pytest.raises(UserError, match="another configuration") as caught:
+        claim(tiny("epochs=7"))
+    with (tiny().folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where the refused claim still holds it
+    assert caught.value
+
+
+def test_reading_what_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no run directory .*hpcfast train"):
+        RunDirectory(tmp_path).read_config()
+    assert RunDirectory(tmp_path).read_summary() is None
+
+
+def test_a_damaged_config_of_an_old_run_is_named(tiny: Tiny) -> None:
+    claim(tiny())
+    RunDirectory(tiny().folder).config.write_text("epochs: 3\n")
+    assert "config.yaml: wrong settings" in refusal(tiny())
