@@ -19,7 +19,7 @@ from hpcfast.config import RunConfig
 from hpcfast.data import Batch, dali, folder
 from hpcfast.errors import UserError
 from hpcfast.evaluate import chosen_images, evaluate
-from hpcfast.progress import Reporter
+from hpcfast.progress import Reporter, Task
 from hpcfast.rundir import RunDirectory
 
 
@@ -86,22 +86,31 @@ class Trainer:
         """Train to the end and return the summary."""
         self._restore()
         self._record("run_start", {"world_size": self.world.size, "device": str(self.world.device)})
+        total = sum(self._steps(epoch) * self._global_batch(epoch) for epoch in range(self.config.epochs))
+        task = self.reporter.task("training", total, "images", done=self.images)
         while self.epoch < self.config.epochs:
-            self._train_epoch()
+            self._train_epoch(task)
             self.epoch += 1
             comm.average_buffers(self.model)
             if self.config.evaluation.every and self.epoch % self.config.evaluation.every == 0:
                 self._monitor()
             self._save()
+        task.close()
         summary = self._finish()
         self._record("run_stop", {"status": summary["status"]})
+        self.log.close()
         return summary
 
-    def _train_epoch(self) -> None:
+    def _global_batch(self, epoch: int) -> int:
+        return self.config.phase(epoch).batch_size * self.world.size
+
+    def _steps(self, epoch: int) -> int:
+        return len(self.train_split) // self._global_batch(epoch)
+
+    def _train_epoch(self, task: Task) -> None:
         config, phase = self.config, self.config.phase(self.epoch)
-        global_batch = phase.batch_size * self.world.size
+        global_batch, steps = self._global_batch(self.epoch), self._steps(self.epoch)
         order = folder.train_order(len(self.train_split), config.seed, self.epoch, self.world.size, phase.batch_size)
-        steps = len(order) // global_batch
         seed = seed_of(config.seed, self.epoch, self.world.rank)
         torch.manual_seed(seed)
         data = dali.batches(
@@ -113,7 +122,6 @@ class Trainer:
             seed,
         )
         meter, note = torch.zeros(2, device=self.world.device), ""
-        task = self.reporter.task(f"epoch {self.epoch + 1}/{config.epochs}", len(order), "images")
         self._record("epoch_start")
         self.model.train()
         with self.clock.training():
@@ -123,9 +131,8 @@ class Trainer:
                 meter += self._step(batch, lr)
                 if self.step % config.log_every == 0 or i + 1 == steps:
                     note = self._log(meter, lr, at)
-                task.update((i + 1) * global_batch, note)
-        task.close()
-        self.images += len(order)
+                self.images += global_batch
+                task.update(self.images, f"epoch {at:.1f}/{config.epochs}  {note}")
         self._record("epoch_stop")
 
     def _step(self, batch: Batch, lr: float) -> Tensor:

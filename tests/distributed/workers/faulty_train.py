@@ -14,12 +14,12 @@ kind, rank, epoch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 train_epoch = Trainer._train_epoch
 
 
-def with_fault(self: Trainer) -> None:
+def with_fault(self: Trainer, *arguments: object) -> None:
     if self.world.rank == rank and self.epoch == epoch:
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise RuntimeError("a fault made by the test")
-    train_epoch(self)
+    train_epoch(self, *arguments)
 
 
 Trainer._train_epoch = with_fault
