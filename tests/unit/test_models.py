@@ -86,7 +86,7 @@ def test_an_unknown_name_gets_a_suggestion() -> None:
         settings("resnet5O")
 
 
-@pytest.mark.parametrize("options", [{"widht": 3}, {"width": "wide"}, {"width": -1}])
+@pytest.mark.parametrize("options", [{"breadth": 3}, {"width": "wide"}, {"width": -1}])
 def test_options_that_the_network_cannot_use_are_explained(options: dict[str, object]) -> None:
     with pytest.raises(UserError, match=rf"model\.options: .*{next(iter(options))}.* does not suit cifar_resnet8"):
         settings(options=options).build(3)
