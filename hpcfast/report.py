@@ -17,7 +17,7 @@ from hpcfast.errors import UserError
 from hpcfast.rundir import RunDirectory
 
 IMAGES = 4
-RADII = np.geomspace(0.05, 8, 40)
+RADII = np.geomspace(0.05, 8, 24)
 """Tried in turn for the picture, in multiples of the threat model's eps."""
 
 
@@ -80,13 +80,13 @@ def picture(runs: list[RunDirectory], path: Path) -> None:
 
 
 def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Search ever larger balls for images that ``model`` misclassifies, with PGD-20.
+    """Search ever larger balls for images that ``model`` misclassifies, with PGD-10.
 
     Returns:
         Images of the shape of ``x``; what the model takes them for, shape (n,); their distance from ``x`` in
         the threat model's norm, shape (n,). An image that nothing fools stays as it was in the largest ball.
     """
-    attack = Pgd(name="pgd", steps=20)
+    attack = Pgd(name="pgd", steps=10)
     found = x.clone()
     for radius in RADII:
         rows = (model(found).argmax(1) == y).nonzero().squeeze(1)

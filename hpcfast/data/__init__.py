@@ -1,12 +1,16 @@
 """Images from disk to the device: settings, and what a batch is."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import PositiveInt
-from torch import Tensor
 
 from hpcfast.component import Settings
+
+if TYPE_CHECKING:  # preparing a data set needs no torch, which takes seconds to import
+    from torch import Tensor
 
 
 class Batch(NamedTuple):
