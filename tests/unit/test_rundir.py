@@ -51,7 +51,9 @@ def test_the_same_configuration_may_go_on_and_loses_nothing(tiny: Tiny) -> None:
 def test_a_run_may_be_moved(tiny: Tiny, tmp_path: Path) -> None:
     claim(tiny())
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    claim(tiny(f"runs={tmp_path / 'elsewhere'}"))
+    moved = tiny(f"runs={tmp_path / 'elsewhere'}")
+    claim(moved)
+    assert RunDirectory(moved.folder).read_config() == tiny(), "the moved run's own file is left as it was"
 
 
 def test_another_configuration_is_refused_with_the_difference(tiny: Tiny) -> None:
