@@ -1,10 +1,13 @@
-"""Attacks: mathematics on tensors, ignorant of ranks, data sets and precision.
+"""Attacks and training methods: mathematics on tensors, ignorant of ranks, data sets and precision.
 
 A norm is a :class:`~hpcfast.attacks.balls.Ball` (three functions), an attack a few lines over it. To add an
-attack, add a file here with one subclass of :class:`Attack`; its file name is its name in a config.
+attack, add a file here with one subclass of :class:`Attack`; its file name is its name in a config. A training
+method that is more than "minimise the loss of attacked images" also overrides :meth:`Attack.losses`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +17,24 @@ from hpcfast.attacks.balls import Ball
 from hpcfast.attacks.noise import Source
 from hpcfast.component import Component
 
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (n, classes) and true classes (n,) to the mean loss, a scalar."""
+
+_SCALE = 1024.0
+
 
 class Attack(Component, ABC):
     """Settings of one attack, and the attack itself."""
+
+    in_ball: ClassVar[bool] = True
+    """False: leaves the threat model's ball by design, so that no evaluation may use it."""
+    guarded: ClassVar[bool] = True
+    """Whether training with it is watched for catastrophic overfitting."""
+
+    @property
+    def updates(self) -> int:
+        """Optimizer steps that a batch takes: how many :meth:`losses` there are."""
+        return 1
 
     @abstractmethod
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
@@ -26,29 +44,48 @@ class Attack(Component, ABC):
         the caller's choice.
 
         Args:
-            model: maps images to logits, shape (n, classes).
+            model: maps images to logits, shape (n, classes), float32 whatever it computes in.
             x: clean images, shape (n, channels, height, width), float, pixels in [0,1].
             y: true classes, shape (n,), int64.
             ball: the perturbations allowed.
             source: of every random number the attack draws.
 
         Returns:
-            Images of the shape of ``x``, detached, with ``x_adv - x`` inside the ball and pixels in [0,1].
+            Images of the shape of ``x``, detached, with pixels in [0,1] and (if ``in_ball``) ``x_adv - x`` inside
+            the ball.
         """
 
+    def losses(
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
+    ) -> Iterator[Tensor]:
+        """What training minimises for one batch: scalars, ``updates`` of them.
 
-def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Gradient of the summed cross-entropy with respect to the images alone, of the shape of ``x``.
+        Each is one optimizer step: the caller runs backward and step on it before it asks for the next.
+        Arguments are those of :meth:`perturb`, and the mean loss to train with.
+        """
+        yield criterion(model(self.perturb(model, x, y, ball, source)), y)
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, create_graph: bool = False) -> Tensor:
+    """Gradient of the summed cross-entropy with respect to the images alone; see :func:`gradient`."""
+    return gradient(lambda images: F.cross_entropy(model(images), y, reduction="sum"), x, create_graph)
+
+
+def gradient(loss: Callable[[Tensor], Tensor], x: Tensor, create_graph: bool = False) -> Tensor:
+    """Gradient of ``loss``, a sum over images, with respect to the images alone, of the shape of ``x``.
 
     ``torch.autograd.grad`` computes no weight gradients: a third cheaper than ``backward()``, which would also
-    set off Horovod's allreduces. A sum and not a mean: directions don't depend on scale, and a mean's gradients
-    underflow in half precision.
+    set off Horovod's allreduces. A sum and not a mean, times a constant on the way back: in half precision the
+    gradients of confident images would underflow. A power of two changes no bit of those that don't. Entries
+    that overflow become 0, lest they poison the perturbation.
+
+    Args:
+        create_graph: whether the result can be differentiated with respect to the weights.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(model(x), y, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, x)
-    return gradient
+        (scaled,) = torch.autograd.grad(_SCALE * loss(x), x, create_graph=create_graph)
+        return scaled.nan_to_num(0, 0, 0) / _SCALE
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 A ball is three functions over the rows of a batch: a random point, the steepest direction, the projection.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -35,12 +37,19 @@ Pixels = Annotated[PositiveFloat, BeforeValidator(number)]
 class Ball(ABC):
     """All perturbations delta with ``‖delta‖ <= eps``, each image for itself."""
 
+    eps: Any
+    """A float; a tensor (n, 1, 1, 1) where each image has a radius of its own."""
+
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     @abstractmethod
     def random(self, x: Tensor, source: Source) -> Tensor:
         """A random start inside the ball for each image of ``x``; same shape, float32."""
+
+    @abstractmethod
+    def noise(self, x: Tensor, source: Source) -> Tensor:
+        """Directionless noise of about the ball's size, for each image of ``x``; same shape, float32."""
 
     @abstractmethod
     def normalise(self, gradient: Tensor) -> Tensor:
@@ -54,7 +63,7 @@ class Ball(ABC):
         """A random start for images ``x`` that leaves pixels in [0,1]."""
         return (x + self.random(x, source)).clamp(0, 1) - x
 
-    def move(self, x: Tensor, delta: Tensor, gradient: Tensor, alpha: float) -> Tensor:
+    def move(self, x: Tensor, delta: Tensor, gradient: Tensor, alpha: float | Tensor) -> Tensor:
         """Step ``alpha`` (pixels) from ``delta`` up the gradient, back into the ball, then into [0,1].
 
         Clamping pixels brings each coordinate nearer to ``x``, so the result is still in the ball.
@@ -68,6 +77,9 @@ class Linf(Ball):
 
     def random(self, x: Tensor, source: Source) -> Tensor:
         return self.eps * (2 * noise.uniform(x, source) - 1)
+
+    def noise(self, x: Tensor, source: Source) -> Tensor:
+        return self.random(x, source)
 
     def normalise(self, gradient: Tensor) -> Tensor:
         return gradient.float().sign()
@@ -87,6 +99,9 @@ class L2(Ball):
         direction = self.normalise(noise.normal(x, source))
         return self.eps * noise.uniform(x[:, :1, :1, :1], source) * direction
 
+    def noise(self, x: Tensor, source: Source) -> Tensor:
+        return self.eps / math.sqrt(x[0].numel()) * noise.normal(x, source)
+
     def normalise(self, gradient: Tensor) -> Tensor:
         # Divide by the largest entry first: the squares of small gradients would underflow in the norm.
         gradient = gradient.float()
@@ -96,6 +111,34 @@ class L2(Ball):
     def project(self, delta: Tensor) -> Tensor:
         length = _per_row(delta.flatten(1).norm(dim=1), delta)
         return delta * (self.eps / length.clamp_min(self.eps))
+
+
+class RowWise(Ball):
+    """A ball for each image: that of ``balls`` which ``choice`` (indices, shape (n,)) says.
+
+    All balls are worked out for all images and one is picked: a few elementwise operations, and no waiting for
+    the device as sorting the rows would.
+    """
+
+    def __init__(self, balls: Sequence[Ball], choice: Tensor) -> None:
+        self.balls, self.choice = balls, choice
+        self.eps = torch.tensor([ball.eps for ball in balls], device=choice.device)[choice].view(-1, 1, 1, 1)
+
+    def random(self, x: Tensor, source: Source) -> Tensor:
+        return self._pick(lambda ball: ball.random(x, source))
+
+    def noise(self, x: Tensor, source: Source) -> Tensor:
+        return self._pick(lambda ball: ball.noise(x, source))
+
+    def normalise(self, gradient: Tensor) -> Tensor:
+        return self._pick(lambda ball: ball.normalise(gradient))
+
+    def project(self, delta: Tensor) -> Tensor:
+        return self._pick(lambda ball: ball.project(delta))
+
+    def _pick(self, of: Callable[[Ball], Tensor]) -> Tensor:
+        rows = torch.arange(len(self.choice), device=self.choice.device)
+        return torch.stack([of(ball) for ball in self.balls])[self.choice, rows]
 
 
 class Threat(Settings):

@@ -10,5 +10,7 @@ from hpcfast.attacks.noise import Source
 class Natural(Attack):
     """Leave the images as they are."""
 
+    guarded = False
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         return x

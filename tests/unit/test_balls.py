@@ -185,3 +185,15 @@ def test_a_threat_makes_its_ball(norm: str, eps: float) -> None:
     ball = validate(Threat, {"norm": norm, "eps": eps}).ball
     assert type(ball).__name__ == norm
     assert ball.eps == eps
+
+
+def test_noise_of_an_l2_ball_has_about_its_length_and_no_direction() -> None:
+    deltas = L2(2.0).noise(torch.zeros(2_000, 1, 28, 28), generator(0)).flatten(1)
+    assert deltas.norm(dim=1).square().mean().sqrt().item() == pytest.approx(2.0, rel=0.01)
+    assert deltas.norm(dim=1).std().item() < 0.06, "in high dimensions all lengths are nearly the same"
+    assert deltas.mean(0).abs().max().item() < 0.01
+
+
+def test_noise_of_an_linf_ball_is_its_random_start() -> None:
+    x = torch.zeros(5, 1, 4, 4)
+    torch.testing.assert_close(Linf(0.1).noise(x, generator(1)), Linf(0.1).random(x, generator(1)))

@@ -1,0 +1,54 @@
+"""Training against several threat models at once: each image meets one of them, drawn at random.
+
+A sampled threat model as in Madaan, Shin and Hwang (ICML 2021), who draw one for a whole batch. Drawn image by
+image, it still costs the network one attack on whole batches.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, SerializeAsAny, field_validator
+from torch import Tensor, nn
+
+from hpcfast.attacks import Attack, Criterion, noise
+from hpcfast.attacks.balls import Ball, RowWise, Threat
+from hpcfast.attacks.noise import Source
+from hpcfast.component import chosen_from
+
+
+class Mixed(Attack):
+    """Another attack, on images that each have one of ``threats`` instead of the run's threat model.
+
+    For training only: the threat model that an evaluation names is not the one attacked.
+    """
+
+    in_ball = False
+
+    threats: Annotated[tuple[Threat, ...], Field(min_length=2)]
+    attack: Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
+
+    @field_validator("attack")
+    @classmethod
+    def _works_row_by_row(cls, attack: Attack) -> Attack:
+        if attack.name in ("mixed", "apgd"):
+            raise ValueError(f"'{attack.name}' cannot be mixed; name a training method, e.g. fgsm, nfgsm or pgd")
+        if (restarts := getattr(attack, "restarts", 1)) > 1:
+            raise ValueError(f"restarts {restarts} cannot be mixed; leave it at 1")
+        return attack
+
+    @property
+    def updates(self) -> int:
+        return self.attack.updates
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
+        """See :meth:`Attack.perturb`; ``ball`` plays no part."""
+        return self.attack.perturb(model, x, y, self._balls(x, source), source)
+
+    def losses(
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
+    ) -> Iterator[Tensor]:
+        return self.attack.losses(model, x, y, self._balls(x, source), source, criterion)
+
+    def _balls(self, x: Tensor, source: Source) -> RowWise:
+        draw = noise.uniform(x[:, :1, :1, :1], source).flatten()
+        return RowWise([threat.ball for threat in self.threats], (len(self.threats) * draw).long())

@@ -1,0 +1,29 @@
+"""N-FGSM: one step from strong noise, without a projection (de Jorge et al., "Make some noise", NeurIPS 2022).
+
+The Euclidean form is ours: Gaussian noise, whose length is nearly the same for all images, about ``noise`` eps. In
+high dimensions the published noise for L-infinity, uniform in a cube, is like that too.
+"""
+
+from pydantic import PositiveFloat
+from torch import Tensor, nn
+
+from hpcfast.attacks import Attack, input_gradient
+from hpcfast.attacks.balls import Ball, Pixels
+from hpcfast.attacks.noise import Source
+
+
+class Nfgsm(Attack):
+    """Noise of ``noise`` times the ball's size, then one step of ``alpha`` (by default eps).
+
+    For training only: the result is outside the ball.
+    """
+
+    in_ball = False
+
+    noise: PositiveFloat = 2.0
+    alpha: Pixels | None = None
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
+        start = (x + self.noise * ball.noise(x, source)).clamp(0, 1)
+        alpha = ball.eps if self.alpha is None else self.alpha
+        return (start + alpha * ball.normalise(input_gradient(model, start, y))).clamp(0, 1)

@@ -1,0 +1,46 @@
+"""TRADES: accuracy plus agreement between an image and its neighbourhood (Zhang et al., ICML 2019)."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from hpcfast.attacks import Attack, Criterion, gradient, noise
+from hpcfast.attacks.balls import Ball, Pixels
+from hpcfast.attacks.noise import Source
+
+
+class Trades(Attack):
+    """The loss of clean images + ``beta`` * KL(p(x) ‖ p(x')), where x' maximises the divergence.
+
+    ``steps`` steps of ``alpha`` (by default 2.5 eps / steps) from x + 0.001 N(0,1), the published start.
+    """
+
+    steps: PositiveInt = 10
+    alpha: Pixels | None = None
+    beta: PositiveFloat = 6.0
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
+        """See :meth:`Attack.perturb`; true classes play no part."""
+        alpha = 2.5 * ball.eps / self.steps if self.alpha is None else self.alpha
+        with torch.no_grad():
+            clean = model(x)
+        delta = (x + 0.001 * noise.normal(x, source)).clamp(0, 1) - x
+        for _ in range(self.steps):
+            climb = gradient(lambda images: divergence(clean, model(images)), x + delta)
+            delta = ball.move(x, delta, climb, alpha)
+        return (x + delta).clamp(0, 1)
+
+    def losses(
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
+    ) -> Iterator[Tensor]:
+        x_adv = self.perturb(model, x, y, ball, source)
+        logits = model(x)
+        yield criterion(logits, y) + self.beta * divergence(logits, model(x_adv)) / len(x)
+
+
+def divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(p ‖ p') summed over images, of the distributions that these logits (n, classes) give."""
+    return F.kl_div(adversarial.log_softmax(1), clean.log_softmax(1), reduction="sum", log_target=True)
