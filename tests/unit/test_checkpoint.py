@@ -1,5 +1,7 @@
 """Checkpoints: whole or not at all, refused when damaged, and never code."""
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -24,119 +26,208 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
+def saved(folder: Path, *steps: int, healthy: int | None = None) -> None:
+    """Checkpoints whose weights are their step."""
+    for step in steps:
+        checkpoint.save(folder, step, state(step), keep=5)
+        if step == healthy:
+            checkpoint.mark_healthy(folder)
+
+
+def forge(path: Path, content: bytes) -> None:
+    """Put other bytes into a checkpoint, with the checksum that belongs to them."""
+    path.write_bytes(content)
+    Path(f"{path}.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
+
+
+def pickled(thing: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(thing, buffer)
+    return buffer.getvalue()
+
+
+def loaded(folder: Path) -> tuple[float | None, list[str]]:
+    """The step that is gone on from, and what was said."""
+    said: list[str] = []
+    found = checkpoint.load_last(folder, said.append)
+    return found and found["model"]["w"].unique().item(), said
+
+
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "checkpoints", 3, state())
-    loaded = checkpoint.load_last(tmp_path / "checkpoints")
-    assert loaded is not None
-    assert torch.equal(loaded["model"].pop("w"), state()["model"]["w"])
-    assert loaded == {**state(), "model": {}}
+    found = checkpoint.load_last(tmp_path / "checkpoints")
+    assert found is not None
+    assert torch.equal(found["model"].pop("w"), state()["model"]["w"])
+    assert found == {**state(), "model": {}, "format": 1}
 
 
 def test_nothing_is_loaded_where_nothing_was_saved(tmp_path: Path) -> None:
-    assert checkpoint.load_last(tmp_path / "checkpoints") is None
-    (tmp_path / "checkpoints").mkdir()
-    assert checkpoint.load_last(tmp_path / "checkpoints") is None
+    for folder in (tmp_path / "none", tmp_path):
+        assert loaded(folder) == (None, [])
+        assert checkpoint.load_healthy(folder) is None
+        assert not checkpoint.is_healthy(folder)
 
 
-def test_last_names_the_newest_and_two_are_kept(tmp_path: Path) -> None:
+def test_last_names_the_newest_and_as_many_as_wanted_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 99_999_999, 100_000_000):
-        checkpoint.save(tmp_path, step, state(step))
-        loaded = checkpoint.load_last(tmp_path)
-        assert loaded is not None
-        assert loaded["model"]["w"][0] == step
-    files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["LAST", "step-100000000.pt", "step-99999999.pt"]
+        checkpoint.save(tmp_path, step, state(step), keep=2)
+        assert loaded(tmp_path) == (step, [])
+    names = ["step-100000000.pt", "step-99999999.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "LAST",
+        *(n + s for n in names for s in ("", ".sha256")),
+    ]
     assert (tmp_path / "LAST").read_text() == "step-100000000.pt"
+    checkpoint.save(tmp_path, 100_000_001, state(), keep=1)
+    assert [path.name for path in tmp_path.glob("*.pt")] == ["step-100000001.pt"]
+
+
+def test_other_peoples_files_stay(tmp_path: Path) -> None:
+    names = ["step-00000001.pt.bak", "step-mine.pt", "notes"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    (tmp_path / "step-00000001.pt.part").write_text("a write that was killed")
+    saved(tmp_path, 1, 2, 3)
+    checkpoint.save(tmp_path, 4, state(4), keep=1)
+    expected = ["LAST", "step-00000004.pt", "step-00000004.pt.sha256", *names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
+
+
+def test_the_healthy_one_stays_until_another_is_marked(tmp_path: Path) -> None:
+    saved(tmp_path, 1, healthy=1)
+    assert checkpoint.is_healthy(tmp_path)
+    for step in (2, 3, 4):
+        checkpoint.save(tmp_path, step, state(step), keep=1)
+        assert not checkpoint.is_healthy(tmp_path)
+        healthy = checkpoint.load_healthy(tmp_path)
+        assert healthy is not None
+        assert healthy["model"]["w"][0] == 1
+        assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000001.pt", f"step-{step:08d}.pt"]
+    checkpoint.mark_healthy(tmp_path)
+    assert checkpoint.is_healthy(tmp_path)
+    checkpoint.save(tmp_path, 5, state(5), keep=1)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000004.pt", "step-00000005.pt"]
+
+
+def test_a_step_that_is_saved_again_replaces_it_and_all_after_it(tmp_path: Path) -> None:
+    saved(tmp_path, 10, 20, 30, healthy=10)
+    checkpoint.save(tmp_path, 10, state(11), keep=5)
+    assert loaded(tmp_path) == (11, [])
+    assert not checkpoint.is_healthy(tmp_path), "the new contents have passed no check"
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000010-2.pt", "step-00000010.pt"]
+    checkpoint.mark_healthy(tmp_path)
+    checkpoint.save(tmp_path, 20, state(21), keep=5)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000010-2.pt", "step-00000020.pt"]
+    (tmp_path / "step-00000020.pt").unlink()
+    assert loaded(tmp_path)[0] == 11
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, 1000, -100, -1])
-def test_a_cut_checkpoint_is_refused_and_the_older_one_named(tmp_path: Path, keep: int) -> None:
-    for step in (1, 2):
-        checkpoint.save(tmp_path, step, state())
+def test_a_cut_checkpoint_is_skipped(tmp_path: Path, keep: int) -> None:
+    saved(tmp_path, 1, 2)
     path = tmp_path / "step-00000002.pt"
     path.write_bytes(path.read_bytes()[:keep])
+    step, (line,) = loaded(tmp_path)
+    assert step == 1
+    fault = f"checkpoint {path} cannot be read (damaged: it does not match its checksum)"
+    assert line == f"{fault}; going on with step-00000001.pt instead"
+    assert loaded(tmp_path) == (1, []), "the older one is the last one now"
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    path = tmp_path / "step-00000002.pt"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 29):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        (tmp_path / "LAST").write_text(path.name)
+        assert loaded(tmp_path)[0] == 1, f"byte {at}"
+    path.write_bytes(whole)
+    (tmp_path / "LAST").write_text(path.name)
+    assert loaded(tmp_path) == (2, [])
+
+
+FOREIGN = {
+    "text": b"hello",
+    "nothing": b"",
+    "zeros": bytes(100),
+    "bytes": bytes(range(256)),
+    "list": pickled([1, 2]),
+    "no format": pickled({"model": {}}),
+    "later format": pickled({"model": {}, "format": 2}),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_what_is_no_checkpoint_is_skipped_though_its_checksum_is_right(tmp_path: Path, content: bytes) -> None:
+    saved(tmp_path, 1, 2)
+    forge(tmp_path / "step-00000002.pt", content)
+    step, (line,) = loaded(tmp_path)
+    assert step == 1
+    assert "step-00000002.pt cannot be read" in line
+    assert "foreign" in line
+    assert "weights_only" not in line, "torch's advice to run code from the file must not reach the user"
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    saved(tmp_path, 1)
+    checkpoint.save(tmp_path, 2, {"model": Bomb(trace)})
+    step, (line,) = loaded(tmp_path)
+    assert step == 1
+    assert "UnpicklingError: foreign, or more than weights" in line
+    assert not trace.exists(), "loading the checkpoint ran code from it"
+    torch.load(tmp_path / "step-00000002.pt", weights_only=False)
+    assert trace.exists(), "the bomb is a dud: this test proves nothing"
+
+
+@pytest.mark.parametrize("bad", [{3}, {2, 3}, {1, 3}, {2}, {1, 2}])
+@pytest.mark.parametrize("gone", ["", ".sha256"], ids=["file", "checksum"])
+def test_the_newest_good_one_is_used_and_all_skipped_ones_named(tmp_path: Path, bad: set[int], gone: str) -> None:
+    saved(tmp_path, 1, 2, 3, healthy=1)
+    for step in bad:
+        (tmp_path / f"step-{step:08d}.pt{gone}").unlink()
+    best = max({1, 2, 3} - bad)
+    step, said = loaded(tmp_path)
+    assert step == best
+    skipped = [n for n in (3, 2, 1) if n > best and (gone or n == 3)]  # of older ones that are gone nobody knows
+    assert (
+        sorted(n for n in (1, 2, 3) for line in said if f"{tmp_path}/step-{n:08d}.pt cannot" in line) == skipped[::-1]
+    )
+    assert all(line.endswith(f"going on with step-{best:08d}.pt instead") for line in said)
+    checkpoint.save(tmp_path, 3, state(33), keep=5)
+    assert loaded(tmp_path) == (33, [])
+
+
+def test_if_none_is_good_the_message_says_so(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"")
     with pytest.raises(UserError) as caught:
-        checkpoint.load_last(tmp_path)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "write an older one's name (step-00000001.pt) into" in message
-    (tmp_path / "LAST").write_text("step-00000001.pt\n")
-    assert checkpoint.load_last(tmp_path) is not None, "the cure in the message must work"
+        loaded(tmp_path)
+    assert str(caught.value).startswith("no checkpoint is left to go on from; start over with --overwrite\n")
+    assert "step-00000001.pt cannot be read" in str(caught.value)
+    assert "step-00000002.pt cannot be read" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"hello", bytes(100), bytes(range(256))], ids=["text", "zeros", "bytes"])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
-    checkpoint.save(tmp_path, 1, state())
-    (tmp_path / "step-00000001.pt").write_bytes(content)
-    with pytest.raises(UserError, match=r"(?s)step-00000001.pt cannot be read .*start over with --overwrite") as caught:
-        checkpoint.load_last(tmp_path)
-    assert "weights_only" not in str(caught.value), "torch's advice to run code from the file must not reach the user"
+def test_a_damaged_healthy_one_is_named(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2, healthy=1)
+    (tmp_path / "step-00000001.pt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot go back to checkpoint .*step-00000001.pt \(damaged.*--overwrite"):
+        checkpoint.load_healthy(tmp_path)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / "LAST").write_text("step-00000007.pt")
-    with pytest.raises(UserError, match="step-00000007.pt cannot be read"):
-        checkpoint.load_last(tmp_path)
+    with pytest.raises(UserError, match=r"step-00000007.pt cannot be read \(missing\)"):
+        loaded(tmp_path)
 
 
-def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    checkpoint.save(tmp_path, 1, {"model": Bomb(trace)})
-    assert not trace.exists()
-    with pytest.raises(UserError, match="cannot be read"):
-        checkpoint.load_last(tmp_path)
-    assert not trace.exists(), "loading the checkpoint ran code from it"
-    torch.load(tmp_path / "step-00000001.pt", weights_only=False)
-    assert trace.exists(), "the bomb is a dud: this test proves nothing"
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(part: Path) -> None:
-        part.write_text("half of the n")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        checkpoint.write_atomically(path, fail)
-    assert path.read_text() == "old"
-    checkpoint.save_text(path, "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"], "no .part is left behind"
-
-
-def test_an_interrupted_save_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save(tmp_path, 1, state(1))
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for victim in ("os.fsync", "os.replace", "torch.save"):
-        with monkeypatch.context() as patch:
-            patch.setattr(victim, killed)
-            with pytest.raises(KeyboardInterrupt):
-                checkpoint.save(tmp_path, 2, state(2))
-        loaded = checkpoint.load_last(tmp_path)
-        assert loaded is not None
-        assert loaded["model"]["w"][0] == 1, f"killed in {victim}"
-
-
-def test_weights_are_kept_as_safetensors(tmp_path: Path) -> None:
-    weights = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
-    checkpoint.save_weights(tmp_path / "w.safetensors", weights)
-    loaded = checkpoint.load_weights(tmp_path / "w.safetensors")
-    assert loaded.keys() == weights.keys()
-    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
-
-
-def test_missing_weights_say_that_the_run_is_unfinished(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no weights .*finish the run first"):
-        checkpoint.load_weights(tmp_path / "model.safetensors")
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", bytes(8), b"\xff" * 100])
-def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors is no readable safetensors file"):
-        checkpoint.load_weights(tmp_path / "model.safetensors")
+@pytest.mark.parametrize("text", [None, "", "\0" * 16, "../../step-00000009.pt", "step-00000002.pt.part"])
+def test_without_a_legible_last_the_newest_is_used(tmp_path: Path, text: str | None) -> None:
+    saved(tmp_path, 1, 2)
+    (tmp_path / "LAST").unlink()
+    if text is not None:
+        (tmp_path / "LAST").write_text(text)
+    assert loaded(tmp_path) == (2, [])
+    assert (tmp_path / "LAST").read_text() == "step-00000002.pt"

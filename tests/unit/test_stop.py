@@ -1,0 +1,124 @@
+"""Signals that ask a run to stop."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
+
+ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """The handlers are as before after each test."""
+    before = {number: signal.getsignal(number) for number in ALL}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_a_signal_is_noted_and_nothing_else_happens(number: signal.Signals) -> None:
+    with StopRequest() as stop:
+        assert stop.requested is None
+        signal.raise_signal(number)
+        assert stop.requested == number.name
+
+
+def test_the_first_signal_is_the_reason() -> None:
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGUSR2)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == "SIGUSR2"
+
+
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_the_former_handlers_come_back(error: type[BaseException] | None) -> None:
+    def former(*_: object) -> None:
+        pass
+
+    for number in ALL:
+        signal.signal(number, former)
+    with suppress(ValueError, KeyboardInterrupt), StopRequest():
+        assert all(signal.getsignal(number) is not former for number in ALL)
+        if error:
+            raise error
+    assert all(signal.getsignal(number) is former for number in ALL)
+
+
+def test_ignored_signals_are_ignored_again_and_only_ctrl_c_meanwhile() -> None:
+    for number in ALL:
+        signal.signal(number, signal.SIG_IGN)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested is None, "who starts us in the background wants no Ctrl-C"
+        signal.raise_signal(signal.SIGUSR2)
+        assert stop.requested == "SIGUSR2", "a batch script ignores it until we can handle it"
+    assert all(signal.getsignal(number) is signal.SIG_IGN for number in ALL)
+
+
+def test_after_a_stop_no_signal_but_ctrl_c_is_heard() -> None:
+    with pytest.raises(Stopped), StopRequest():
+        raise Stopped
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+SCRIPT = """
+import atexit, os, signal, sys
+from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
+late = getattr(signal, sys.argv[1])
+atexit.register(lambda: os.kill(os.getpid(), late))
+try:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        if stop.requested and sys.argv[2] == "stopped":
+            raise Stopped
+except Stopped:
+    sys.exit(EXIT_STOPPED)
+"""
+
+
+@pytest.mark.parametrize(
+    ("late", "how", "code"),
+    [
+        ("SIGTERM", "stopped", EXIT_STOPPED),
+        ("SIGUSR2", "stopped", EXIT_STOPPED),
+        ("SIGTERM", "finished", -signal.SIGTERM),
+    ],
+)
+def test_a_signal_at_the_exit_does_not_replace_the_exit_code(late: str, how: str, code: int) -> None:
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", SCRIPT, late, how], cwd=root, timeout=60).returncode == code
+
+
+def test_it_does_nothing_outside_the_main_thread() -> None:
+    before = [signal.getsignal(number) for number in ALL]
+    during: list[object] = []
+
+    def run() -> None:
+        with StopRequest():
+            during.extend(signal.getsignal(number) for number in ALL)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert during == before
+    assert [signal.getsignal(number) for number in ALL] == before
