@@ -29,10 +29,12 @@ class DataSettings(Settings):
 
     ``augment``: "none"; "pad_crop_flip" pads by an eighth, crops at random and mirrors (CIFAR-10);
     "resized_crop_flip" crops a random area and aspect ratio and mirrors (ImageNet). ``batch_size`` is a rank's.
-    ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores.
+    ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores. ``images``: train on so many,
+    evenly spread over the classes; by default on all.
     """
 
     path: Path
+    images: PositiveInt | None = None
     channels: Literal[1, 3] = 3
     size: PositiveInt
     batch_size: PositiveInt

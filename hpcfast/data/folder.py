@@ -4,7 +4,7 @@ Orders are functions of (seed, epoch) alone, not of the number of ranks, and are
 that DALI only reads what it is told to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def some(self, images: int | None) -> "Split":
+        """So many of the images, evenly spread; all for None."""
+        ids = spread(len(self), images)
+        return replace(self, files=[self.files[i] for i in ids], labels=self.labels[ids])
 
 
 def read(root: Path) -> tuple[Split, Split]:
@@ -69,22 +74,27 @@ def _read_split(root: Path) -> Split:
     return Split(root, files, np.array(labels), classes)
 
 
-def train_order(n: int, seed: int, epoch: int, ranks: int, batch: int) -> np.ndarray:
+def train_order(
+    n: int, seed: int, epoch: int, ranks: int, batch: int, done: int = 0, steps: int | None = None
+) -> np.ndarray:
     """Ids in the order DALI must read them so that each global step takes the next images of one permutation.
 
-    DALI gives rank r the r-th contiguous block of a list. The permutation of (seed, epoch) is cut to whole
-    global batches and dealt out: in step s, rank r has its images ``s * ranks * batch + r * batch`` onwards.
+    DALI gives rank r the r-th contiguous block of a list. What is left of the permutation of (seed, epoch) is cut
+    to whole global batches and dealt out: in step s, rank r has its images ``s * ranks * batch + r * batch`` onwards.
 
     Args:
         n: images in the split.
-        batch: images a rank and step.
+        batch: images a rank and optimizer step; with accumulation, of all its micro batches.
+        done: images of this epoch that were trained on already, by any number of ranks.
+        steps: at most so many global batches; by default all that are left.
 
     Returns:
-        Shape (steps * ranks * batch,), int64, no id twice.
+        Shape (steps * ranks * batch,), int64, no id twice; empty if less than a global batch is left.
     """
-    steps = n // (ranks * batch)
-    permutation = np.random.default_rng([seed, epoch]).permutation(n)[: steps * ranks * batch]
-    return permutation.reshape(steps, ranks, batch).swapaxes(0, 1).reshape(-1)
+    rest = np.random.default_rng([seed, epoch]).permutation(n)[done:]
+    whole = len(rest) // (ranks * batch)
+    steps = whole if steps is None else min(steps, whole)
+    return rest[: steps * ranks * batch].reshape(steps, ranks, batch).swapaxes(0, 1).reshape(-1)
 
 
 def spread(n: int, images: int | None) -> np.ndarray:

@@ -94,6 +94,31 @@ def test_a_global_step_has_the_same_images_whatever_the_number_of_ranks(
         assert np.array_equal(shared[:, step].reshape(-1), images), f"step {step} on {size} ranks"
 
 
+@given(sizes, seeds, epochs, st.lists(st.tuples(ranks, batches, st.integers(0, 5)), min_size=1, max_size=5))
+def test_an_epoch_stopped_and_resumed_at_any_sizes_goes_through_one_permutation(
+    n: int, seed: int, epoch: int, parts: list[tuple[int, int, int]]
+) -> None:
+    permutation = folder.train_order(n, seed, epoch, 1, 1)
+    done = 0
+    for size, batch, steps in parts:
+        rest = (n - done) // (size * batch)
+        order = folder.train_order(n, seed, epoch, size, batch, done, steps)
+        assert len(order) == min(steps, rest) * size * batch
+        images = order.reshape(size, -1, batch).swapaxes(0, 1).reshape(-1) if len(order) else order
+        assert np.array_equal(images, permutation[done : done + len(order)])
+        done += len(order)
+
+
+@given(sizes, seeds, epochs, ranks, batches, st.integers(0, 20))
+def test_an_order_resumed_at_a_step_is_the_rest_of_the_order(
+    n: int, seed: int, epoch: int, size: int, batch: int, step: int
+) -> None:
+    assume(n >= (step + 1) * size * batch)
+    whole = folder.train_order(n, seed, epoch, size, batch).reshape(size, -1, batch)
+    rest = folder.train_order(n, seed, epoch, size, batch, done=step * size * batch).reshape(size, -1, batch)
+    assert np.array_equal(rest, whole[:, step:])
+
+
 def test_epochs_and_seeds_have_different_orders() -> None:
     orders = {tuple(folder.train_order(50, *at, 1, 5)) for at in itertools.product(range(4), range(10))}
     assert len(orders) == 40

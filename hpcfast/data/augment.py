@@ -1,0 +1,92 @@
+"""What augmentation draws at random: a function of (key, image) alone.
+
+So an image looks the same on any rank, at any place of any batch, and where training went on after a stop.
+Numbers are computed as they are needed, from a counter: there is no generator whose state would have to be kept.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+MIRROR, AREA, ASPECT, PLACE = 0, 1, 2, slice(3, 5)
+"""What each of an image's five numbers is for."""
+
+CROP_AREA = 0.08
+"""Least part of an image's area that a random crop keeps (Szegedy et al. 2015, arXiv:1409.4842)."""
+
+CROP_ASPECT = 4 / 3
+"""Greatest ratio of a random crop's sides, from the same paper."""
+
+Numbers = Callable[[int], np.ndarray]
+"""From a batch's place to the ``uniform`` numbers of its images."""
+
+
+def uniform(key: int, ids: np.ndarray) -> np.ndarray:
+    """Numbers uniform in [0, 1): the first five of SplitMix64 for each image.
+
+    Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
+
+    Args:
+        key: 63 bits, for instance ``seed_of(seed, epoch)``; another one gives unrelated numbers.
+        ids: shape (n,), integers.
+
+    Returns:
+        Shape (n, 5), float32.
+    """
+    states = _mix(_walk(np.uint64(key), ids))
+    # 24 bits are what float32 holds: with more of them, numbers would be rounded up to 1.
+    return (_mix(_walk(states[:, None], np.arange(5))) >> 40).astype(np.float32) * np.float32(2**-24)
+
+
+def by_batch(key: int, ids: np.ndarray, batch_size: int) -> Numbers:
+    """The ``uniform`` numbers of the i-th batch of ``ids``; DALI reads beyond the end, where the last image repeats."""
+
+    def numbers(i: int) -> np.ndarray:
+        rows = np.arange(i * batch_size, (i + 1) * batch_size)
+        return uniform(key, ids[rows.clip(max=len(ids) - 1)])
+
+    return numbers
+
+
+def shifts(numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw shifts.
+
+    Args:
+        numbers: of ``uniform``, shape (n, 5).
+        reach: greatest shift in each direction, pixels.
+
+    Returns:
+        Whether to mirror, shape (n,), int32, 0 or 1; by how many pixels to move the window (down, right), shape
+        (n, 2), int32.
+    """
+    return _mirror(numbers), np.floor(numbers[:, PLACE] * (2 * reach + 1)).astype(np.int32) - reach
+
+
+def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw crops, as far as that doesn't need the sizes of the images.
+
+    Args:
+        numbers: of ``uniform``, shape (n, 5).
+
+    Returns:
+        Whether to mirror, shape (n,), int32, 0 or 1; height and width of a window of area 1 whose aspect ratio is
+        log-uniform, shape (n, 2); where to take the area from its range, shape (n,); where to put the window
+        (down, right), shape (n, 2); these in [0, 1); float32.
+    """
+    form = np.float32(CROP_ASPECT) ** ((numbers[:, ASPECT, None] - 0.5) * np.array([-1, 1], np.float32))
+    # Copies, since DALI takes no strided views.
+    return _mirror(numbers), form, numbers[:, AREA].copy(), numbers[:, PLACE].copy()
+
+
+def _mirror(numbers: np.ndarray) -> np.ndarray:
+    return (numbers[:, MIRROR] < 0.5).astype(np.int32)
+
+
+def _walk(state: np.ndarray | np.uint64, steps: np.ndarray) -> np.ndarray:
+    return state + (steps.astype(np.uint64) + 1) * np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> 27)) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> 31)
