@@ -10,11 +10,14 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Wall time since ``started`` (seconds since 1970), and time spent in ``training()`` blocks."""
+    """Wall time since ``started`` (seconds since 1970), and time spent in ``training()`` blocks: wall and CPU.
 
-    def __init__(self, started: float | None = None, trained: float = 0.0) -> None:
+    CPU time is that of all threads of this process.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
         self.started = time.time() if started is None else started
-        self.trained = trained
+        self.trained = self.trained_cpu = 0.0
 
     @property
     def wall(self) -> float:
@@ -23,8 +26,9 @@ class Clock:
     @contextmanager
     def training(self) -> Iterator[None]:
         """Count the time of this block as training."""
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             self.trained += time.perf_counter() - begun
+            self.trained_cpu += time.process_time() - cpu

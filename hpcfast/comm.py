@@ -4,24 +4,30 @@ Everything else sees a :class:`World` (numbers) and the few collectives below. E
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
 """
 
+import atexit
 import os
 import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
+from torch import Tensor, nn
 
 from hpcfast import launcher
+from hpcfast.allreduce import AllreduceSettings
 from hpcfast.errors import UserError
+from hpcfast.watchdog import Watchdog
 
 T = TypeVar("T")
 
 PeerLost = HorovodInternalError
 """Raised by every collective once another rank has died."""
+
+_watchdog: Watchdog | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,13 @@ class World:
         return torch.device("cpu")
 
 
-def init() -> World:
-    """Join the job this process was started in (horovodrun, mpirun), or be a job of one rank."""
+def init(allreduce: AllreduceSettings | None = None) -> World:
+    """Join the job this process was started in (horovodrun, mpirun), or be a job of one rank.
+
+    Args:
+        allreduce: settings that Horovod reads only now.
+    """
+    os.environ.update(allreduce.environment() if allreduce else {})
     if launcher.rank() is None:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
@@ -57,7 +68,27 @@ def init() -> World:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
+    _watch(world)
     return world
+
+
+def _watch(world: World) -> None:
+    """Have a rank that falls silent named, and the job ended: Horovod and MPI would wait for it for ever."""
+    global _watchdog
+    _watchdog = Watchdog(world.rank, world.size)
+    _watchdog.start(on_root(_watchdog.listen))
+    atexit.register(_watchdog.stop)
+
+
+def tell(step: int, note: str) -> None:
+    """Say what this rank is doing, for the message that names a lost rank."""
+    if _watchdog:
+        _watchdog.step, _watchdog.note = step, note
+
+
+def peers() -> str:
+    """When the other ranks were last heard from, the longest silent first, as far as this rank knows."""
+    return _watchdog.table() if _watchdog else ""
 
 
 def together(work: Callable[[], T]) -> T:
@@ -90,29 +121,93 @@ def barrier() -> None:
     hvd.allreduce(torch.zeros(1), name="barrier")
 
 
-def average_buffers(model: torch.nn.Module) -> None:
-    """Replace floating-point buffers (BatchNorm's running statistics) by their mean over ranks, in place."""
-    buffers = [buffer for _, buffer in model.named_buffers() if buffer.is_floating_point()]
-    if buffers and hvd.size() > 1:
-        hvd.grouped_allreduce_(buffers, op=hvd.Average, name="buffers")
+def average_buffers(model: nn.Module) -> Callable[[], object]:
+    """Begin to replace floating-point buffers (BatchNorm's running statistics) by their mean over ranks, in place.
+
+    Done at every step they cost next to nothing, since they travel with the gradients while the backward pass
+    runs; in return all ranks hold the same state after every step, and rank 0 can save it at any.
+
+    Returns:
+        Call it to wait for the end, before the buffers are used again.
+    """
+    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if not buffers or hvd.size() == 1:
+        return lambda: None
+    handle = hvd.grouped_allreduce_async_(buffers, op=hvd.Average, name="buffers")
+    return lambda: hvd.synchronize(handle)
 
 
-def broadcast_parameters(model: torch.nn.Module) -> None:
+class Ballot:
+    """Votes that ranks cast at every step; each is counted at the next, so that nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._open: Any = None
+
+    def cast(self, *votes: bool) -> list[int]:
+        """Vote, and return how many ranks voted for each at the call before; all zeros at the first."""
+        before = self.count() or [0] * len(votes)
+        self._open = hvd.allreduce_async(torch.tensor(votes, dtype=torch.int32), op=hvd.Sum, name="ballot")
+        return before
+
+    def count(self) -> list[int]:
+        """Count the votes that are out, and close the ballot; empty where none was cast."""
+        if self._open is None:
+            return []
+        counts: list[int] = hvd.synchronize(self._open).tolist()
+        self._open = None
+        return counts
+
+
+def broadcast_parameters(model: nn.Module) -> None:
     """Give every rank rank 0's parameters and buffers."""
-    hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+    views = {name: _Wire.compress(tensor)[0] for name, tensor in model.state_dict().items()}
+    hvd.broadcast_parameters(views, root_rank=0)
 
 
 def distribute(
-    optimizer: torch.optim.Optimizer, model: torch.nn.Module, compression: str = "none"
+    optimizer: torch.optim.Optimizer, model: nn.Module, settings: AllreduceSettings, passes: int = 1
 ) -> torch.optim.Optimizer:
-    """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks.
+    """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks (or Adasum's combination).
 
     Args:
-        compression: "fp16" sends gradients in half precision, "none" as they are.
+        passes: backward passes whose gradients are added up before they are sent.
+
+    Raises:
+        UserError: Adasum was asked for in a job without MPI.
     """
+    if settings.op == "adasum" and hvd.size() > 1 and not hvd.mpi_enabled():
+        raise UserError("allreduce.op: adasum needs MPI; start the ranks with mpirun or horovodrun --mpi")
     return hvd.DistributedOptimizer(
-        optimizer, named_parameters=model.named_parameters(), compression=getattr(hvd.Compression, compression)
+        optimizer,
+        named_parameters=model.named_parameters(),
+        compression=_HalfWire if settings.compression == "fp16" else _Wire,
+        backward_passes_per_step=passes,
+        op=hvd.Adasum if settings.op == "adasum" else hvd.Average,
     )
+
+
+class _Wire:
+    """Hands gradients laid out channels-last to Horovod, which insists on contiguous tensors, as permuted views."""
+
+    precision = hvd.Compression.none
+
+    @classmethod
+    def compress(cls, tensor: Tensor) -> tuple[Tensor, Any]:
+        turned = tensor.dim() == 4 and not tensor.is_contiguous()
+        sent, context = cls.precision.compress(tensor.permute(0, 2, 3, 1) if turned else tensor)
+        return sent, (turned, context)
+
+    @classmethod
+    def decompress(cls, tensor: Tensor, context: Any) -> Tensor:
+        turned, inner = context
+        received = cls.precision.decompress(tensor, inner)
+        return received.permute(0, 3, 1, 2) if turned else received
+
+
+class _HalfWire(_Wire):
+    """The same in half precision."""
+
+    precision = hvd.Compression.fp16
 
 
 def abort() -> NoReturn:

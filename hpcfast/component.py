@@ -80,7 +80,7 @@ def names(package: str) -> list[str]:
     return sorted(module.name for module in modules if _classes(f"{package}.{module.name}"))
 
 
-def choices(value: object, legal: Iterable[str], shown: int = 20) -> str:
+def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     """Say, for an error message, that ``value`` is none of ``legal``, and which of those come nearest."""
     legal = sorted(legal)
     near = difflib.get_close_matches(str(value), legal, n=1)

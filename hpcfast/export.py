@@ -10,37 +10,37 @@ from torch import nn
 
 import hpcfast
 from hpcfast import checkpoint, models
-from hpcfast.clock import Clock
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
+from hpcfast.run import Run
 from hpcfast.rundir import RunDirectory
 
 
-def summary(config: RunConfig, world: World, result: dict[str, Any], images: int, clock: Clock) -> dict[str, Any]:
+def summary(run: Run, result: dict[str, Any]) -> dict[str, Any]:
     """The contents of ``summary.json``: what was trained, what it reached (fractions), how long it took (seconds).
 
     Args:
         result: of the final evaluation (:func:`hpcfast.evaluate.evaluate`).
-        images: trained on in all, over all ranks and epochs.
     """
+    config, clock = run.config, run.clock
     return {
         "status": "finished",
         "dataset": config.data.path.name,
         "model": config.model.name,
         "method": config.attack.model_dump(),
         **config.threat.model_dump(),
-        "world_size": world.size,
-        "epochs": config.epochs,
+        "world_size": run.world.size,
+        "epochs": run.plan.at(run.position),
         "seed": config.seed,
         **{key: result[key] for key in ("clean_accuracy", "robust_accuracy", "n_eval", "ci95", "attack")},
-        "train_images_per_second": images / clock.trained,
+        "train_images_per_second": run.images / clock.trained,
         "train_seconds": clock.trained,
+        "train_cpu_seconds": clock.trained_cpu,
         "wall_seconds": clock.wall,
-        "target": None,
-        "time_to_robust_accuracy_seconds": None,
-        "catastrophic_overfitting": None,
-        "device": str(world.device),
+        **_target(run, result["robust_accuracy"]),
+        "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
+        "precision": run.learner.network.precision,
+        "device": str(run.world.device),
         "versions": {
             "hpcfast": hpcfast.__version__,
             "python": platform.python_version(),
@@ -48,6 +48,13 @@ def summary(config: RunConfig, world: World, result: dict[str, Any], images: int
             "timm": timm.__version__,
         },
     }
+
+
+def _target(run: Run, robust_accuracy: float) -> dict[str, Any]:
+    """The target, and the time to it: only if the final evaluation confirms what the monitor saw."""
+    target = run.config.target
+    confirmed = target is not None and robust_accuracy >= target
+    return {"target": target, "time_to_robust_accuracy_seconds": run.target_reached if confirmed else None}
 
 
 def write(

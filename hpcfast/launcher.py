@@ -21,3 +21,5 @@ def prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Likewise Open MPI: Horovod's own thread waits in it all the time, on a core that training could use.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    # Gloo gives up on a silent rank after 30 s without saying which; our watchdog, which says it, comes first then.
+    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "60")

@@ -1,6 +1,7 @@
-"""Optimizers: any of timm's, with the linear scaling rule."""
+"""Optimizers: any of timm's (LARS and LAMB among them), and how the learning rate follows the batch."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 import timm.optim
 import torch
@@ -19,13 +20,15 @@ def _known(name: str) -> str:
 class OptimSettings(Settings):
     """Optimizer and learning rate.
 
-    ``lr`` is meant for a global batch of ``lr_batch`` images; for another batch it is scaled in proportion
-    (Goyal et al. 2017). Biases and BatchNorm's parameters get no weight decay.
+    ``lr`` is meant for a global batch of ``lr_batch`` images. For another batch ``lr_rule`` scales it: "linear", in
+    proportion (Goyal et al. 2017, for SGD and LARS); "sqrt", with the square root (for Adam and LAMB); "none".
+    Biases and BatchNorm's parameters get no weight decay.
     """
 
     name: Annotated[str, AfterValidator(_known)] = "sgd"
     lr: PositiveFloat
     lr_batch: PositiveInt
+    lr_rule: Literal["linear", "sqrt", "none"] = "linear"
     momentum: NonNegativeFloat = 0.9
     weight_decay: NonNegativeFloat = 5e-4
 
@@ -35,6 +38,8 @@ class OptimSettings(Settings):
             model, self.name, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
         )
 
-    def scaled_lr(self, global_batch: int) -> float:
-        """Learning rate for ``global_batch`` images a step over all ranks."""
-        return self.lr * global_batch / self.lr_batch
+    def scaled_lr(self, global_batch: int, lr: float | None = None) -> float:
+        """Learning rate for ``global_batch`` images a step over all ranks, from ``lr`` or the settings' own."""
+        ratio = global_batch / self.lr_batch
+        factor = {"linear": ratio, "sqrt": math.sqrt(ratio), "none": 1.0}[self.lr_rule]
+        return (self.lr if lr is None else lr) * factor

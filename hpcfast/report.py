@@ -59,8 +59,8 @@ def table(runs: list[RunDirectory], summaries: list[dict[str, Any]]) -> Table:
 
 def describe(attack: dict[str, Any]) -> str:
     """An attack in words, e.g. ``pgd 50 x 10, L2 eps 2``."""
-    steps = f" {attack['steps']} x {attack['restarts']}" if "steps" in attack else ""
-    return f"{attack['name']}{steps}, {attack['norm']} eps {attack['eps']:.4g}"
+    numbers = " x ".join(str(attack[key]) for key in ("steps", "restarts") if key in attack)
+    return f"{' '.join(filter(None, (attack['name'], numbers)))}, {attack['norm']} eps {attack['eps']:.4g}"
 
 
 def picture(runs: list[RunDirectory], path: Path) -> None:

@@ -46,6 +46,10 @@ class RunDirectory:
         return self.path / "summary.json"
 
     @property
+    def failures(self) -> Path:
+        return self.path / "failures"
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
 
@@ -112,7 +116,7 @@ def _comparable(config: RunConfig) -> RunConfig:
 
 def _clear(run: RunDirectory) -> None:
     """Remove what a run writes, and nothing else."""
-    for folder in (run.checkpoints, run.figures):
+    for folder in (run.checkpoints, run.figures, run.failures):
         shutil.rmtree(folder, ignore_errors=True)
     for file in (run.summary, run.model, run.weights, run.events, run.config):  # the config last: it claims the rest
         file.unlink(missing_ok=True)

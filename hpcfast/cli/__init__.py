@@ -1,7 +1,7 @@
 """The ``hpcfast`` command. Each file here is one subcommand; heavy imports wait until it runs.
 
-Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); anything else is a failure, with a
-traceback from the rank that failed first.
+Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 stopped early with a good checkpoint,
+the same command goes on; anything else is a failure, with a traceback from the rank that failed first.
 """
 
 import sys
@@ -10,8 +10,9 @@ import traceback
 import typer
 
 from hpcfast import launcher
-from hpcfast.cli import config, data, evaluate, report, train
+from hpcfast.cli import bench, config, data, evaluate, report, train
 from hpcfast.errors import UserError
+from hpcfast.stop import EXIT_STOPPED, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ app.command("eval")(evaluate.command)
 app.command("report")(report.command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
@@ -37,6 +39,10 @@ def main() -> None:
         if not rank:
             print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+    except Stopped as stopped:
+        if not rank:
+            print(stopped, file=sys.stderr, flush=True)
+        sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last stop: every fault must end the whole job
@@ -50,7 +56,7 @@ def _fail(error: Exception, rank: int | None) -> None:
     from hpcfast import comm
 
     if isinstance(error, comm.PeerLost):
-        print(f"rank {rank}: stopped, because another rank failed", file=sys.stderr, flush=True)
+        print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)
     else:
         print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
     comm.abort()

@@ -11,8 +11,8 @@ from hpcfast.cli import options
 def command(
     run: Annotated[Path, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)],
     overrides: options.Overrides = None,
-    attack: Annotated[str | None, typer.Option(help="attack to use: pgd, fgsm or natural")] = None,
-    steps: Annotated[int | None, typer.Option(help="PGD steps")] = None,
+    attack: Annotated[str | None, typer.Option(help="attack to use: apgd, pgd, fgsm or natural")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of PGD or APGD")] = None,
     restarts: Annotated[int | None, typer.Option(help="PGD restarts, of which the worst counts")] = None,
     images: Annotated[int | None, typer.Option(help="validation images, evenly spread; default: all")] = None,
     json: options.Json = None,

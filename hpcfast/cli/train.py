@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from hpcfast.cli import options
+from hpcfast.errors import UserError
 
 
 def command(
@@ -17,7 +18,11 @@ def command(
     from hpcfast import comm, train
     from hpcfast.config import load
 
-    world = comm.init()
+    try:
+        allreduce = load(config, overrides).allreduce
+    except UserError:
+        allreduce = None  # the ranks must meet first, so that they can report it together
+    world = comm.init(allreduce)
     run_config = comm.together(lambda: load(config, overrides))
     summary = train.train(run_config, world, overwrite)
     if world.is_root:

@@ -37,6 +37,8 @@ class ModelSettings(Settings):
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).
 
+        Weights are laid out channels-last, which convolutions prefer on CPUs and GPUs alike.
+
         Raises:
             UserError: the network does not know one of ``options``.
         """
@@ -44,7 +46,8 @@ class ModelSettings(Settings):
             net = timm.create_model(self.name, num_classes=classes, in_chans=len(self.mean), **self.options)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise UserError(f"model.options: {self.options} does not suit {self.name}: {error}") from None
-        return nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
+        model = nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
+        return model.to(memory_format=torch.channels_last)
 
 
 class Normalise(nn.Module):

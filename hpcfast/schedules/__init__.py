@@ -16,10 +16,10 @@ class Schedule(Component, ABC):
     warmup: NonNegativeFloat = 0.0
 
     @abstractmethod
-    def after_warmup(self, epoch: float, epochs: int) -> float:
+    def after_warmup(self, epoch: float, epochs: float) -> float:
         """Factor at ``epoch`` (fractional, from 0) of ``epochs``."""
 
-    def factor(self, epoch: float, epochs: int) -> float:
+    def factor(self, epoch: float, epochs: float) -> float:
         """What the learning rate is multiplied by at ``epoch`` (fractional, from 0) of ``epochs``."""
         ramp = min(1.0, epoch / self.warmup) if self.warmup else 1.0
         return ramp * self.after_warmup(epoch, epochs)

@@ -20,6 +20,6 @@ class Piecewise(Schedule):
             raise ValueError(f"knots: epochs {epochs} must increase; write e.g. [[0, 0], [2, 1], [5, 0]]")
         return self
 
-    def after_warmup(self, epoch: float, epochs: int) -> float:
+    def after_warmup(self, epoch: float, epochs: float) -> float:
         at, factors = zip(*self.knots, strict=True)
         return float(np.interp(epoch, at, factors))

@@ -11,6 +11,6 @@ class Step(Schedule):
     milestones: tuple[PositiveFloat, ...]
     gamma: PositiveFloat = 0.1
 
-    def after_warmup(self, epoch: float, epochs: int) -> float:
+    def after_warmup(self, epoch: float, epochs: float) -> float:
         passed: int = sum(epoch >= milestone for milestone in self.milestones)
         return float(self.gamma**passed)

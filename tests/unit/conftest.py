@@ -1,7 +1,14 @@
 """What holds for all tests in one process."""
 
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+
+from tests.conftest import RUN
 
 
 @pytest.fixture(autouse=True)
@@ -9,3 +16,32 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks are slower with more threads, and many times slower where other work runs."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # comm.init() then leaves torch's threads as they are
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """A run that was stopped leaves signals ignored: its process is about to end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Callable[..., Any]:
+    """Call it with overrides to get the configuration of a tiny run in a folder that all tests share."""
+    from hpcfast.config import load
+
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "tiny.yaml").write_text(RUN)
+    return lambda *overrides: load(folder / "tiny.yaml", [f"data.path={images}", f"runs={folder}", *overrides])
+
+
+@pytest.fixture(scope="session")
+def plain(elsewhere: Callable[..., Any], world: Any) -> Any:
+    """A tiny run that is done, as it comes; don't change its folder."""
+    from hpcfast import train
+
+    config = elsewhere("name=plain")
+    train.train(config, world)
+    return config

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hpcfast import comm
+from hpcfast.allreduce import AllreduceSettings
 from hpcfast.comm import World
 from hpcfast.errors import UserError
 
@@ -58,7 +59,7 @@ def test_alone_sums_and_means_change_nothing(world: World) -> None:
     assert comm.total(counts).tolist() == [2**53 + 1, 7]
     model = nn.BatchNorm1d(3)
     model.running_mean = torch.tensor([1.0, 2.0, 3.0])
-    comm.average_buffers(model)
+    comm.average_buffers(model)()
     comm.broadcast_parameters(model)
     assert model.running_mean.tolist() == [1, 2, 3]
     comm.barrier()
@@ -72,10 +73,76 @@ def test_a_distributed_optimizer_takes_the_plain_ones_step(compression: str, wor
         model = nn.Linear(4, 2)
         optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
         if wrap:
-            optimizer = comm.distribute(optimizer, model, compression)
+            optimizer = comm.distribute(optimizer, model, AllreduceSettings(compression=compression))
         for _ in range(3):
             optimizer.zero_grad()
             model(torch.ones(1, 4)).square().sum().backward()
             optimizer.step()
         weights.append(model.weight.detach())
     torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("compression", ["none", "fp16"])
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 1, 1, 1), (1, 3, 3, 3), (5, 3), (7,)])
+def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, ...], compression: str) -> None:
+    wire = comm._HalfWire if compression == "fp16" else comm._Wire
+    tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
+    if len(shape) == 4:
+        tensor = tensor.to(memory_format=torch.channels_last)
+    sent, context = wire.compress(tensor)
+    received = wire.decompress(sent, context)
+    assert sent.is_contiguous()
+    assert sent.dtype == (torch.float16 if compression == "fp16" else torch.float32)
+    assert torch.equal(received, tensor), "these numbers are exact in half precision"
+    assert received.stride() == tensor.stride()
+
+
+def test_uncompressed_gradients_are_sent_without_a_copy() -> None:
+    tensor = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    assert comm._Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
+
+
+def test_a_broadcast_keeps_weights_and_their_layout(world: World) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    comm.broadcast_parameters(model)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_votes_are_counted_at_the_next_call(world: World) -> None:
+    ballot = comm.Ballot()
+    assert ballot.count() == []
+    assert ballot.cast(True, False, True) == [0, 0, 0]
+    assert ballot.cast(False, True, False) == [1, 0, 1]
+    assert ballot.count() == [0, 1, 0]
+    assert ballot.count() == [], "each vote counts once"
+    assert ballot.cast(True, True, True) == [0, 0, 0]
+    assert ballot.count() == [1, 1, 1]
+
+
+def test_gradients_of_several_passes_are_added_up(world: World) -> None:
+    weights = []
+    for passes in (1, 2):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 2)
+        plain: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        optimizer = comm.distribute(plain, model, AllreduceSettings(), passes=passes)
+        for _ in range(2):
+            optimizer.zero_grad()
+            for x in torch.eye(4).split(4 // passes):
+                model(x).square().sum().backward()
+            optimizer.step()
+        weights.append(model.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+def test_horovods_variables_are_set_for_what_is_given_only() -> None:
+    assert AllreduceSettings().environment() == {}
+    given = AllreduceSettings(fusion_megabytes=1.5, cycle_milliseconds=2, hierarchical=False)
+    assert given.environment() == {
+        "HOROVOD_FUSION_THRESHOLD": str(1536 * 1024),
+        "HOROVOD_CYCLE_TIME": "2.0",
+        "HOROVOD_HIERARCHICAL_ALLREDUCE": "0",
+    }
+    assert AllreduceSettings(fusion_megabytes=0).environment() == {"HOROVOD_FUSION_THRESHOLD": "0"}

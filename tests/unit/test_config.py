@@ -55,7 +55,7 @@ def test_another_component_drops_the_old_ones_settings(base: Path) -> None:
     config = load(base, ["attack.name=pgd", "attack.steps=3"])
     other = load(base, ["evaluation.final.attack.name=fgsm", "schedule.name=step", "schedule.milestones=[1]"])
     assert config.attack.model_dump() == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 1}
-    assert other.evaluation.final.attack.model_dump() == {"name": "fgsm", "alpha": None}
+    assert other.evaluation.final.attack.model_dump() == {"name": "fgsm", "alpha": None, "start": "random"}
     assert set(other.schedule.model_dump()) == {"name", "warmup", "milestones", "gamma"}
 
 
@@ -80,20 +80,37 @@ def test_a_name_is_the_files_unless_given(tiny: Tiny, tmp_path: Path) -> None:
     assert tiny("name=other").folder == tmp_path / "runs" / "other"
 
 
-def test_phases_cover_the_epochs_in_order(tiny: Tiny) -> None:
+def test_phases_come_in_their_order(tiny: Tiny) -> None:
     phases = "[{epochs: 1, size: 8, batch_size: 6}, {epochs: 2, size: 10, batch_size: 4}]"
     config = tiny(f"phases={phases}")
-    assert [config.phase(epoch).size for epoch in range(3)] == [8, 10, 10]
-    assert [config.phase(epoch).batch_size for epoch in range(3)] == [6, 4, 4]
+    assert [(p.epochs, p.size, p.batch_size) for p in config.all_phases] == [(1, 8, 6), (2, 10, 4)]
 
 
-def test_without_phases_there_is_one(tiny: Tiny) -> None:
-    config = tiny()
-    assert {(p.epochs, p.size, p.batch_size) for p in map(config.phase, range(3))} == {(3, 10, 8)}
+@pytest.mark.parametrize("key", ["epochs", "steps", "images"])
+def test_without_phases_there_is_one_of_the_runs_duration(tiny: Tiny, key: str) -> None:
+    (phase,) = tiny("epochs=null", f"{key}=70").all_phases
+    durations = {"epochs": phase.epochs, "steps": phase.steps, "images": phase.images}
+    assert durations == {"epochs": None, "steps": None, "images": None, key: 70}
+    assert (phase.size, phase.batch_size, phase.lr) == (10, 8, None)
+
+
+def test_phases_may_say_the_duration_alone(tiny: Tiny) -> None:
+    config = tiny("epochs=null", "phases=[{steps: 2, size: 8, batch_size: 6}, {images: 9, size: 10, batch_size: 4}]")
+    assert [(p.steps, p.images) for p in config.all_phases] == [(2, None), (None, 9)]
+
+
+def test_another_attack_of_the_guard_drops_the_old_ones_settings(base: Path) -> None:
+    guard = load(base, ["guard.attack.name=pgd", "guard.attack.steps=3"]).guard
+    assert guard.attack.model_dump() == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 1}
+
+
+def test_an_empty_ladder_is_legal(tiny: Tiny) -> None:
+    assert tiny("guard.every=1", "guard.ladder=[]").guard.ladder == ()
 
 
 def test_a_dump_of_a_changed_config_is_that_config(tiny: Tiny, tmp_path: Path) -> None:
     changes = ["threat.eps=8/255", "attack.name=pgd", "schedule.warmup=0.5", "data.augment=pad_crop_flip", "name='007'"]
+    changes += ["guard.every=2", "guard.ladder=[{name: nfgsm, noise: 3}]", "ema=0.99", "allreduce.compression=fp16"]
     config = tiny(*changes)
     assert load(write(tmp_path / "copy.yaml", config.dump())) == config
 

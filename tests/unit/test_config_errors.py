@@ -11,15 +11,16 @@ from tests.conftest import RUN
 
 Tiny = Callable[..., RunConfig]
 
+ATTACKS = "apgd, fgsm, free, gradalign, mixed, natural, nfgsm, pgd, trades"
 BAD = [  # override, and what the message must hold: key, value, what is legal
     ("foo=1", ["foo", "unknown key", "epochs", "threat"]),
     ("epoch=1", ["epoch", "did you mean 'epochs'"]),
     ("data.sizes=3", ["data.sizes", "did you mean 'size'"]),
     ("evaluation.final.foo=1", ["evaluation.final.foo", "attack, images"]),
-    ("attack.steps=3", ["attack.steps", "alpha, name"]),
-    ("attack.name=pgdd", ["attack.name", "'pgdd'", "fgsm, natural, pgd", "did you mean 'pgd'"]),
+    ("attack.steps=3", ["attack.steps", "alpha, name, start"]),
+    ("attack.name=pgdd", ["attack.name", "'pgdd'", ATTACKS, "did you mean 'pgd'"]),
     ("attack=pgd", ["attack", "'pgd'"]),
-    ("evaluation.monitor.attack.name=x", ["evaluation.monitor.attack.name", "'x'", "fgsm, natural, pgd"]),
+    ("evaluation.monitor.attack.name=x", ["evaluation.monitor.attack.name", "'x'", ATTACKS]),
     ("evaluation.monitor.attack.steps=0", ["evaluation.monitor.attack.steps", "greater than 0", "got 0"]),
     ("evaluation.monitor.attack.stepz=1", ["evaluation.monitor.attack.stepz", "did you mean 'steps'"]),
     ("schedule.name=cosin", ["schedule.name", "'cosin'", "cosine, piecewise, step", "did you mean 'cosine'"]),
@@ -41,14 +42,35 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("data.augment=flip", ["data.augment", "'flip'", "'none'", "'pad_crop_flip'", "'resized_crop_flip'"]),
     ("data.batch_size=1.5", ["data.batch_size", "1.5", "integer"]),
     ("data=5", ["data", "got 5"]),
-    ("epochs=", ["epochs", "None", "integer"]),
+    ("epochs=", ["epochs", "epochs, steps, images", "got none"]),
+    ("epochs=1.5", ["epochs", "1.5", "integer"]),
+    ("steps=0", ["steps", "got 0", "greater than 0"]),
     ("epochs=0", ["epochs", "got 0", "greater than 0"]),
     ("seed=-1", ["seed", "-1"]),
     ("seed=${x}", ["seed", "'x' not found"]),
     ("name=a/b", ["name", "'a/b'", "no '/'"]),
     ("name=..", ["name", "'..'", "letters"]),
     ("name=.hidden", ["name", "'.hidden'"]),
-    ("compression=zip", ["compression", "'zip'", "'none' or 'fp16'"]),
+    ("allreduce.compression=zip", ["allreduce.compression", "'zip'", "'none' or 'fp16'"]),
+    ("allreduce.op=sum", ["allreduce.op", "'sum'", "'average' or 'adasum'"]),
+    ("allreduce.fusion_megabytes=-1", ["allreduce.fusion_megabytes", "-1", "greater than or equal to 0"]),
+    ("compression=fp16", ["compression", "unknown key"]),
+    ("precision=fp8", ["precision", "'fp8'", "'auto', 'fp32', 'bf16' or 'fp16'"]),
+    ("label_smoothing=1", ["label_smoothing", "less than 1", "got 1"]),
+    ("ema=1", ["ema", "less than 1", "got 1"]),
+    ("ema=0", ["ema", "greater than 0", "got 0"]),
+    ("target=1", ["target", "less than 1", "got 1"]),
+    ("accumulate=0", ["accumulate", "got 0", "greater than 0"]),
+    ("optim.lr_rule=cubic", ["optim.lr_rule", "'cubic'", "'linear', 'sqrt' or 'none'"]),
+    ("guard.limit=0", ["guard.limit", "got 0", "greater than 0"]),
+    ("guard.images=0", ["guard.images", "got 0", "greater than 0"]),
+    ("guard.attack.name=pgdd", ["guard.attack.name", "did you mean 'pgd'", ATTACKS]),
+    ("guard.ladder=[{name: pgd, stepz: 2}]", ["guard.ladder", "stepz", "did you mean 'steps'"]),
+    ("guard.ladder=[{name: pdg}]", ["guard.ladder.0.name", "'pdg'", "did you mean 'pgd'"]),
+    ("checkpoint.keep=0", ["checkpoint.keep", "got 0", "greater than 0"]),
+    ("checkpoint.minutes=-1", ["checkpoint.minutes", "-1", "greater than or equal to 0"]),
+    ("phases=[{size: 8, batch_size: 4}]", ["phases.0", "epochs, steps, images", "none"]),
+    ("phases=[{epochs: 3, steps: 2, size: 8, batch_size: 4}]", ["phases.0", "epochs and steps", "one of"]),
     ("phases=[{epochs: 2, size: 8, batch_size: 4}]", ["phases", "sum to 2", "epochs is 3"]),
     ("phases=[{epochs: 3, size: 8}]", ["phases.0.batch_size", "missing"]),
     ("phases=[{epochs: 3, size: 8, batch_size: 4, batchsize: 3}]", ["phases.0.batchsize", "batch_size"]),
@@ -76,8 +98,8 @@ def test_all_wrong_settings_are_reported_at_once(tiny: Tiny) -> None:
 
 def test_combinations_that_do_not_fit_are_reported_at_once(tiny: Tiny) -> None:
     with pytest.raises(UserError) as caught:
-        tiny("schedule.warmup=9", "data.channels=3", "phases=[{epochs: 2, size: 8, batch_size: 4}]")
-    for key in ("phases:", "schedule.warmup:", "model.mean:", "model.std:"):
+        tiny("schedule.warmup=9", "data.channels=3", "evaluation.every=0", "target=0.5")
+    for key in ("schedule.warmup:", "model.mean:", "model.std:", "target:"):
         assert key in str(caught.value)
 
 
@@ -90,7 +112,7 @@ def test_a_config_without_anything_says_all_that_it_lacks(tmp_path: Path) -> Non
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(UserError) as caught:
         load(tmp_path / "empty.yaml")
-    for key in ("threat", "data", "model", "attack", "epochs", "optim", "schedule", "evaluation"):
+    for key in ("threat", "data", "model", "attack", "optim", "schedule", "evaluation"):
         assert f"{key}: missing" in str(caught.value)
 
 

@@ -103,6 +103,16 @@ def test_the_result_says_what_was_measured(tiny: Tiny, val: Split, world: World)
         assert 0 <= low <= result[key] <= high <= 1
 
 
+def test_weights_and_their_gradients_are_left_as_they_were(tiny: Tiny, val: Split, world: World) -> None:
+    config = tiny()
+    model = config.model.build(3).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluate(model, val, config, config.evaluation.final, world)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
 @pytest.mark.parametrize(("asked", "expected"), [(None, 12), (5, 5), (12, 12), (99, 12)])
 def test_as_many_images_are_measured_as_asked_for(
     tiny: Tiny, val: Split, world: World, asked: int | None, expected: int

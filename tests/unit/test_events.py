@@ -98,6 +98,6 @@ def test_a_block_that_fails_counts_too(now: dict[str, float]) -> None:
 
 
 def test_the_wall_clock_goes_on_through_an_interruption(now: dict[str, float]) -> None:
-    resumed = Clock(started=400.0, trained=123.0)
+    resumed = Clock(started=400.0)
     now["time"] += 1
-    assert (resumed.trained, resumed.wall) == (123, 601)
+    assert resumed.wall == 601

@@ -76,6 +76,14 @@ def test_width_and_stem_stride_change_channels_and_resolution() -> None:
         assert stem(x).shape == (1, width, 16 // stride, 16 // stride)
 
 
+def test_weights_are_channels_last_and_stay_so_when_loaded() -> None:
+    model = settings("cifar_resnet8", options={"width": 2}).build(4)
+    load_weights(model, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "there")
+    kernels = [p for p in model.parameters() if p.dim() == 4]
+    assert len(kernels) == 9
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
 def test_timms_models_take_the_channels_of_the_mean() -> None:
     model = validate(ModelSettings, {"name": "test_resnet", "mean": [0.5], "std": [0.2]}).build(5)
     assert model(torch.rand(2, 1, 32, 32)).shape == (2, 5)

@@ -27,6 +27,23 @@ def test_the_learning_rate_is_in_proportion_to_the_batch(lr: float, lr_batch: in
     assert scaled.scaled_lr(batch) == pytest.approx(batch * scaled.scaled_lr(1))
 
 
+@given(st.floats(1e-6, 10), st.integers(1, 10**4), st.integers(1, 10**5))
+def test_by_the_square_root_rule_twice_the_rate_takes_four_times_the_batch(lr: float, base: int, batch: int) -> None:
+    scaled = settings(lr=lr, lr_batch=base, lr_rule="sqrt")
+    assert scaled.scaled_lr(base) == pytest.approx(lr)
+    assert scaled.scaled_lr(4 * batch) == pytest.approx(2 * scaled.scaled_lr(batch))
+
+
+def test_without_a_rule_the_batch_changes_nothing() -> None:
+    assert {settings(lr_rule="none").scaled_lr(batch) for batch in (1, 128, 10**5)} == {0.1}
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("linear", 0.6), ("sqrt", 0.3 * 2**0.5), ("none", 0.3)])
+def test_a_phases_own_rate_is_scaled_like_the_settings(rule: str, expected: float) -> None:
+    assert settings(lr_rule=rule).scaled_lr(256, 0.3) == pytest.approx(expected)
+    assert settings(lr_rule=rule).scaled_lr(256, None) == settings(lr_rule=rule).scaled_lr(256)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "lars", "lion"])
 def test_biases_and_batchnorm_get_no_weight_decay(name: str) -> None:
     model = network()

@@ -2,18 +2,15 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from hpcfast import checkpoint, events, train
+from hpcfast import train
 from hpcfast.comm import World
-from hpcfast.config import RunConfig, load
+from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
 from hpcfast.rundir import RunDirectory
-from tests.conftest import RUN
+from tests.unit.runs import different, last_state, log, logged, weights
 
 Tiny = Callable[..., RunConfig]
 SUMMARY = {  # the keys that others rely on
@@ -23,24 +20,11 @@ SUMMARY = {  # the keys that others rely on
 }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World) -> RunConfig:
-    """A run that is done; don't change its folder."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "tiny.yaml").write_text(RUN)
-    config = load(folder / "tiny.yaml", [f"data.path={images}", f"runs={folder / 'runs'}"])
-    train.train(config, world)
-    return config
-
-
-def logged(config: RunConfig, key: str) -> list[Any]:
-    return [event["value"] for event in events.read(config.folder / "events.jsonl") if event["key"] == key]
-
-
-def test_a_run_leaves_all_its_files(finished: RunConfig) -> None:
-    run = RunDirectory(finished.folder)
-    assert run.read_config() == finished
-    assert [path.name for path in sorted(run.checkpoints.iterdir())] == ["LAST", "step-00000006.pt", "step-00000009.pt"]
+def test_a_run_leaves_all_its_files(plain: RunConfig) -> None:
+    run = RunDirectory(plain.folder)
+    assert run.read_config() == plain
+    kept = [f"step-{step:08d}.pt{kind}" for step in (6, 9) for kind in ("", ".sha256")]
+    assert [path.name for path in sorted(run.checkpoints.iterdir())] == ["HEALTHY", "LAST", *kept]
     about = json.loads(run.model.read_text())
     assert about["classes"] == ["class0", "class1", "class2"]
     assert about["threat"] == {"norm": "L2", "eps": 0.5}
@@ -49,8 +33,8 @@ def test_a_run_leaves_all_its_files(finished: RunConfig) -> None:
     assert not list(run.path.rglob("*.part"))
 
 
-def test_the_summary_has_the_agreed_keys(finished: RunConfig) -> None:
-    summary = RunDirectory(finished.folder).read_summary()
+def test_the_summary_has_the_agreed_keys(plain: RunConfig) -> None:
+    summary = RunDirectory(plain.folder).read_summary()
     assert summary is not None
     assert not SUMMARY - set(summary)
     facts = {
@@ -68,40 +52,43 @@ def test_the_summary_has_the_agreed_keys(finished: RunConfig) -> None:
     assert summary["train_images_per_second"] == pytest.approx(72 / summary["train_seconds"])
 
 
-def test_the_exported_weights_are_the_last_checkpoints(finished: RunConfig) -> None:
-    run = RunDirectory(finished.folder)
-    last, exported = checkpoint.load_last(run.checkpoints), checkpoint.load_weights(run.weights)
-    assert last is not None
-    assert last["model"].keys() == exported.keys()
-    assert all(torch.equal(exported[name], weight) for name, weight in last["model"].items())
+def test_the_exported_weights_are_the_last_checkpoints(plain: RunConfig) -> None:
+    assert not different(last_state(plain)["learner"]["model"], weights(plain))
 
 
-def test_events_tell_the_run_in_order(finished: RunConfig) -> None:
-    log = events.read(finished.folder / "events.jsonl")
-    keys = [event["key"] for event in log]
-    step, evaluation = ["train_loss", "learning_rate"], ["eval_start", "clean_accuracy", "robust_accuracy", "eval_stop"]
-    epoch = ["epoch_start", *3 * step, "epoch_stop", *evaluation, "checkpoint_start", "checkpoint_stop"]
-    assert keys == ["run_start", *3 * epoch, "eval_start", "eval_stop", "run_stop"]
-    assert [event["step"] for event in log if event["key"] == "train_loss"] == list(range(1, 10))
-    assert [event["time"] for event in log] == sorted(event["time"] for event in log)
+def test_of_averaged_weights_the_average_is_exported(tiny: Tiny, world: World) -> None:
+    config = tiny("ema=0.9", "epochs=1")
+    train.train(config, world)
+    learner = last_state(config)["learner"]
+    assert not different(learner["average"], weights(config))
+    assert different(learner["model"], weights(config))
 
 
-def test_the_learning_rate_follows_the_schedule(finished: RunConfig) -> None:
-    expected = [0.05 * finished.schedule.factor(step / 3, 3) for step in range(9)]
-    assert logged(finished, "learning_rate") == pytest.approx(expected)
+def test_events_tell_the_run_in_order(plain: RunConfig) -> None:
+    keys = [event["key"] for event in log(plain)]
+    step = ["train_loss", "learning_rate", "zero_gradients"]
+    save, evaluation = ["checkpoint_start", "checkpoint_stop"], ["clean_accuracy", "robust_accuracy"]
+    epoch = ["epoch_start", *3 * step, "epoch_stop", *save, "eval_start", *evaluation, "eval_stop"]
+    assert keys == ["run_start", *save, *3 * epoch, "eval_start", "eval_stop", "run_stop"]
+    assert [event["step"] for event in log(plain) if event["key"] == "train_loss"] == list(range(1, 10))
+    assert [event["time"] for event in log(plain)] == sorted(event["time"] for event in log(plain))
 
 
-def test_the_same_seed_gives_the_same_losses_and_weights(finished: RunConfig, tiny: Tiny, world: World) -> None:
+def test_the_learning_rate_follows_the_schedule(plain: RunConfig) -> None:
+    expected = [0.05 * plain.schedule.factor(step / 3, 3) for step in range(9)]
+    assert logged(plain, "learning_rate") == pytest.approx(expected)
+
+
+def test_the_same_seed_gives_the_same_losses_and_weights(plain: RunConfig, tiny: Tiny, world: World) -> None:
     train.train(tiny(), world)
-    assert logged(tiny(), "train_loss") == logged(finished, "train_loss")
-    weights = [checkpoint.load_weights(config.folder / "model.safetensors") for config in (finished, tiny())]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert logged(tiny(), "train_loss") == logged(plain, "train_loss")
+    assert not different(weights(tiny()), weights(plain))
 
 
-def test_another_seed_gives_other_losses(finished: RunConfig, tiny: Tiny, world: World) -> None:
+def test_another_seed_gives_other_losses(plain: RunConfig, tiny: Tiny, world: World) -> None:
     config = tiny("seed=1", "epochs=1", "evaluation.every=0")
     train.train(config, world)
-    assert not set(logged(config, "train_loss")) & set(logged(finished, "train_loss"))
+    assert not set(logged(config, "train_loss")) & set(logged(plain, "train_loss"))
 
 
 @pytest.mark.parametrize("attack", ["{name: natural}", "{name: fgsm}", "{name: pgd, steps: 2}"])
@@ -117,24 +104,62 @@ def test_training_learns(attack: str, tiny: Tiny, world: World) -> None:
 @pytest.mark.parametrize("augment", ["pad_crop_flip", "resized_crop_flip"])
 def test_phases_with_their_own_sizes_are_trained(augment: str, tiny: Tiny, world: World) -> None:
     phases = "phases=[{epochs: 1, size: 8, batch_size: 6}, {epochs: 2, size: 12, batch_size: 4}]"
-    config = tiny(phases, f"data.augment={augment}", "evaluation.every=2", "compression=fp16")
+    config = tiny(phases, f"data.augment={augment}", "evaluation.every=2", "allreduce.compression=fp16")
     train.train(config, world)
     assert len(logged(config, "train_loss")) == 24 // 6 + 2 * 24 // 4
     assert logged(config, "learning_rate")[0] == pytest.approx(0.05 * 6 / 8)
     assert len(logged(config, "clean_accuracy")) == 1
 
 
-def test_losses_are_means_since_the_last_one_logged(finished: RunConfig, tiny: Tiny, world: World) -> None:
+def test_losses_are_means_since_the_last_one_logged(plain: RunConfig, tiny: Tiny, world: World) -> None:
     config = tiny("log_every=2", "epochs=3")
     train.train(config, world)
-    each = logged(finished, "train_loss")
-    ends = [2, 3, 4, 6, 8, 9]  # every second step, and the last of an epoch
-    means = [sum(each[a:b]) / (b - a) for a, b in zip([0, *ends], ends, strict=False)]
-    assert logged(config, "train_loss") == pytest.approx(means)
+    each = logged(plain, "train_loss")
+    pairs = [(0, 2), (3, 4), (4, 6), (6, 8)]  # every second step; no mean goes over the end of an epoch
+    assert logged(config, "train_loss") == pytest.approx([sum(each[a:b]) / (b - a) for a, b in pairs])
+
+
+@pytest.mark.parametrize("attack", ["{name: free, replays: 2}", "{name: trades, steps: 2}", "{name: gradalign}"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_every_kind_of_method_trains_in_every_precision(attack: str, precision: str, tiny: Tiny, world: World) -> None:
+    config = tiny(f"attack={attack}", f"precision={precision}", "epochs=1", "evaluation.every=0", "ema=0.9")
+    summary = train.train(config, world)
+    assert summary["precision"] == precision
+    assert summary["method"]["name"] in attack
+    assert len(logged(config, "train_loss")) == 3
+    assert all(0 < loss < 10 for loss in logged(config, "train_loss"))
+
+
+@pytest.mark.parametrize(("duration", "steps", "epochs"), [("steps=7", 7, 7 / 3), ("images=41", 6, 2)])
+def test_a_run_may_be_as_long_as_so_many_steps_or_images(
+    duration: str, steps: int, epochs: float, tiny: Tiny, world: World
+) -> None:
+    config = tiny("epochs=null", duration)
+    summary = train.train(config, world)
+    assert len(logged(config, "train_loss")) == steps
+    assert summary["epochs"] == pytest.approx(epochs)
+    assert summary["train_images_per_second"] * summary["train_seconds"] == pytest.approx(8 * steps)
+    expected = [0.05 * config.schedule.factor(step / 3, epochs) for step in range(steps)]
+    assert logged(config, "learning_rate") == pytest.approx(expected)
+    assert last_state(config)["position"]["step"] == steps
+
+
+def test_a_phases_own_learning_rate_is_taken(tiny: Tiny, world: World) -> None:
+    phases = "phases=[{epochs: 1, size: 8, batch_size: 8, lr: 0.02}, {epochs: 1, size: 8, batch_size: 12}]"
+    config = tiny("epochs=2", phases, "evaluation.every=0", "schedule={name: step, milestones: [9]}")
+    train.train(config, world)
+    assert logged(config, "learning_rate") == pytest.approx([0.02] * 3 + [0.05 * 12 / 8] * 2)
+
+
+def test_accumulated_batches_make_one_step(tiny: Tiny, world: World) -> None:
+    config = tiny("accumulate=3", "epochs=2", "evaluation.every=0", "schedule={name: step, milestones: [9]}")
+    summary = train.train(config, world)
+    assert logged(config, "learning_rate") == pytest.approx([0.05 * 24 / 8] * 2), "a step is a batch of 24"
+    assert summary["train_images_per_second"] * summary["train_seconds"] == pytest.approx(48)
 
 
 def test_divergence_is_explained(tiny: Tiny, world: World) -> None:
-    with pytest.raises(UserError, match=r"training has diverged: the loss is (nan|inf) .*optim\.lr \(now 1e\+"):
+    with pytest.raises(UserError, match=r"training has diverged: the loss is (nan|inf) .*optim\.lr \(now [0-9.]+e\+"):
         train.train(tiny("optim.lr=1.0e+18"), world)
     assert not (tiny().folder / "summary.json").exists()
 
@@ -142,6 +167,8 @@ def test_divergence_is_explained(tiny: Tiny, world: World) -> None:
 def test_fewer_images_than_a_batch_is_refused_before_anything_is_written(tiny: Tiny, world: World) -> None:
     with pytest.raises(UserError, match="24 images, fewer than one global batch of 25 .*at most 24$"):
         train.train(tiny("data.batch_size=25"), world)
+    with pytest.raises(UserError, match="batch of 8 images x 1 ranks x accumulate=4; lower .* at most 6$"):
+        train.train(tiny("accumulate=4"), world)
     with pytest.raises(UserError, match="batch of 40 "):
         train.train(tiny("phases=[{epochs: 2, size: 8, batch_size: 4}, {epochs: 1, size: 8, batch_size: 40}]"), world)
     assert not tiny().runs.exists()

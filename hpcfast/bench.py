@@ -1,0 +1,128 @@
+"""How long things take, side by side: ratios are what counts, since machines and their load differ.
+
+Cases take turns within one process, so that a busy moment hits all alike. CPU time counts all threads of a rank.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hpcfast.comm import World
+from hpcfast.component import validate
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+from hpcfast.learner import Learner
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    method: str
+    attack: dict[str, Any]
+    precision: str = "fp32"
+    memory_format: str = "channels_last"
+
+
+STEPS = (
+    Case("standard", {"name": "natural"}, memory_format="contiguous"),
+    Case("standard", {"name": "natural"}),
+    Case("standard", {"name": "natural"}, "bf16"),
+    Case("fast", {"name": "fgsm"}, memory_format="contiguous"),
+    Case("fast", {"name": "fgsm"}),
+    Case("fast", {"name": "fgsm"}, "bf16"),
+    Case("pgd-7", {"name": "pgd", "steps": 7}),
+)
+"""The first is what the others are relative to: what a user runs who knows of none of this."""
+
+
+def steps(
+    model: str, options: dict[str, Any], size: int, batch: int, repeats: int, world: World
+) -> list[dict[str, Any]]:
+    """Time training steps, allreduce included where there are several ranks, on images of noise.
+
+    Args:
+        size: of the images, pixels.
+        batch: a rank's.
+        repeats: timed rounds, after one that is not.
+
+    Returns:
+        A row a case: ``method``, ``precision``, ``memory_format``; ``seconds`` and ``cpu_seconds`` of a step (medians);
+        ``flops`` of a step on one rank, counted; ``relative_to_standard``, the median over rounds of the ratio of CPU
+        times to the first case's in the same round, and ``spread``, the least and the greatest of these ratios;
+        ``relative_flops``.
+    """
+    learners = [_learner(case, model, options, size, batch, world) for case in STEPS]
+    generator = torch.Generator().manual_seed(world.rank)
+    x = torch.rand(batch, 3, size, size, generator=generator).to(world.device)
+    y = torch.randint(CLASSES, (batch,), generator=generator).to(world.device)
+    batches = [Batch(x, y, torch.arange(batch))]
+    flops = [_flops(learner, batches[0]) for learner in learners]
+    rounds = [[_time(learner, batches, number) for learner in learners] for number in range(repeats)]
+    rows = []
+    for i, case in enumerate(STEPS):
+        ratios = [taken[i][1] / taken[0][1] for taken in rounds]
+        rows.append(
+            {
+                "method": case.method,
+                "precision": case.precision,
+                "memory_format": case.memory_format,
+                "seconds": statistics.median(taken[i][0] for taken in rounds),
+                "cpu_seconds": statistics.median(taken[i][1] for taken in rounds),
+                "flops": flops[i],
+                "relative_to_standard": statistics.median(ratios),
+                "spread": [min(ratios), max(ratios)],
+                "relative_flops": flops[i] / flops[0],
+            }
+        )
+    return rows
+
+
+def _learner(case: Case, model: str, options: dict[str, Any], size: int, batch: int, world: World) -> Learner:
+    check = {"attack": {"name": "natural"}}
+    config = validate(
+        RunConfig,
+        {
+            "name": "bench",
+            "threat": {"norm": "L2", "eps": 1.0},
+            "data": {"path": "none", "size": size, "batch_size": batch},
+            "model": {"name": model, "options": options, "mean": [0.5] * 3, "std": [0.25] * 3},
+            "attack": case.attack,
+            "epochs": 1,
+            "optim": {"lr": 0.01, "lr_batch": batch * world.size},
+            "schedule": {"name": "cosine"},
+            "precision": case.precision,
+            "evaluation": {"monitor": check, "final": check},
+        },
+    )
+    learner = Learner(config, CLASSES, world)
+    if case.memory_format == "contiguous":
+        learner.model.to(memory_format=torch.contiguous_format)
+    learner.model.train()
+    return learner
+
+
+def _flops(learner: Learner, batch: Batch) -> int:
+    """Of a step on this rank, counted by torch; which also warms it up."""
+    through = cast(nn.Module, lambda x: learner.network(x.mul(1)))  # the counter cannot watch a module's leaf input
+    config, source = learner.config, torch.Generator(batch.x.device)
+    with FlopCounterMode(display=False) as counter:
+        for loss in config.attack.losses(through, batch.x, batch.y, config.threat.ball, source, F.cross_entropy):
+            loss.backward()
+            learner.optimizer.step()
+            learner.optimizer.zero_grad()
+    return counter.get_total_flops()
+
+
+def _time(learner: Learner, batches: list[Batch], number: int) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    learner.step(batches, learner.config.attack, learner.config.optim.lr, number).item()  # waits for the device
+    return time.perf_counter() - wall, time.process_time() - cpu

@@ -1,0 +1,92 @@
+"""What is done between epochs - is training still healthy, how good is the model - and at the end."""
+
+from dataclasses import asdict
+from typing import Any
+
+from hpcfast import comm, export
+from hpcfast.evaluate import chosen_images, evaluate
+from hpcfast.guard import Health, examine
+from hpcfast.run import Run
+
+
+def after_epoch(run: Run) -> None:
+    """Ask the guard, which may undo the epoch, and the monitor, which may end the training."""
+    epoch, every = run.position.epoch, run.config.evaluation.every
+    healthy = not run.guard.on
+    if run.guard.due(epoch, run.plan.finished(run.position)):
+        with run.clock.training():  # it is a cost of training
+            health = examine(
+                run.learner.model, run.train_split, run.config, run.guard.attack, run.world, run.leave_if_asked
+            )
+        run.record("guard", asdict(health))
+        healthy = not run.guard.collapsed(health)
+        if not healthy and _go_back(run, health):
+            return
+    if every and run.position.offset == 0 and epoch % every == 0:
+        _monitor(run)
+    run.unexamined = False
+    if run.target_reached:
+        run.save()
+    if healthy:
+        run.mark_healthy()
+
+
+def _go_back(run: Run, health: Health) -> bool:
+    """Answer a collapse: back to the last healthy checkpoint, on with another attack, if there is one left."""
+    old, epoch, step = run.guard.attack, run.position.epoch, run.position.step
+    able = run.guard.answer(health, epoch)
+    found = f"collapse after epoch {epoch}: accuracy {health.seen:.2f} under {old.name}, "
+    found += f"{health.strong:.2f} under {run.config.guard.attack.name}"
+    if not able:
+        run.reporter.say(f"{found}; guard.ladder has no other attack, so training goes on as it is")
+        return False
+    # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
+    spent = run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu
+    run.take_up(run.last_healthy())
+    run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
+    run.unexamined = False
+    run.save()
+    run.mark_healthy()
+    run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
+    run.reporter.say(f"{found}; back to epoch {run.position.epoch}, on with {run.guard.attack.name}")
+    return True
+
+
+def _monitor(run: Run) -> None:
+    check = run.config.evaluation.monitor
+    run.record("eval_start")
+    comm.tell(run.position.step, "evaluation")
+    result = evaluate(
+        run.learner.result, run.val_split, run.config, check, run.world, lambda done: run.leave_if_asked()
+    )
+    for key in ("clean_accuracy", "robust_accuracy"):
+        run.record(key, result[key])
+    run.record("eval_stop")
+    if run.config.target and result["robust_accuracy"] >= run.config.target:
+        run.target_reached = run.clock.wall
+        run.record("target_reached", result["robust_accuracy"])
+    run.reporter.say(
+        f"epoch {run.position.epoch}/{run.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
+        f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
+    )
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Evaluate, export, summarise."""
+    config = run.config
+    images = len(chosen_images(run.val_split, config.evaluation.final, run.world))
+    task = run.reporter.task("final evaluation", images, "images")
+
+    def progress(done: int) -> None:
+        task.update(done)
+        run.leave_if_asked()
+
+    run.record("eval_start")
+    comm.tell(run.position.step, "final evaluation")
+    result = evaluate(run.learner.result, run.val_split, config, config.evaluation.final, run.world, progress)
+    run.record("eval_stop")
+    task.close()
+    summary = export.summary(run, result)
+    if run.world.is_root:
+        export.write(run.dir, config, run.learner.result, run.train_split.classes, summary)
+    return summary

@@ -1,0 +1,71 @@
+"""Settings that are sound one by one but not together: each check returns what is wrong and the cure."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hpcfast.config.settings import Check, GuardSettings
+
+if TYPE_CHECKING:
+    from hpcfast.config import RunConfig
+
+
+def problems(config: "RunConfig") -> Iterator[str]:
+    """All impossible combinations in ``config``, as ``key: problem; cure``."""
+    yield from _duration(config)
+    yield from _guard(config)
+    for key in ("mean", "std"):
+        if (given := len(getattr(config.model, key))) != config.data.channels:
+            yield f"model.{key}: has {given} numbers for data.channels={config.data.channels}; give one each"
+    measuring: dict[str, Check | GuardSettings] = {
+        "evaluation.monitor": config.evaluation.monitor,
+        "evaluation.final": config.evaluation.final,
+        "guard": config.guard,
+    }
+    for key, settings in measuring.items():
+        if not settings.attack.in_ball:
+            yield f"{key}.attack: {settings.attack.name} leaves the ball; measure with pgd or apgd"
+    if config.allreduce.op == "adasum" and config.precision in ("fp16", "auto"):
+        yield (
+            f"allreduce.op: adasum cannot be combined with loss scaling (precision={config.precision}); "
+            f"set precision to bf16 or fp32, or allreduce.op to average"
+        )
+    if config.target is not None and not config.evaluation.every:
+        yield "target: is looked for at monitoring evaluations; set evaluation.every to 1 or more"
+
+
+def _duration(config: "RunConfig") -> Iterator[str]:
+    given = [key for key in ("epochs", "steps", "images") if getattr(config, key) is not None]
+    if not config.phases and len(given) != 1:
+        said = " and ".join(given) or "none"
+        yield f"epochs: give the run's duration in one of epochs, steps, images (got {said})"
+        return
+    if config.phases and given and given != ["epochs"]:
+        yield f"{given[0]}: the phases say how long the run is; leave it out"
+    epochs = [phase.epochs for phase in config.all_phases]
+    if all(epochs):
+        total = sum(phase.epochs or 0 for phase in config.all_phases)
+        if config.epochs not in (None, total):
+            yield f"phases: their epochs sum to {total}, but epochs is {config.epochs}; make them equal"
+        elif config.schedule.warmup >= total:
+            yield f"schedule.warmup: {config.schedule.warmup} must be less than epochs ({total})"
+    elif config.epochs and config.phases:
+        yield "epochs: not all phases are given in epochs; leave it out"
+
+
+def _guard(config: "RunConfig") -> Iterator[str]:
+    tried = [config.attack]
+    for number, attack in enumerate(config.guard.attacks(config.attack)[1:] if config.guard.every else ()):
+        if attack in tried:
+            yield (
+                f"guard.ladder.{number}: {attack.name} with these settings was tried before, so that training would "
+                f"collapse and go back for ever; each rung must be another attack"
+            )
+        elif not attack.guarded:
+            yield f"guard.ladder.{number}: {attack.name} does not train robust models; use e.g. nfgsm or pgd"
+        tried.append(attack)
+    for attack in tried:
+        if attack.updates > 1 and config.accumulate > 1:
+            yield (
+                f"accumulate: {config.accumulate} cannot be combined with attack {attack.name}, which makes "
+                f"{attack.updates} steps of each batch; set accumulate to 1"
+            )

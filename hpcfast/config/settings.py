@@ -1,0 +1,93 @@
+"""The groups of settings that belong to the run itself, and not to one of its components."""
+
+from typing import Annotated
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
+
+from hpcfast.attacks import Attack
+from hpcfast.attacks.apgd import Apgd
+from hpcfast.attacks.nfgsm import Nfgsm
+from hpcfast.attacks.pgd import Pgd
+from hpcfast.component import Settings, chosen_from
+
+AnyAttack = Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Phase(Settings):
+    """A stretch of training with its own image size and batch (progressive resizing, Wong et al. 2020).
+
+    It lasts for so many ``epochs``, ``steps`` or ``images``. ``lr`` replaces ``optim.lr`` while it lasts.
+    """
+
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    images: PositiveInt | None = None
+    size: PositiveInt
+    batch_size: PositiveInt
+    lr: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _has_one_duration(self) -> "Phase":
+        given = [key for key in ("epochs", "steps", "images") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"give a duration in one of epochs, steps, images, not {' and '.join(given) or 'none'}")
+        return self
+
+
+class Check(Settings):
+    """One measurement of accuracy: which attack, on how many validation images (null: all)."""
+
+    attack: AnyAttack
+    images: PositiveInt | None = None
+
+
+class EvaluationSettings(Settings):
+    """``monitor`` runs every ``every`` epochs (0: never), ``final`` at the end; a batch is a rank's."""
+
+    every: NonNegativeInt = 1
+    monitor: Check
+    final: Check
+    batch_size: PositiveInt = 250
+
+
+LADDER = (Nfgsm(name="nfgsm", noise=3.0), Pgd(name="pgd", steps=2), Pgd(name="pgd", steps=7))
+
+
+class GuardSettings(Settings):
+    """The watch for catastrophic overfitting, every ``every`` epochs (0: never) on ``images`` training images.
+
+    Training has collapsed where accuracy under a strong attack (``attack``) is lower by more than ``limit`` than
+    under the attack it trains with. It then goes back to the last healthy checkpoint and on with the next attack
+    of ``ladder`` (null: more noise, then two steps, then seven).
+    """
+
+    every: NonNegativeInt = 1
+    images: PositiveInt = 256
+    attack: AnyAttack = Apgd(name="apgd", steps=20, targets=3)
+    limit: Fraction = 0.18
+    ladder: tuple[AnyAttack, ...] | None = None
+
+    def attacks(self, first: Attack) -> tuple[Attack, ...]:
+        """The training attack ``first``, and what follows it after each collapse."""
+        rungs = tuple(rung for rung in LADDER if rung != first) if self.ladder is None else self.ladder
+        return (first, *rungs)
+
+
+class CheckpointSettings(Settings):
+    """The ``keep`` newest checkpoints stay. Besides one an epoch there is one every ``minutes``.
+
+    ``asynchronous``: training goes on while a copy of its state is written.
+    """
+
+    keep: PositiveInt = 2
+    minutes: NonNegativeFloat = 15.0
+    asynchronous: bool = False

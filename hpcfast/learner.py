@@ -1,0 +1,109 @@
+"""What training changes - weights, their average, the optimizer, the loss scale - and one step of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from hpcfast import comm, models, precision
+from hpcfast.attacks import Attack
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+
+
+class Learner:
+    """A network in training; equal on all ranks after every step."""
+
+    def __init__(self, config: RunConfig, classes: int, world: World) -> None:
+        self.config = config
+        torch.manual_seed(config.seed)
+        self.model = config.model.build(classes).to(world.device)
+        comm.broadcast_parameters(self.model)
+        dtype = precision.choose(config.precision, world.device)
+        self.network = precision.Network(self.model, dtype, world.device, config.compile)
+        self.scaler = precision.Scaler(dtype, world.device)
+        # Its decay grows from 0 with the number of steps, so that short runs don't average in their first weights.
+        self.average = ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
+        self.optimizer = comm.distribute(
+            config.optim.build(self.model), self.model, config.allreduce, passes=config.accumulate
+        )
+        self.updates = 0
+        self._generator = torch.Generator(world.device)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to evaluate and export: the average of the weights where one is kept."""
+        return self.average.module if self.average else self.model
+
+    def step(self, batches: Sequence[Batch], attack: Attack, lr: float, seed: int) -> Tensor:
+        """Train on ``batches``, whose gradients are added up.
+
+        Args:
+            seed: of every random number drawn.
+
+        Returns:
+            The mean loss on this rank, a scalar still on the device.
+        """
+        torch.manual_seed(seed)
+        self._generator.manual_seed(seed)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        total = torch.zeros((), device=self._generator.device)
+        good = [buffer.clone() for buffer in self.model.buffers()] if self.scaler.enabled else []
+        for number, batch in enumerate(batches, 1):
+            losses = attack.losses(
+                self.network, batch.x, batch.y, self.config.threat.ball, self._generator, self._criterion
+            )
+            for loss in losses:
+                if number == 1:
+                    self.optimizer.zero_grad()
+                last = number == len(batches)
+                averaged = comm.average_buffers(self.model) if last else None
+                self.scaler.backward(loss / len(batches))
+                if averaged:
+                    self._update(averaged, good)
+                total += loss.detach() / len(batches) / attack.updates
+        return total
+
+    def _update(self, averaged: Any, good: list[Tensor]) -> None:
+        stepped = self.scaler.step(self.optimizer)
+        averaged()
+        if good and not self.finite():  # float16 overflowed on the way forward: BatchNorm's statistics are lost
+            for buffer, kept in zip(self.model.buffers(), good, strict=True):
+                buffer.copy_(kept)
+        self.updates += stepped
+        if self.average and stepped:
+            self.average.update(self.model, self.updates)
+
+    def _criterion(self, logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+
+    def finite(self) -> bool:
+        """Whether all weights are numbers."""
+        return all(bool(torch.isfinite(weight).all()) for weight in self.model.state_dict().values())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.module.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
+        """Take up ``state``.
+
+        Raises:
+            UserError: it is another model's; the message names ``origin``.
+        """
+        models.load_weights(self.model, state["model"], origin)
+        if self.average:
+            models.load_weights(self.average.module, state["average"], origin)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.updates = state["updates"]

@@ -1,0 +1,114 @@
+"""The training loop: batch, attack, loss, one backward, allreduce, step."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from hpcfast import comm, failure
+from hpcfast.attacks.noise import seed_of
+from hpcfast.data import Batch, dali, folder
+from hpcfast.failure import Suspect
+from hpcfast.progress import Task
+from hpcfast.run import Run
+
+
+class Loop:
+    """Trains a run on, epoch by epoch; whatever it decides, all ranks decide alike, by votes."""
+
+    def __init__(self, run: Run, task: Task) -> None:
+        self.run, self.task = run, task
+        self._ballot = comm.Ballot()
+        self._suspect: Suspect | None = None
+
+    def train(self) -> None:
+        """Train until the epoch or the phase ends.
+
+        Raises:
+            Stopped: a rank was asked to stop; a checkpoint is saved.
+            UserError: the loss is no longer a number.
+        """
+        run = self.run
+        meter, note = torch.zeros(2, device=run.world.device), ""
+        run.record("epoch_start")
+        run.learner.model.train()
+        with run.clock.training():
+            for batches in self._batches():
+                comm.tell(run.position.step, "training")
+                lr = self._learning_rate()
+                loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
+                meter += torch.stack((loss, torch.ones_like(loss)))
+                self._look_at(loss, lr, batches)
+                run.position = run.plan.advance(run.position)
+                run.images += sum(len(batch.y) for batch in batches) * run.world.size
+                if run.position.step % run.config.log_every == 0:
+                    note = self._log(meter, lr)
+                self.task.update(
+                    run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
+                )
+                self._heed(self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None))
+        run.record("epoch_stop")
+        run.settle()
+        saved = self._heed(self._ballot.count())
+        if run.unexamined and not saved:
+            run.save()
+
+    def _batches(self) -> "zip[tuple[Batch, ...]]":
+        """What is left of the epoch or phase; each item holds the batches of one step."""
+        run, config = self.run, self.run.config
+        phase, epoch = run.plan.phase(run.position), run.position.epoch
+        order = folder.train_order(
+            len(run.train_split),
+            config.seed,
+            epoch,
+            run.world.size,
+            phase.batch_size * config.accumulate,
+            done=run.position.offset,
+            steps=run.plan.steps(run.position),
+        )
+        settings = config.data.model_copy(update={"size": phase.size})
+        shard = dali.Shard.of(run.world, config.data.threads)
+        batches = dali.batches(run.train_split, order, settings, shard, phase.batch_size, seed_of(config.seed, epoch))
+        return zip(*[batches] * config.accumulate, strict=True)
+
+    def _learning_rate(self) -> float:
+        run, phase = self.run, self.run.plan.phase(self.run.position)
+        factor = run.config.schedule.factor(run.plan.at(run.position), run.plan.epochs)
+        return run.config.optim.scaled_lr(run.plan.global_batch(phase), phase.lr) * factor
+
+    def _seed(self) -> int:
+        return seed_of(self.run.config.seed, self.run.position.step, self.run.world.rank)
+
+    def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
+        """Suspect a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
+        value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
+        if self._suspect is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
+            files = [self.run.train_split.files[i] for batch in batches for i in batch.ids.tolist()]
+            at = self.run.plan.at(self.run.position)
+            self._suspect = Suspect(self.run.world.rank, self.run.position.step, at, str(value), lr, files)
+
+    def _heed(self, votes: list[int]) -> bool:
+        """Do what ranks have voted for: stop, save (then it returns True), or give up because of a suspect."""
+        if not any(votes):
+            return False
+        stop, _, suspects = (a + b for a, b in zip(votes, self._ballot.count() or (0, 0, 0), strict=True))
+        if suspects:
+            failure.end(self.run.dir, self._suspect)
+        self.run.save()
+        if stop:
+            self.run.leave()
+        return True
+
+    def _log(self, meter: Tensor, lr: float) -> str:
+        """Record means over all ranks since the last call, and reset ``meter``."""
+        learner = self.run.learner
+        sums = torch.cat((meter.double().cpu(), learner.network.take_counts()))
+        loss, steps, asked, vanished = comm.total(sums).tolist()
+        meter.zero_()
+        self.run.record("train_loss", loss / steps if math.isfinite(loss) else str(loss))
+        self.run.record("learning_rate", lr)
+        if asked:
+            self.run.record("zero_gradients", vanished / asked)
+        if learner.scaler.enabled:
+            self.run.record("skipped_steps", learner.scaler.skipped)
+        return f"loss {loss / steps:.3f}  lr {lr:.3g}"

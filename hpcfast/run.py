@@ -1,0 +1,172 @@
+"""A run: its state on this rank, and how that is saved and taken up again.
+
+Every random number of a run is a function of (seed, epoch or step, image or rank), and all ranks hold equal
+weights after every step: a checkpoint of rank 0's is the whole state.
+"""
+
+import time
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+import torch
+
+from hpcfast import checkpoint, comm, events
+from hpcfast.clock import Clock
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data.folder import Split
+from hpcfast.errors import UserError
+from hpcfast.guard import Guard
+from hpcfast.learner import Learner
+from hpcfast.plan import Plan, Position
+from hpcfast.progress import Reporter
+from hpcfast.rundir import RunDirectory
+from hpcfast.stop import Stopped, StopRequest
+
+
+class Run:
+    """What is needed to train, and how far it is."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        world: World,
+        splits: tuple[Split, Split],
+        reporter: Reporter,
+        stop: StopRequest,
+        writer: checkpoint.Writer,
+    ) -> None:
+        self.config, self.world, self.reporter = config, world, reporter
+        self.train_split, self.val_split = splits
+        self.dir = RunDirectory(config.folder)
+        self.plan = Plan.of(config, len(self.train_split), world.size)
+        self._stop, self._writer = stop, writer
+        past = events.read(self.dir.events) if world.is_root else []
+        self._log = events.EventLog(self.dir.events if world.is_root else None)
+        # What follows is the run's state.
+        self.learner = Learner(config, len(self.train_split.classes), world)
+        self.guard = Guard(config)
+        self.clock = Clock(started=past[0]["time"] if past else None)
+        self.position = Position()
+        self.unexamined = False
+        """An epoch has ended, or the run, and its checks are still to be made."""
+        self.images = 0
+        """Trained on in all, those of steps that were undone too."""
+        self.target_reached: float | None = None
+        """When it was (seconds of the wall clock)."""
+        self._saved = time.monotonic()
+
+    def begin(self) -> None:
+        """Take up the last checkpoint where there is one, and save the first where there is none."""
+
+        def load() -> tuple[dict[str, Any] | None, bool]:
+            last = checkpoint.load_last(self.dir.checkpoints, self.reporter.say)  # may fall back to an older one
+            return last, checkpoint.is_healthy(self.dir.checkpoints)
+
+        state, healthy = comm.on_root(load)
+        if state is not None:
+            self.take_up(state)
+        self.record("run_start", {"world_size": self.world.size, "device": str(self.world.device)})
+        if state is None:
+            self.save()
+            self.mark_healthy()
+            return
+        self.unexamined &= not healthy
+        self.settle()
+        if self.position.step == 0:  # killed between the two calls above
+            self.mark_healthy()
+        before = state["world_size"]
+        ranks = "" if before == self.world.size else f", now on {self.world.size} ranks instead of {before}"
+        done = self.plan.at(self.position)
+        self.reporter.say(f"going on with {self.dir.path} after epoch {done:.4g}/{self.plan.epochs:g}{ranks}")
+
+    def settle(self) -> None:
+        """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
+        before = self.position
+        self.position = self.plan.settle(before)
+        ended = self.plan.finished(self.position) and not self.plan.finished(before)
+        self.unexamined |= ended or self.position.epoch > before.epoch
+
+    def save(self) -> None:
+        """Save a checkpoint; a collective.
+
+        Raises:
+            UserError: on all ranks, if the disk is full or weights are no longer numbers.
+        """
+        self.record("checkpoint_start")
+        comm.on_root(self._save)
+        self._saved = time.monotonic()
+        self.record("checkpoint_stop")
+
+    def _save(self) -> None:
+        if not self.learner.finite():
+            raise UserError(
+                f"training has diverged: at step {self.position.step} weights are no longer finite. Lower optim.lr "
+                f"(now {self.config.optim.lr}) or lengthen schedule.warmup; the last checkpoint is as it was."
+            )
+        state = {
+            "learner": self.learner.state_dict(),
+            "guard": self.guard.history,
+            "position": asdict(self.position),
+            "unexamined": self.unexamined,
+            "images": self.images,
+            "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
+            "target_reached": self.target_reached,
+            "world_size": self.world.size,
+        }
+        self._writer.save(self.dir.checkpoints, self.position.step, state, self.config.checkpoint.keep)
+
+    def mark_healthy(self) -> None:
+        """Note that the last checkpoint has passed its epoch's checks: the one to go back to."""
+        comm.on_root(lambda: self._writer.mark_healthy(self.dir.checkpoints))
+
+    def last_healthy(self) -> dict[str, Any]:
+        """The state to go back to."""
+
+        def load() -> dict[str, Any]:
+            self._writer.wait()
+            state = checkpoint.load_healthy(self.dir.checkpoints)
+            if state is None:  # begin() has saved one
+                raise UserError(f"{self.dir.checkpoints} has lost its first checkpoint; start over with --overwrite")
+            return state
+
+        return comm.on_root(load)
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Become what ``state`` was."""
+        self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
+        self.guard.history = list(state["guard"])
+        self.position = Position(**state["position"])
+        self.unexamined, self.images = state["unexamined"], state["images"]
+        self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
+        self.target_reached = state["target_reached"]
+
+    def finish_writing(self) -> None:
+        """Return when the last checkpoint is on disk; a collective, so that a full disk ends all ranks."""
+        comm.on_root(self._writer.wait)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether rank 0 thinks that it is time for one."""
+        minutes = self.config.checkpoint.minutes
+        return self.world.is_root and 0 < 60 * minutes < time.monotonic() - self._saved
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether this rank was; the others may not know."""
+        return self._stop.requested is not None
+
+    def leave(self) -> NoReturn:
+        """End early, on all ranks, with the checkpoint that was saved last."""
+        self.record("run_interrupted", self._stop.requested)
+        self.finish_writing()
+        raise Stopped(f"{self.dir.path} stopped at step {self.position.step}; the same command goes on from there")
+
+    def leave_if_asked(self) -> None:
+        """Between the batches of an evaluation, before which a checkpoint was saved; a collective."""
+        if comm.total(torch.tensor([int(self.asked_to_stop)])).item():
+            self.leave()
+
+    def record(self, key: str, value: Any = None) -> None:
+        """Write to the event log."""
+        self._log.write(key, value, step=self.position.step, epoch=self.plan.at(self.position))

@@ -1,0 +1,125 @@
+"""Settings that are sound one by one but not together: one line each, with the value, what is legal, the cure."""
+
+from collections.abc import Callable
+
+import pytest
+
+from hpcfast.config import RunConfig
+from hpcfast.errors import UserError
+
+Tiny = Callable[..., RunConfig]
+PHASES = "phases=[{steps: 2, size: 8, batch_size: 4}, {epochs: 1, size: 8, batch_size: 4}]"
+IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what is legal, the cure
+    "two durations": (["steps=7"], "epochs", ["one of epochs, steps, images", "epochs and steps"]),
+    "three durations": (["steps=7", "images=9"], "epochs", ["one of epochs, steps, images", "and steps and images"]),
+    "no duration": (["epochs=null"], "epochs", ["one of epochs, steps, images", "got none"]),
+    "steps beside phases": (
+        ["epochs=null", "steps=7", "phases=[{epochs: 3, size: 8, batch_size: 4}]"],
+        "steps",
+        ["the phases say how long", "leave it out"],
+    ),
+    "images and epochs beside phases": (
+        ["images=7", "phases=[{epochs: 3, size: 8, batch_size: 4}]"],
+        "epochs",
+        ["the phases say how long", "leave it out"],
+    ),
+    "another sum": (
+        ["phases=[{epochs: 2, size: 8, batch_size: 4}]"],
+        "phases",
+        ["sum to 2", "epochs is 3", "make them equal"],
+    ),
+    "epochs beside phases in steps": ([PHASES], "epochs", ["not all phases are given in epochs", "leave it out"]),
+    "warm-up of the whole run": (["schedule.warmup=3"], "schedule.warmup", ["3.0", "less than epochs (3)"]),
+    "warm-up longer than the phases": (
+        ["epochs=null", "schedule.warmup=5", "phases=[{epochs: 4, size: 8, batch_size: 4}]"],
+        "schedule.warmup",
+        ["5.0", "less than epochs (4)"],
+    ),
+    "channels of the mean": (["model.mean=[0, 0]"], "model.mean", ["2 numbers", "data.channels=1", "one each"]),
+    "channels of the deviation": (["model.std=[1, 1, 1]"], "model.std", ["3 numbers", "data.channels=1", "one each"]),
+    "monitor outside the ball": (
+        ["evaluation.monitor.attack={name: nfgsm}"],
+        "evaluation.monitor.attack",
+        ["nfgsm leaves the ball", "pgd or apgd"],
+    ),
+    "final outside the ball": (
+        ["evaluation.final.attack={name: nfgsm}"],
+        "evaluation.final.attack",
+        ["nfgsm leaves the ball", "pgd or apgd"],
+    ),
+    "guard outside the ball": (
+        ["guard.every=1", "guard.attack={name: nfgsm}"],
+        "guard.attack",
+        ["nfgsm leaves the ball", "pgd or apgd"],
+    ),
+    "adasum in half precision": (
+        ["allreduce.op=adasum", "precision=fp16"],
+        "allreduce.op",
+        ["adasum", "precision=fp16", "bf16 or fp32", "allreduce.op to average"],
+    ),
+    "adasum in a precision chosen later": (
+        ["allreduce.op=adasum", "precision=auto"],
+        "allreduce.op",
+        ["adasum", "precision=auto", "bf16 or fp32", "allreduce.op to average"],
+    ),
+    "a target that nobody looks for": (
+        ["target=0.5", "evaluation.every=0"],
+        "target",
+        ["monitoring evaluations", "evaluation.every to 1 or more"],
+    ),
+    "a rung that is the attack itself": (
+        ["guard={every: 1, ladder: [{name: pgd}, {name: fgsm}]}"],
+        "guard.ladder.1",
+        ["fgsm", "tried before", "another attack"],
+    ),
+    "a rung twice": (
+        ["guard={every: 1, ladder: [{name: pgd}, {name: pgd, steps: 7}]}"],
+        "guard.ladder.1",
+        ["pgd", "tried before", "another attack"],
+    ),
+    "a rung that makes nothing robust": (
+        ["guard={every: 1, ladder: [{name: natural}]}"],
+        "guard.ladder.0",
+        ["natural", "does not train robust models", "nfgsm or pgd"],
+    ),
+    "accumulation and replays": (
+        ["accumulate=2", "attack={name: free, replays: 3}"],
+        "accumulate",
+        ["2", "attack free", "3 steps of each batch", "accumulate to 1"],
+    ),
+    "accumulation and a rung's replays": (
+        ["accumulate=2", "guard={every: 1, ladder: [{name: free}]}"],
+        "accumulate",
+        ["2", "attack free", "4 steps of each batch", "accumulate to 1"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "key", "parts"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_an_impossible_combination_is_one_line_with_its_cure(
+    tiny: Tiny, overrides: list[str], key: str, parts: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny(*overrides)
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:-1]]
+    assert [line.partition(":")[0] for line in lines] == [key], lines
+    missing = [part for part in parts if part not in lines[0]]
+    assert not missing, f"the message lacks {missing}: {lines[0]}"
+
+
+POSSIBLE = {
+    "phases in steps alone": ["epochs=null", PHASES],
+    "adasum in bf16": ["allreduce.op=adasum", "precision=bf16"],
+    "accumulation of one-step attacks": ["accumulate=2", "guard.every=1"],
+    "replays without accumulation": ["attack={name: free}"],
+    "a ladder of a guard that never looks": ["guard={every: 0, ladder: [{name: fgsm}]}"],
+    "training outside the ball": ["attack={name: nfgsm}"],
+    "a free rung of a guard that never looks": ["accumulate=2", "guard={every: 0, ladder: [{name: free}]}"],
+    "a warm-up in a run of steps": ["epochs=null", "steps=9", "schedule.warmup=5"],
+    "a target": ["target=0.5"],
+}
+
+
+@pytest.mark.parametrize("overrides", POSSIBLE.values(), ids=POSSIBLE)
+def test_its_neighbour_is_legal(tiny: Tiny, overrides: list[str]) -> None:
+    tiny(*overrides)
