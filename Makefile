@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test docs campaign-accuracy
+.PHONY: help setup demo check test docs campaign-accuracy campaign-kills
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -32,5 +32,10 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 test: check ## check, then all tests with coverage
 	pytest --cov=hpcfast --cov-fail-under=90
 
-campaign-accuracy: setup ## the table of docs/results.md: three seeds a row, 40 minutes
-	@scripts/campaign-accuracy
+campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a row, 2 hours on 2 cores
+	@hpcfast data prepare digits
+	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
+	@python scripts/campaign.py scripts/campaigns/*.yaml
+
+campaign-kills: setup ## 200 kills at random moments; each run must end as one that nothing interrupted
+	@scripts/campaign-kills

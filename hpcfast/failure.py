@@ -27,9 +27,11 @@ def end(run: RunDirectory, suspect: Suspect | None) -> None:
     Raises:
         UserError: on every rank, naming the first rank that had one.
     """
+    # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
+    steps = [step for step in comm.gather(suspect.step if suspect else None) if step is not None]
 
     def accuse() -> None:
-        if suspect is None:
+        if suspect is None or suspect.step > min(steps):
             return
         run.failures.mkdir(exist_ok=True)
         path = run.failures / f"step-{suspect.step:08d}-rank-{suspect.rank}.json"

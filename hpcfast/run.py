@@ -1,7 +1,8 @@
 """A run: its state on this rank, and how that is saved and taken up again.
 
 Every random number of a run is a function of (seed, epoch or step, image or rank), and all ranks hold equal
-weights after every step: a checkpoint of rank 0's is the whole state.
+weights after every step: a checkpoint of rank 0's is the whole state. (With Adasum the optimizers' states differ;
+what goes on from a checkpoint then goes on with rank 0's.)
 """
 
 import time
@@ -97,6 +98,7 @@ class Run:
         comm.on_root(self._save)
         self._saved = time.monotonic()
         self.record("checkpoint_stop")
+        comm.make_way()
 
     def _save(self) -> None:
         if not self.learner.finite():

@@ -1,28 +1,46 @@
 """``hpcfast train``."""
 
-from typing import Annotated
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpcfast.cli import options
 from hpcfast.errors import UserError
 
+if TYPE_CHECKING:
+    from hpcfast.comm import World
+
 
 def command(
     config: options.Config,
     overrides: options.Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="lose what a run of this name left before")] = False,
+    elastic: Annotated[
+        bool, typer.Option("--elastic", help="go on with the ranks that are left, or that come (horovodrun --min-np)")
+    ] = False,
     json: options.Json = None,
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again goes on where it stopped."""
-    from hpcfast import comm, train
+    from hpcfast import comm
     from hpcfast.config import load
 
     try:
         allreduce = load(config, overrides).allreduce
     except UserError:
         allreduce = None  # the ranks must meet first, so that they can report it together
-    world = comm.init(allreduce)
+    if not elastic:
+        _train(comm.init(allreduce), config, overrides, overwrite, json)
+        return
+    attempts = itertools.count()
+    comm.elastically(lambda: _train(comm.join(), config, overrides, overwrite and next(attempts) == 0, json), allreduce)
+
+
+def _train(world: "World", config: Path, overrides: list[str] | None, overwrite: bool, json: Path | None) -> None:
+    from hpcfast import comm, train
+    from hpcfast.config import load
+
     run_config = comm.together(lambda: load(config, overrides))
     summary = train.train(run_config, world, overwrite)
     if world.is_root:

@@ -7,18 +7,31 @@ import pytest
 from tests.distributed.conftest import WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
-CHECKS = re.findall(r"^def (check_\w+)", (WORKERS / "collectives.py").read_text(), re.MULTILINE)
+
+
+def checks(worker: str) -> list[str]:
+    return re.findall(r"^def (check_\w+)", (WORKERS / worker).read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module", params=["gloo", "mpirun"])
-def job(request: pytest.FixtureRequest, playground: Playground) -> Job:
+def collectives(request: pytest.FixtureRequest, playground: Playground) -> Job:
     return playground.start(2, str(WORKERS / "collectives.py"), launcher=request.param)
 
 
-@pytest.mark.parametrize("check", CHECKS)
-def test_holds_on_both_ranks(job: Job, check: str) -> None:
-    assert job.output.count(f"ok {check} on 2") == 2, job.output[-3000:]
+@pytest.fixture(scope="module")
+def learning(playground: Playground) -> Job:
+    return playground.start(2, str(WORKERS / "learning.py"))
 
 
-def test_job_ends_well(job: Job) -> None:
-    assert job.code == 0, job.output[-3000:]
+@pytest.mark.parametrize("check", checks("collectives.py"))
+def test_holds_on_both_ranks(collectives: Job, check: str) -> None:
+    assert collectives.output.count(f"ok {check} on 2") == 2, collectives.output[-3000:]
+
+
+@pytest.mark.parametrize("check", checks("learning.py"))
+def test_holds_for_steps_of_training(learning: Job, check: str) -> None:
+    assert learning.output.count(f"ok {check} on 2") == 2, learning.output[-3000:]
+
+
+def test_jobs_end_well(collectives: Job, learning: Job) -> None:
+    assert (collectives.code, learning.code) == (0, 0), collectives.output[-3000:] + learning.output[-3000:]

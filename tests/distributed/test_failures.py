@@ -1,6 +1,11 @@
 """A job that cannot go on ends at once: one message for a user's error, the first traceback for a fault."""
 
+import contextlib
+import os
+import re
+import select
 import shutil
+import socket
 
 import pytest
 
@@ -57,3 +62,18 @@ def test_a_checkpoint_of_another_model_is_refused_on_every_rank(playground: Play
     job = playground.hpcfast(2, *command, launcher="mpirun")
     assert job.code == 2, job.output
     assert job.output.count("holds the weights of another model") == 1
+
+
+@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 0), ("gloo", 1), ("mpirun", 1)])
+def test_a_stopped_rank_is_named_and_its_job_ends(
+    playground: Playground, launcher: str, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPCFAST_STALL_SECONDS", "6")
+    job = playground.start(2, str(WORKERS / "stopped.py"), str(rank), launcher=launcher)
+    assert job.code == 1, job.output
+    (pid,) = re.findall(rf"rank {rank} of pid (\d+) stops", job.output)
+    verdicts = re.findall(r"rank \d+ on host .* has been silent for \d+ s", job.output)
+    assert len(verdicts) == 1, job.output
+    assert verdicts[0].startswith(f"rank {rank} on host {socket.gethostname()} (pid {pid}, step ")
+    with contextlib.suppress(ProcessLookupError):
+        assert select.select([os.pidfd_open(int(pid))], [], [], 20)[0], "the launcher has left it behind"

@@ -40,6 +40,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("docs")
     for name in ("configs", "Makefile", "scripts"):
         (path / name).symlink_to(ROOT / name)
+    (path / "hosts.sh").write_text("#!/bin/sh\necho localhost:2\n")
+    (path / "hosts.sh").chmod(0o755)
     return path
 
 

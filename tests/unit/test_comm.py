@@ -9,7 +9,7 @@ from torch import nn
 
 from hpcfast import comm
 from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import World
+from hpcfast.comm import World, gradients
 from hpcfast.errors import UserError
 
 both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])
@@ -85,7 +85,7 @@ def test_a_distributed_optimizer_takes_the_plain_ones_step(compression: str, wor
 @pytest.mark.parametrize("compression", ["none", "fp16"])
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 1, 1, 1), (1, 3, 3, 3), (5, 3), (7,)])
 def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, ...], compression: str) -> None:
-    wire = comm._HalfWire if compression == "fp16" else comm._Wire
+    wire = gradients.HalfWire if compression == "fp16" else gradients.Wire
     tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
     if len(shape) == 4:
         tensor = tensor.to(memory_format=torch.channels_last)
@@ -99,7 +99,7 @@ def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, .
 
 def test_uncompressed_gradients_are_sent_without_a_copy() -> None:
     tensor = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    assert comm._Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
+    assert gradients.Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
 
 
 def test_a_broadcast_keeps_weights_and_their_layout(world: World) -> None:

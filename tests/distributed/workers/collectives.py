@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hpcfast import comm
+from hpcfast.allreduce import AllreduceSettings
 from hpcfast.attacks.balls import L2
 from hpcfast.attacks.fgsm import Fgsm
 from hpcfast.attacks.pgd import Pgd
@@ -32,7 +33,7 @@ def check_gradient_equals_the_joined_batchs() -> None:
     model, x, y = model_and_images()
     joined = copy.deepcopy(model)
     mine = slice(4 * world.rank, 4 * world.rank + 4)
-    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9), model)
+    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9), model, AllreduceSettings())
     reference = torch.optim.SGD(joined.parameters(), lr=0.5, momentum=0.9)
     for _ in range(3):
         step(model, optimizer, x[mine], y[mine])
@@ -43,7 +44,7 @@ def check_gradient_equals_the_joined_batchs() -> None:
 
 def check_attack_launches_no_allreduce() -> None:
     model, x, y = model_and_images()
-    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model)
+    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings())
     for attack in (Fgsm(name="fgsm"), Pgd(name="pgd", steps=3, restarts=2)):
         attack.perturb(model, x, y, L2(1.0), torch.Generator())
         assert not optimizer._handles, f"{attack.name} started {len(optimizer._handles)} allreduces"
@@ -55,7 +56,8 @@ def check_attack_launches_no_allreduce() -> None:
 def check_fp16_compression_keeps_ranks_equal() -> None:
     model, x, y = model_and_images()
     mine = slice(4 * world.rank, 4 * world.rank + 4)
-    step(model, comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, "fp16"), x[mine], y[mine])
+    settings = AllreduceSettings(compression="fp16")
+    step(model, comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, settings), x[mine], y[mine])
     own = torch.cat([p.detach().flatten() for p in model.parameters()]).double()
     torch.testing.assert_close(comm.total(own) / world.size, own, rtol=0, atol=1e-12)
 
@@ -66,7 +68,7 @@ def check_buffers_become_the_mean() -> None:
     own = {name: b.double() for name, b in model.named_buffers() if "running" in name}
     mean = {name: comm.total(b) / world.size for name, b in own.items()}
     assert any(not torch.allclose(own[name], mean[name]) for name in own), "ranks saw the same images"
-    comm.average_buffers(model)
+    comm.average_buffers(model)()
     for name, buffer in model.named_buffers():
         if name in mean:
             torch.testing.assert_close(buffer.double(), mean[name], rtol=1e-6, atol=1e-6)
@@ -79,6 +81,27 @@ def check_parameters_come_from_rank_0() -> None:
         nn.init.zeros_(model.net.fc.weight)
     comm.broadcast_parameters(model)
     assert torch.equal(model.net.fc.weight, expected)
+
+
+def check_channels_last_weights_come_from_rank_0_too() -> None:
+    model, _, _ = model_and_images()
+    weight = next(p for p in model.parameters() if not p.is_contiguous())  # the layout that Horovod refuses
+    expected = weight.clone()
+    if world.rank:
+        nn.init.zeros_(weight)
+    comm.broadcast_parameters(model)
+    assert torch.equal(weight, expected)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def check_votes_are_counted_one_call_later() -> None:
+    ballot = comm.Ballot()
+    assert ballot.count() == []
+    assert ballot.cast(True, world.rank == 0) == [0, 0]
+    assert ballot.cast(False, False) == [world.size, 1]
+    assert ballot.cast(world.rank == 1, False) == [0, 0]
+    assert ballot.count() == [1, 0]
+    assert ballot.count() == []
 
 
 def check_one_ranks_error_is_everyones() -> None:

@@ -1,4 +1,4 @@
-"""The ranks of a job: the only file that knows Horovod and MPI.
+"""The ranks of a job: the only package that knows Horovod and MPI.
 
 Everything else sees a :class:`World` (numbers) and the few collectives below. Every collective has a name: an
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
@@ -15,12 +15,34 @@ from typing import Any, NoReturn, TypeVar
 import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
-from torch import Tensor, nn
 
 from hpcfast import launcher
 from hpcfast.allreduce import AllreduceSettings
+from hpcfast.comm.elastic import elastically, make_way
+from hpcfast.comm.gradients import average_buffers, broadcast_parameters, distribute
 from hpcfast.errors import UserError
 from hpcfast.watchdog import Watchdog
+
+__all__ = [
+    "Ballot",
+    "PeerLost",
+    "World",
+    "abort",
+    "average_buffers",
+    "barrier",
+    "broadcast_parameters",
+    "distribute",
+    "elastically",
+    "gather",
+    "init",
+    "join",
+    "make_way",
+    "on_root",
+    "peers",
+    "tell",
+    "together",
+    "total",
+]
 
 T = TypeVar("T")
 
@@ -63,12 +85,18 @@ def init(allreduce: AllreduceSettings | None = None) -> World:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     hvd.init()
+    world = join()
+    _watch(world)
+    return world
+
+
+def join() -> World:
+    """Who this process is, once Horovod runs; a collective."""
     world = World(hvd.rank(), hvd.size(), hvd.local_rank(), _share_of_cores())
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
-    _watch(world)
     return world
 
 
@@ -98,9 +126,14 @@ def together(work: Callable[[], T]) -> T:
     would wait for ever for the others.
     """
     outcome = _attempt(work)
-    errors = hvd.allgather_object(outcome[1], name="together")
-    _raise_first(errors)
+    _raise_first(gather(outcome[1]))
     return outcome[0]  # type: ignore[return-value]  # no error: there is a result
+
+
+def gather(value: T) -> list[T]:
+    """Every rank's ``value``, by rank, on every rank."""
+    everyone: list[T] = hvd.allgather_object(value, name="gather")
+    return everyone
 
 
 def on_root(work: Callable[[], T]) -> T:
@@ -119,22 +152,6 @@ def total(counts: torch.Tensor) -> torch.Tensor:
 def barrier() -> None:
     """Wait until every rank has come here."""
     hvd.allreduce(torch.zeros(1), name="barrier")
-
-
-def average_buffers(model: nn.Module) -> Callable[[], object]:
-    """Begin to replace floating-point buffers (BatchNorm's running statistics) by their mean over ranks, in place.
-
-    Done at every step they cost next to nothing, since they travel with the gradients while the backward pass
-    runs; in return all ranks hold the same state after every step, and rank 0 can save it at any.
-
-    Returns:
-        Call it to wait for the end, before the buffers are used again.
-    """
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    if not buffers or hvd.size() == 1:
-        return lambda: None
-    handle = hvd.grouped_allreduce_async_(buffers, op=hvd.Average, name="buffers")
-    return lambda: hvd.synchronize(handle)
 
 
 class Ballot:
@@ -158,58 +175,6 @@ class Ballot:
         return counts
 
 
-def broadcast_parameters(model: nn.Module) -> None:
-    """Give every rank rank 0's parameters and buffers."""
-    views = {name: _Wire.compress(tensor)[0] for name, tensor in model.state_dict().items()}
-    hvd.broadcast_parameters(views, root_rank=0)
-
-
-def distribute(
-    optimizer: torch.optim.Optimizer, model: nn.Module, settings: AllreduceSettings, passes: int = 1
-) -> torch.optim.Optimizer:
-    """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks (or Adasum's combination).
-
-    Args:
-        passes: backward passes whose gradients are added up before they are sent.
-
-    Raises:
-        UserError: Adasum was asked for in a job without MPI.
-    """
-    if settings.op == "adasum" and hvd.size() > 1 and not hvd.mpi_enabled():
-        raise UserError("allreduce.op: adasum needs MPI; start the ranks with mpirun or horovodrun --mpi")
-    return hvd.DistributedOptimizer(
-        optimizer,
-        named_parameters=model.named_parameters(),
-        compression=_HalfWire if settings.compression == "fp16" else _Wire,
-        backward_passes_per_step=passes,
-        op=hvd.Adasum if settings.op == "adasum" else hvd.Average,
-    )
-
-
-class _Wire:
-    """Hands gradients laid out channels-last to Horovod, which insists on contiguous tensors, as permuted views."""
-
-    precision = hvd.Compression.none
-
-    @classmethod
-    def compress(cls, tensor: Tensor) -> tuple[Tensor, Any]:
-        turned = tensor.dim() == 4 and not tensor.is_contiguous()
-        sent, context = cls.precision.compress(tensor.permute(0, 2, 3, 1) if turned else tensor)
-        return sent, (turned, context)
-
-    @classmethod
-    def decompress(cls, tensor: Tensor, context: Any) -> Tensor:
-        turned, inner = context
-        received = cls.precision.decompress(tensor, inner)
-        return received.permute(0, 3, 1, 2) if turned else received
-
-
-class _HalfWire(_Wire):
-    """The same in half precision."""
-
-    precision = hvd.Compression.fp16
-
-
 def abort() -> NoReturn:
     """End this rank, and with it the job, at once: an orderly exit would wait for ranks that wait for us."""
     if hvd.is_initialized() and hvd.mpi_enabled() and hvd.size() > 1:
@@ -225,7 +190,7 @@ def _share_of_cores() -> int:
     Launchers differ: some bind each rank to cores of its own, some let all ranks use all.
     """
     mine = os.sched_getaffinity(0)
-    everyone = hvd.allgather_object((socket.gethostname(), sorted(mine)), name="cores")
+    everyone = gather((socket.gethostname(), sorted(mine)))
     here = Counter(core for host, cores in everyone if host == socket.gethostname() for core in cores)
     return max(1, int(sum(1 / here[core] for core in mine) + 1e-6))
 

@@ -1,0 +1,175 @@
+"""What steps of training do to the ranks, on every rank; prints ``ok NAME`` for each check that held on this rank."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import horovod.torch.mpi_ops as ops
+import torch
+from torch import Tensor
+
+from hpcfast import comm, precision
+from hpcfast.attacks.natural import Natural
+from hpcfast.component import validate
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+from hpcfast.learner import Learner
+
+CONFIG: dict[str, Any] = {
+    "name": "learning",
+    "threat": {"norm": "L2", "eps": 0.5},
+    "data": {"path": "data", "channels": 1, "size": 12, "batch_size": 4},
+    "model": {"name": "cifar_resnet8", "options": {"width": 4}, "mean": [0.5], "std": [0.25]},
+    "attack": {"name": "natural"},
+    "epochs": 1,
+    "optim": {"lr": 0.1, "lr_batch": 8},
+    "schedule": {"name": "cosine"},
+    "evaluation": {"monitor": {"attack": {"name": "pgd"}}, "final": {"attack": {"name": "pgd"}}},
+}
+
+
+def learner(**changes: Any) -> Learner:
+    return Learner(validate(RunConfig, CONFIG | changes), 5, world)
+
+
+def batch(step: int) -> Batch:
+    """Other images on each rank."""
+    generator = torch.Generator().manual_seed(step * world.size + world.rank)
+    return Batch(torch.rand(4, 1, 12, 12, generator=generator), torch.arange(4), torch.arange(4))
+
+
+def step(subject: Learner, number: int) -> None:
+    subject.step([batch(number)], Natural(name="natural"), 0.1, number)
+
+
+def weights(subject: Learner) -> Tensor:
+    return torch.cat([tensor.detach().flatten().double() for tensor in subject.model.state_dict().values()])
+
+
+def differ(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is another one on another rank; NaN equals NaN."""
+    first = comm.on_root(lambda: tensor)
+    mine = torch.tensor([int(not torch.equal(first.nan_to_num(7e30), tensor.nan_to_num(7e30)))])
+    return bool(comm.total(mine))
+
+
+@contextmanager
+def counting() -> Iterator[dict[str, Counter[str]]]:
+    """Count tensors and bytes that this rank gives to Horovod, by what they are."""
+    found: dict[str, Counter[str]] = {"tensors": Counter(), "bytes": Counter()}
+    single, grouped = ops._allreduce_async, ops._grouped_allreduce_async
+
+    def note(tensors: list[Tensor], name: str) -> None:
+        kind = name if name in ("buffers", "ballot") else "gradients"  # these go by their parameter's name
+        found["tensors"][kind] += len(tensors)
+        found["bytes"][kind] += sum(tensor.nbytes for tensor in tensors)
+
+    def one(tensor: Tensor, output: Tensor, name: str, *arguments: Any) -> Any:
+        note([tensor], name)
+        return single(tensor, output, name, *arguments)
+
+    def group(tensors: list[Tensor], outputs: list[Tensor], name: str, *arguments: Any) -> Any:
+        note(tensors, name)
+        return grouped(tensors, outputs, name, *arguments)
+
+    ops._allreduce_async, ops._grouped_allreduce_async = one, group
+    try:
+        yield found
+    finally:
+        ops._allreduce_async, ops._grouped_allreduce_async = single, grouped
+
+
+def check_a_step_sends_each_gradient_and_buffer_once_and_a_ballot() -> None:
+    subject, ballot = learner(), comm.Ballot()
+    step(subject, 0)
+    with counting() as found:
+        step(subject, 1)
+        ballot.cast(True, False, False)
+    ballot.count()
+    parameters = list(subject.model.parameters())
+    buffers = [buffer for buffer in subject.model.buffers() if buffer.is_floating_point()]
+    assert not all(parameter.is_contiguous() for parameter in parameters), "the weights are channels-last"
+    assert found["tensors"] == {"gradients": len(parameters), "buffers": len(buffers), "ballot": 1}, found
+    expected = {"gradients": sum(p.nbytes for p in parameters), "buffers": sum(b.nbytes for b in buffers), "ballot": 12}
+    assert found["bytes"] == expected, found
+
+
+def check_accumulated_batches_are_sent_once() -> None:
+    subject = learner(accumulate=2)
+    with counting() as found:
+        subject.step([batch(0), batch(1)], Natural(name="natural"), 0.1, 0)
+    assert found["tensors"]["gradients"] == len(list(subject.model.parameters())), found
+    assert not differ(weights(subject))
+
+
+def check_half_precision_on_the_wire_halves_the_bytes() -> None:
+    subject = learner(allreduce={"compression": "fp16"})
+    with counting() as found:
+        step(subject, 0)
+    assert 2 * found["bytes"]["gradients"] == sum(p.nbytes for p in subject.model.parameters()), found
+
+
+def check_weights_stay_equal_while_ranks_see_other_images() -> None:
+    assert differ(batch(0).x)
+    subject = learner(ema=0.9)
+    start = weights(subject)
+    for number in range(4):
+        step(subject, number)
+    assert not torch.equal(weights(subject), start)
+    assert not differ(weights(subject))
+    assert subject.average is not None
+    assert not differ(torch.cat([tensor.flatten().double() for tensor in subject.average.state_dict().values()]))
+
+
+def overflow_on_rank_0(subject: Learner) -> None:
+    """A step whose loss is so large on rank 0, and there alone, that its scaled gradients overflow."""
+    sound = subject._criterion
+    subject._criterion = lambda logits, y: sound(logits, y) * (1e30 if world.rank == 0 else 1)
+    step(subject, 1)
+    subject._criterion = sound
+
+
+def check_an_overflow_on_one_rank_is_skipped_by_all() -> None:
+    subject = learner(precision="fp16")
+    step(subject, 0)
+    assert subject.scaler.skipped == 0
+    overflow_on_rank_0(subject)
+    assert subject.scaler.skipped == 1, f"{subject.scaler.skipped} steps skipped"
+    step(subject, 2)
+    assert subject.scaler.skipped == 1, "the next step is taken again"
+    assert not differ(torch.tensor(subject.scaler._scaler.get_scale()))
+    assert subject.finite()
+    assert not differ(weights(subject))
+
+
+class Hasty(precision.Scaler):
+    """The order that looks natural, and is wrong: each rank looks for an overflow in its own gradients."""
+
+    def step(self, optimizer: Any) -> bool:
+        self._scaler.unscale_(optimizer)
+        optimizer.synchronize()
+        before = self._scaler.get_scale()
+        with optimizer.skip_synchronize():
+            self._scaler.step(optimizer)
+        self._scaler.update()
+        skipped = self._scaler.get_scale() < before
+        self.skipped += skipped
+        return not skipped
+
+
+def check_looking_for_overflow_before_the_sum_makes_ranks_diverge() -> None:
+    # Sent in half precision, gradients travel as copies: what each rank looks at is surely its own.
+    subject = learner(precision="fp16", allreduce={"compression": "fp16"})
+    subject.scaler = Hasty(torch.float16, world.device)
+    overflow_on_rank_0(subject)
+    assert subject.scaler.skipped == (world.rank == 0), "one rank skips, the other takes an infinite step"
+    assert differ(weights(subject)), "the check of our own order could not have failed"
+
+
+if __name__ == "__main__":
+    world = comm.init()
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            check()
+            print(f"ok {name} on {world.size}", flush=True)
