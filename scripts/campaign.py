@@ -23,7 +23,7 @@ def main(files: list[Path]) -> None:
     """Run all campaigns, print their tables."""
     for file in files:
         campaign = yaml.safe_load(file.read_text())
-        jobs = [(file.stem, campaign, row, seed) for row in campaign["rows"] for seed in range(campaign["seeds"])]
+        jobs = [(file.stem, campaign, row, seed) for row in campaign["rows"] for seed in seeds(campaign, row)]
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(lambda job: run(*job), jobs))
         print(f"\n{campaign['title']}\n")
@@ -56,6 +56,11 @@ def call(*arguments: str) -> None:
         sys.exit(f"hpcfast {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
 
 
+def seeds(campaign: dict[str, Any], row: dict[str, Any]) -> range:
+    """The seeds of a row: its own number of them, or the campaign's."""
+    return range(row.get("seeds", campaign["seeds"]))
+
+
 def place(name: str, row: dict[str, Any], seed: int) -> Path:
     """The run directory of a row and a seed."""
     return RUNS / name / f"{row['name']}-seed{seed}"
@@ -68,7 +73,7 @@ def table(name: str, campaign: dict[str, Any]) -> str:
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     dear: dict[str, float] = {}
     for row in campaign["rows"]:
-        folders = [place(name, row, seed) for seed in range(campaign["seeds"])]
+        folders = [place(name, row, seed) for seed in seeds(campaign, row)]
         summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
         measured = {
             attack: [json.loads((f / f"{attack}.json").read_text()) for f in folders] if options else summaries

@@ -205,3 +205,10 @@ def test_another_models_state_is_refused(tiny: Tiny, world: World) -> None:
     state = Learner(tiny("model.options.width=3"), 3, world).state_dict()
     with pytest.raises(UserError, match="there holds the weights of another model: net"):
         Learner(tiny(), 3, world).load_state_dict(state, "there")
+
+
+@pytest.mark.slow
+def test_a_compiled_network_has_the_same_losses(tiny: Tiny, world: World) -> None:
+    losses = [train(Learner(tiny(PLAIN, f"compile={on}"), 3, world), range(4)) for on in ("false", "true")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[0] != losses[0][::-1], "they change from step to step"
