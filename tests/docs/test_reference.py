@@ -27,5 +27,5 @@ def test_the_annotated_configuration_is_valid_and_complete(tmp_path: Path) -> No
     path.write_text(yaml.safe_dump(values))
     assert load(path).epochs == 15
     assert set(values) == set(RunConfig.model_fields)
-    for group in ("data", "model", "optim", "evaluation"):
+    for group in ("data", "model", "optim", "evaluation", "guard", "allreduce", "checkpoint"):
         assert set(values[group]) == set(RunConfig.model_fields[group].annotation.model_fields), group
