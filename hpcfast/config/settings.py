@@ -14,7 +14,6 @@ from pydantic import (
 
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
-from hpcfast.attacks.nfgsm import Nfgsm
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Settings, chosen_from
 
@@ -59,7 +58,7 @@ class EvaluationSettings(Settings):
     batch_size: PositiveInt = 250
 
 
-LADDER = (Nfgsm(name="nfgsm", noise=3.0), Pgd(name="pgd", steps=2), Pgd(name="pgd", steps=7))
+LADDER = (Pgd(name="pgd", steps=2), Pgd(name="pgd", steps=7))
 
 
 class GuardSettings(Settings):
@@ -67,7 +66,7 @@ class GuardSettings(Settings):
 
     Training has collapsed where accuracy under a strong attack (``attack``) is lower by more than ``limit`` than
     under the attack it trains with. It then goes back to the last healthy checkpoint and on with the next attack
-    of ``ladder`` (null: more noise, then two steps, then seven).
+    of ``ladder`` (null: two steps of PGD, then seven).
     """
 
     every: NonNegativeInt = 1
