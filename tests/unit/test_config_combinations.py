@@ -122,4 +122,5 @@ POSSIBLE = {
 
 @pytest.mark.parametrize("overrides", POSSIBLE.values(), ids=POSSIBLE)
 def test_its_neighbour_is_legal(tiny: Tiny, overrides: list[str]) -> None:
-    tiny(*overrides)
+    config = tiny(*overrides)
+    assert type(config).model_validate(config.model_dump(mode="json")) == config, "so does what the run keeps of it"
