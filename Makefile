@@ -26,7 +26,7 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	mypy
 	lint-imports
 	codespell
-	python scripts/setuplib/requirements.py run >.venv/requirements.txt && deptry .
+	python scripts/setuplib/requirements.py run onnx >.venv/requirements.txt && deptry .
 	shellcheck $(SHELL_SCRIPTS)
 
 test: check ## check, then all tests with coverage

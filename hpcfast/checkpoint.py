@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from hpcfast.errors import UserError
@@ -203,9 +204,9 @@ def _age(path: Path) -> tuple[int, int]:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write ``weights`` as safetensors."""
+    """Write ``weights`` as safetensors, for all to read (``save_file`` would keep them from colleagues)."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, lambda part: save_file(contiguous, part))
+    write_atomically(path, lambda part: part.write_bytes(to_bytes(contiguous)))
 
 
 def save_text(path: Path, text: str) -> None:

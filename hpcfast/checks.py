@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from hpcfast import comm, export
-from hpcfast.evaluate import chosen_images, evaluate
+from hpcfast.evaluate import chosen_images, evaluate, rounds
+from hpcfast.evaluate.kept import evaluate_kept
 from hpcfast.guard import Health, examine
 from hpcfast.run import Run
 
@@ -74,8 +75,9 @@ def _monitor(run: Run) -> None:
 def finish(run: Run) -> dict[str, Any]:
     """Evaluate, export, summarise."""
     config = run.config
-    images = len(chosen_images(run.val_split, config.evaluation.final, run.world))
-    task = run.reporter.task("final evaluation", images, "images")
+    check = config.evaluation.final
+    tries = len(rounds(config, check, len(run.val_split.classes)))
+    task = run.reporter.task("final evaluation", tries * len(chosen_images(run.val_split, check, run.world)), "attacks")
 
     def progress(done: int) -> None:
         task.update(done)
@@ -83,10 +85,10 @@ def finish(run: Run) -> dict[str, Any]:
 
     run.record("eval_start")
     comm.tell(run.position.step, "final evaluation")
-    result = evaluate(run.learner.result, run.val_split, config, config.evaluation.final, run.world, progress)
+    model, folder = run.learner.result, run.dir.evaluations
+    result, _ = evaluate_kept(model, run.val_split, config, check, run.world, folder, progress)
     run.record("eval_stop")
     task.close()
     summary = export.summary(run, result)
-    if run.world.is_root:
-        export.write(run.dir, config, run.learner.result, run.train_split.classes, summary)
+    comm.on_root(lambda: export.write(run.dir, config, model, run.train_split.classes, summary))
     return summary

@@ -50,8 +50,20 @@ class RunDirectory:
         return self.path / "failures"
 
     @property
+    def evaluations(self) -> Path:
+        return self.path / "evaluations"
+
+    @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def explain(self) -> Path:
+        return self.path / "explain.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     def read_summary(self) -> dict[str, Any] | None:
         """What the run reached, or None while it is unfinished."""
@@ -116,7 +128,8 @@ def _comparable(config: RunConfig) -> RunConfig:
 
 def _clear(run: RunDirectory) -> None:
     """Remove what a run writes, and nothing else."""
-    for folder in (run.checkpoints, run.figures, run.failures):
+    for folder in (run.checkpoints, run.evaluations, run.figures, run.failures):
         shutil.rmtree(folder, ignore_errors=True)
-    for file in (run.summary, run.model, run.weights, run.events, run.config):  # the config last: it claims the rest
+    written = (run.summary, run.explain, run.report, run.model, run.weights, run.events, run.config)
+    for file in written:  # the config last: it claims the rest
         file.unlink(missing_ok=True)

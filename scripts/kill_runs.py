@@ -63,6 +63,6 @@ def doing(run: Path, before: int) -> str:
             case "eval_stop" if last == "eval_start":  # the final one's numbers are in the summary, not in the log
                 now = "end"
         last = event["key"]
-    # Without or with a thread that writes.
-    writing = last == "checkpoint_start" or any((run / "checkpoints").glob("*.part"))
+    # Without or with a thread that writes; at first half a file may still lie there from the job before.
+    writing = last == "checkpoint_start" or (now != "start-up" and any((run / "checkpoints").glob("*.part")))
     return "checkpoint" if writing and now != "rollback" else now

@@ -79,6 +79,9 @@ def install_packages(want: state.State, mpicxx: str | None) -> None:
     pins = [pin for pin in requirements.read(*groups) if not pin.startswith("horovod=")]
     command = [*PIP, "install", "--constraint", str(SCRIPTS / "constraints.txt"), *pins]
     run(command, "installing the packages", NETWORK)
+    if "dev" in state.extras():
+        command = [*PIP, "install", "--no-deps", *requirements.read("reference")]
+        run(command, "installing what tests compare with", NETWORK)
     mpi.write_pth(mpicxx)
     want.packages = True
     want.write()

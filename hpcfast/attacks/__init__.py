@@ -20,6 +20,9 @@ from hpcfast.component import Component
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (n, classes) and true classes (n,) to the mean loss, a scalar."""
 
+Try = Callable[[nn.Module, Tensor, Tensor, Ball, Source], Tensor]
+"""One attempt at fooling a model; arguments and result are those of :meth:`Attack.perturb`."""
+
 _SCALE = 1024.0
 
 
@@ -54,6 +57,15 @@ class Attack(Component, ABC):
             Images of the shape of ``x``, detached, with pixels in [0,1] and (if ``in_ball``) ``x_adv - x`` inside
             the ball.
         """
+
+    def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
+        """What an evaluation runs, by name, each only on the images that withstood those before it.
+
+        Args:
+            ball: the perturbations allowed.
+            classes: how many the model knows.
+        """
+        return {self.name: self.perturb}
 
     def losses(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion

@@ -6,13 +6,15 @@ were trained with one step; this does not.
 """
 
 import logging
+import math
+from functools import partial
 from typing import Any
 
 import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, noise
+from hpcfast.attacks import Attack, Try, noise
 from hpcfast.attacks.balls import Ball
 from hpcfast.attacks.noise import Source, select
 
@@ -35,13 +37,24 @@ class Apgd(Attack):
     steps: PositiveInt = 100
     targets: NonNegativeInt = 9
 
-    @torch.no_grad()
+    def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
+        """See :meth:`Attack.tries`: the cross-entropy is one, and each target."""
+        names = ["apgd-ce", *(f"apgd-t {number}" for number in range(1, self._number(classes) + 1))]
+        return {name: partial(self._worst, only=i) for i, name in enumerate(names)}
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         """See :meth:`Attack.perturb`.
 
         The library draws its starts from torch's global generator. Each run is given a start from ``source``
         instead, of the same distribution, and the global generator is put back.
         """
+        return self._worst(model, x, y, ball, source)
+
+    @torch.no_grad()
+    def _worst(
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, only: int | None = None
+    ) -> Tensor:
+        """The worst that all runs find, or run ``only`` (from 0) alone."""
         x = x.contiguous()  # the library takes views
         worst, logits = x.clone(), model(x)
         ranking = logits.argsort(1, descending=True)
@@ -50,9 +63,10 @@ class Apgd(Attack):
             for i, attack in enumerate(self._attacks(model, x, ball, logits.shape[1])):
                 if len(held) == 0:
                     break
+                if only not in (None, i):
+                    continue
                 attack.y_target = ranking[held, i]  # the first attack has no target
-                start = _start(attack, x[held], select(source, held))
-                best, acc, _, fooling = attack.attack_single_run(x[held], y[held], x_init=start)
+                best, acc, _, fooling = _run(attack, x[held], y[held], select(source, held))
                 fooled = acc == 0
                 if i == 0:
                     worst[held] = best
@@ -70,10 +84,37 @@ class Apgd(Attack):
             targeted.loss = "ce-targeted"
         for attack in (untargeted, targeted):
             attack.init_hyperparam(x)
-        return [untargeted] + [targeted] * (min(self.targets, classes - 1) if classes > 2 else 0)
+        return [untargeted] + [targeted] * self._number(classes)
+
+    def _number(self, classes: int) -> int:
+        """Of targets: with two classes the first attack has tried the only one."""
+        return min(self.targets, classes - 1) if classes > 2 else 0
 
 
-def _start(attack: Any, x: Tensor, source: Source) -> Tensor:
-    """Random points on the ball's surface, as the library draws them."""
+@torch.no_grad()
+def averaged(
+    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, loss: str, steps: int, samples: int
+) -> Tensor:
+    """One run on ``loss`` ("ce" or "dlr") along the mean of ``samples`` gradients, for models that draw numbers."""
+    from pyautoattack.autopgd_base import APGDAttack
+
+    x = x.contiguous()
+    attack = APGDAttack(
+        model, n_iter=steps, norm=type(ball).__name__, eps=ball.eps, loss=loss, eot_iter=samples, logger=_LOG
+    )
+    attack.init_hyperparam(x)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.seed(source))  # of the model's own numbers
+        best, acc, _, fooling = _run(attack, x, y, source)
+    return torch.where((acc == 0).view(-1, 1, 1, 1), fooling, best)
+
+
+def _run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One run from a random start: where the loss is greatest, which images hold, losses, what fools the others."""
+    if attack.norm == "L1":  # in balls of falling size (Croce and Hein, ICML 2021), from a start of the library's own
+        torch.manual_seed(noise.seed(source))
+        early = math.ceil(0.3 * attack.n_iter_orig)
+        steps = [early, early, attack.n_iter_orig - 2 * early]
+        return attack.decr_eps_pgd(x, y, [factor * attack.eps_orig for factor in (3.0, 2.0, 1.0)], steps)
     draw = noise.normal(x, source) if attack.norm == "L2" else 2 * noise.uniform(x, source) - 1
-    return x + attack.eps * attack.normalize(draw)
+    return attack.attack_single_run(x, y, x_init=x + attack.eps * attack.normalize(draw))

@@ -6,7 +6,7 @@ A ball is three functions over the rows of a batch: a random point, the steepest
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, PositiveFloat
@@ -59,6 +59,10 @@ class Ball(ABC):
     def project(self, delta: Tensor) -> Tensor:
         """The nearest point of the ball to ``delta``."""
 
+    @abstractmethod
+    def length(self, delta: Tensor) -> Tensor:
+        """How long each perturbation of ``delta`` is, in this norm; pixels, shape (n,)."""
+
     def start(self, x: Tensor, source: Source) -> Tensor:
         """A random start for images ``x`` that leaves pixels in [0,1]."""
         return (x + self.random(x, source)).clamp(0, 1) - x
@@ -87,6 +91,9 @@ class Linf(Ball):
     def project(self, delta: Tensor) -> Tensor:
         return delta.clamp(-self.eps, self.eps)
 
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().amax(1)
+
 
 class L2(Ball):
     """Each image's Euclidean distance is at most eps.
@@ -109,8 +116,48 @@ class L2(Ball):
         return gradient / _per_row(gradient.flatten(1).norm(dim=1), gradient).clamp_min(_TINY)
 
     def project(self, delta: Tensor) -> Tensor:
-        length = _per_row(delta.flatten(1).norm(dim=1), delta)
-        return delta * (self.eps / length.clamp_min(self.eps))
+        return delta * (self.eps / _per_row(self.length(delta), delta).clamp_min(self.eps))
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).norm(dim=1)
+
+
+class L1(Ball):
+    """The absolute changes of each image's pixels sum to at most eps.
+
+    Steepest would be to change one pixel at a time; a step changes the hundredth of them with the largest gradients
+    alike, as in SLIDE (Tramèr and Boneh 2019).
+    """
+
+    share: ClassVar[float] = 0.01
+
+    def random(self, x: Tensor, source: Source) -> Tensor:
+        sizes = -(1 - noise.uniform(x, source)).log()  # exponential: their directions are uniform on the ball's surface
+        direction = sizes * (noise.uniform(x, source) - 0.5).sign()
+        radius = self.eps * noise.uniform(x[:, :1, :1, :1], source)
+        return direction * (radius / _per_row(self.length(direction), x).clamp_min(_TINY))
+
+    def noise(self, x: Tensor, source: Source) -> Tensor:
+        return self.random(x, source)
+
+    def normalise(self, gradient: Tensor) -> Tensor:
+        size = gradient.float().abs().flatten(1)
+        count = max(1, round(self.share * size.shape[1]))
+        steep = size >= size.topk(count).values[:, -1:]
+        direction = steep.view_as(gradient) * gradient.float().sign()
+        return direction / _per_row(self.length(direction), gradient).clamp_min(1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        # Duchi et al. (ICML 2008): shrink all entries by the one threshold at which the rest sums to eps.
+        size = delta.abs().flatten(1).double()
+        falling, ranks = size.sort(1, descending=True).values, torch.arange(1, size.shape[1] + 1, device=delta.device)
+        thresholds = (falling.cumsum(1) - self.eps) / ranks
+        last = (falling > thresholds).sum(1, keepdim=True) - 1
+        rest = (size - thresholds.gather(1, last).clamp_min(0)).clamp_min(0)
+        return delta.sign() * rest.to(delta.dtype).view_as(delta)
+
+    def length(self, delta: Tensor) -> Tensor:
+        return delta.flatten(1).abs().sum(1)
 
 
 class RowWise(Ball):
@@ -136,6 +183,9 @@ class RowWise(Ball):
     def project(self, delta: Tensor) -> Tensor:
         return self._pick(lambda ball: ball.project(delta))
 
+    def length(self, delta: Tensor) -> Tensor:
+        return self._pick(lambda ball: ball.length(delta))
+
     def _pick(self, of: Callable[[Ball], Tensor]) -> Tensor:
         rows = torch.arange(len(self.choice), device=self.choice.device)
         return torch.stack([of(ball) for ball in self.balls])[self.choice, rows]
@@ -144,12 +194,13 @@ class RowWise(Ball):
 class Threat(Settings):
     """The threat model: which norm, and how far (pixels in [0,1])."""
 
-    norm: Literal["Linf", "L2"]
+    norm: Literal["Linf", "L2", "L1"]
     eps: Pixels
 
     @property
     def ball(self) -> Ball:
-        return {"Linf": Linf, "L2": L2}[self.norm](self.eps)
+        balls: dict[str, type[Linf | L2 | L1]] = {"Linf": Linf, "L2": L2, "L1": L1}
+        return balls[self.norm](self.eps)
 
 
 def _per_row(values: Tensor, like: Tensor) -> Tensor:

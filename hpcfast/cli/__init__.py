@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from hpcfast import launcher
-from hpcfast.cli import bench, config, data, evaluate, report, train
+from hpcfast.cli import bench, config, data, evaluate, explain, export, report, train
 from hpcfast.errors import UserError
 from hpcfast.stop import EXIT_STOPPED, Stopped
 
@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 app.command("train")(train.command)
 app.command("eval")(evaluate.command)
+app.command("explain")(explain.command)
 app.command("report")(report.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")

@@ -7,43 +7,69 @@ import typer
 
 from hpcfast.cli import options
 
+FOREIGN = "Weights from elsewhere, instead of RUN"
+
 
 def command(
-    run: Annotated[Path, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)],
+    run: Annotated[Path | None, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)] = None,
     overrides: options.Overrides = None,
-    attack: Annotated[str | None, typer.Option(help="attack to use: apgd, pgd, fgsm or natural")] = None,
+    attack: Annotated[str | None, typer.Option(help="pgd, apgd, autoattack, square, fgsm or natural")] = None,
     steps: Annotated[int | None, typer.Option(help="steps of PGD or APGD")] = None,
     restarts: Annotated[int | None, typer.Option(help="PGD restarts, of which the worst counts")] = None,
+    version: Annotated[str | None, typer.Option(help="AutoAttack's: standard, or rand for random models")] = None,
     images: Annotated[int | None, typer.Option(help="validation images, evenly spread; default: all")] = None,
+    norm: Annotated[str | None, typer.Option(help="of the threat model: Linf, L2 or L1")] = None,
+    eps: Annotated[str | None, typer.Option(help="of the threat model, pixels in [0,1], e.g. 8/255")] = None,
+    curve: Annotated[str | None, typer.Option(help="more radii, e.g. 0.5,1,2: accuracy against eps")] = None,
+    save_images: Annotated[bool, typer.Option("--save-images", help="keep the images that fool the model")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="measure again what was measured before")] = False,
+    weights: Annotated[Path | None, typer.Option(help="state dict or checkpoint", rich_help_panel=FOREIGN)] = None,
+    arch: Annotated[str | None, typer.Option(help="its network, e.g. resnet50", rich_help_panel=FOREIGN)] = None,
+    mean: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.485,0.456,0.406", rich_help_panel=FOREIGN)] = None,
+    std: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.229,0.224,0.225", rich_help_panel=FOREIGN)] = None,
+    data: Annotated[Path | None, typer.Option(help="folder with train/ and val/", rich_help_panel=FOREIGN)] = None,
+    size: Annotated[int | None, typer.Option(help="of images, pixels", rich_help_panel=FOREIGN)] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for results; default: RUN/evaluations")] = None,
     json: options.Json = None,
 ) -> None:
-    """Measure clean and robust accuracy of a finished run, over any number of ranks; by default as its config says."""
-    from hpcfast import comm, export
-    from hpcfast.config import load
-    from hpcfast.data import folder
-    from hpcfast.evaluate import chosen_images, evaluate
-    from hpcfast.progress import Reporter
-    from hpcfast.rundir import RunDirectory
+    """Measure clean and robust accuracy, over any number of ranks; by default as the run's config says.
 
-    chosen = {"attack.name": attack, "attack.steps": steps, "attack.restarts": restarts, "images": images}
+    Stopped or killed, the same command goes on; what was measured before is shown again.
+    """
+    from hpcfast import comm
+    from hpcfast.cli import subject
+    from hpcfast.errors import UserError
+    from hpcfast.evaluate.session import Subject, measure
+
+    first = [str(run)] if run and "=" in str(run) else []  # without RUN a setting stands in its place
+    chosen = {"attack.name": attack, "attack.steps": steps, "attack.restarts": restarts, "attack.version": version}
+    chosen |= {"images": images, "curve": None if curve is None else f"[{curve}]"}
     changes = [f"evaluation.final.{key}={value}" for key, value in chosen.items() if value is not None]
-    directory = RunDirectory(run)
+    changes += [f"threat.{key}={value}" for key, value in (("norm", norm), ("eps", eps)) if value is not None]
+    changes += [*first, *(overrides or [])]
     world = comm.init()
 
-    def prepare() -> Any:
-        directory.read_config()
-        config = load(directory.config, [*changes, *(overrides or [])])
-        return config, export.load(directory, config)[0], folder.read(config.data.path)[1]
+    def find() -> Subject:
+        if weights and (run is None or first):
+            return subject.of_weights(weights, arch, mean, std, data, size, changes, out)
+        if run and not first and not weights:
+            return subject.of_run(run, changes, out)
+        raise UserError("name what to measure: either a run directory or --weights FILE")
 
-    config, model, split = comm.together(prepare)
-    with Reporter(world.is_root) as reporter:
-        check = config.evaluation.final
-        task = reporter.task("evaluation", len(chosen_images(split, check, world)), "images")
-        result = evaluate(model.to(world.device), split, config, check, world, task.update)
-        task.close()
+    result, place = measure(comm.together(find), world, save_images, overwrite)
     if world.is_root:
-        for key in ("clean_accuracy", "robust_accuracy"):
-            low, high = result["ci95"][key]
-            print(f"{key:16} {result[key]:.4f}   95 % interval {low:.4f} to {high:.4f}")
-        print(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
+        _print(result, place.path)
     comm.on_root(lambda: options.write_json(json, result))
+
+
+def _print(result: dict[str, Any], folder: Path) -> None:
+    for key in ("clean_accuracy", "robust_accuracy"):
+        low, high = result["ci95"][key]
+        print(f"{key:16} {result[key]:.4f}   95 % interval {low:.4f} to {high:.4f}")
+    for point in result["curve"] if len(result["curve"]) > 1 else ():
+        low, high = point["ci95"]
+        print(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")
+    print(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
+    for sign in result["masking"]["signs"]:
+        print(f"warning: masked gradients? {sign}: this robust accuracy may be far too high")
+    print(f"{'kept in':16} {folder}")

@@ -6,22 +6,36 @@ from typing import Annotated
 import typer
 
 from hpcfast.cli import options
+from hpcfast.errors import UserError
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="run directories", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(help="run directories, finished or not", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="HTML file to write; default: report.html in the last run")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="replace the file --out even if it is no report")
+    ] = False,
     json: options.Json = None,
 ) -> None:
-    """Compare finished runs in a table, and draw what fools each into the last one's figures/."""
+    """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""
     from rich.console import Console
 
-    from hpcfast import report
+    from hpcfast.report import fooling, page
+    from hpcfast.report import runs as reading
+    from hpcfast.report.table import table
     from hpcfast.rundir import RunDirectory
 
-    directories = [RunDirectory(run) for run in runs]
-    summaries = report.read(directories)
-    target = directories[-1].figures / "adversarial.png"
-    report.picture(directories, target)
-    Console(width=None if Console().is_terminal else 140).print(report.table(directories, summaries))
-    print(f"picture: {target}")
-    options.write_json(json, {"runs": summaries, "picture": str(target)})
+    records = reading.read([RunDirectory(run) for run in runs])
+    last = records[-1].run
+    target = out or last.path / "report.html"
+    picture: Path | None = last.figures / "adversarial.png"
+    try:
+        fooling.picture([record.run for record in records if record.summary], last.figures / "adversarial.png")
+    except UserError as error:  # the data may be elsewhere; numbers and curves are worth a report by themselves
+        picture, why = None, error
+    page.write(records, target, overwrite or out is None)
+    Console(width=None if Console().is_terminal else 140).print(table(records))
+    print(f"picture: {picture}" if picture else f"no picture: {why}")
+    print(f"page: {target}")
+    summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]
+    options.write_json(json, {"runs": summaries, "picture": picture and str(picture), "page": str(target)})

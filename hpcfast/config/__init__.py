@@ -32,7 +32,7 @@ from hpcfast.models import ModelSettings
 from hpcfast.optim import OptimSettings
 from hpcfast.schedules import Schedule
 
-__all__ = ["Check", "GuardSettings", "Phase", "RunConfig", "load", "schema"]
+__all__ = ["Check", "GuardSettings", "Phase", "RunConfig", "load", "parse", "schema"]
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.schedules")]
 
@@ -103,19 +103,28 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    bad = [text for text in overrides or [] if "=" not in text]
+    return parse(OmegaConf.merge({"name": path.stem}, files.read(path)), overrides or [], str(path))
+
+
+def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
+    """Apply ``key=value`` overrides to ``values``, a mapping, and validate.
+
+    Raises:
+        UserError: settings are wrong; the message names ``origin`` and has a line for each wrong key.
+    """
+    bad = [text for text in overrides if "=" not in text]
     if bad:
         raise UserError(f"'{bad[0]}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
     try:
-        values = files.merge(files.read(path), OmegaConf.from_dotlist(overrides or []))
-        plain: Any = OmegaConf.to_container(values, resolve=True)
+        merged = files.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
+        plain: Any = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(f"{path}, {' '.join(overrides or [])}: {error}") from None
+        raise UserError(f"{origin}, {' '.join(overrides)}: {error}") from None
     try:
-        return validate(RunConfig, {"name": path.stem, **plain})
+        return validate(RunConfig, plain)
     except Invalid as error:
         lines = "\n".join(f"  {line}" for line in error.lines)
-        raise UserError(f"{path}: wrong settings\n{lines}\n'hpcfast config schema' lists all settings") from None
+        raise UserError(f"{origin}: wrong settings\n{lines}\n'hpcfast config schema' lists all settings") from None
 
 
 def schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import (
 
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
+from hpcfast.attacks.balls import Pixels
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Settings, chosen_from
 
@@ -43,10 +44,14 @@ class Phase(Settings):
 
 
 class Check(Settings):
-    """One measurement of accuracy: which attack, on how many validation images (null: all)."""
+    """One measurement of accuracy: which attack, on how many validation images (null: all).
+
+    ``curve``: more radii at which robust accuracy is measured, besides the threat model's.
+    """
 
     attack: AnyAttack
     images: PositiveInt | None = None
+    curve: tuple[Pixels, ...] = ()
 
 
 class EvaluationSettings(Settings):

@@ -38,7 +38,7 @@ def read(root: Path) -> tuple[Split, Split]:
     Raises:
         UserError: a split is missing or has fewer than two classes, a class is empty, or the classes differ.
     """
-    train, val = (_read_split(root / name) for name in ("train", "val"))
+    train, val = (read_split(root / name) for name in ("train", "val"))
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))
         raise UserError(
@@ -48,16 +48,24 @@ def read(root: Path) -> tuple[Split, Split]:
     return train, val
 
 
-def _read_split(root: Path) -> Split:
+def read_split(root: Path, setting: str = "data.path") -> Split:
+    """List the images in ``root``, which has one folder a class.
+
+    Args:
+        setting: what the user calls the place, for messages.
+
+    Raises:
+        UserError: ``root`` is missing or has fewer than two classes, or a class is empty.
+    """
     if not root.is_dir():
         raise UserError(
-            f"data.path: no folder {root}. A data set is a folder with train/ and val/, in each one folder a "
-            f"class; make one with 'hpcfast data prepare', or set data.path."
+            f"{setting}: no folder {root}. A data set is a folder with train/ and val/, in each one folder a "
+            f"class; make one with 'hpcfast data prepare', or give another {setting}."
         )
     classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
     if len(classes) < 2:
         raise UserError(
-            f"data.path: {root} has {len(classes)} class folders ({', '.join(classes) or 'none'}); "
+            f"{setting}: {root} has {len(classes)} class folders ({', '.join(classes) or 'none'}); "
             f"at least 2 are needed, one folder a class."
         )
     files: list[str] = []
@@ -66,8 +74,8 @@ def _read_split(root: Path) -> Split:
         found = sorted(str(f) for f in (root / name).iterdir() if f.suffix.lower() in SUFFIXES)
         if not found:
             raise UserError(
-                f"data.path: class folder {root / name} holds no image ({', '.join(SUFFIXES)}). "
-                f"Put images there or remove the folder from train/ and val/."
+                f"{setting}: class folder {root / name} holds no image ({', '.join(SUFFIXES)}). "
+                f"Put images there or remove the class everywhere."
             )
         files += found
         labels += [label] * len(found)

@@ -16,7 +16,7 @@ SHORT = [
     "epochs=1", "schedule={name: cosine}", "evaluation.every=0", "model.options.width=2",
     "evaluation.final={attack: {name: pgd, steps: 2}, images: 12}",
 ]  # fmt: skip
-ORDER = ("data", "train", "eval", "report", "config")
+ORDER = ("data", "train", "export", "eval", "explain", "report", "config")
 
 
 def commands() -> list[str]:

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from hpcfast.attacks.balls import L2, Ball, Linf, Threat, number
+from hpcfast.attacks.balls import L1, L2, Ball, Linf, Threat, number
 from hpcfast.component import Invalid, validate
 
-BALLS = [Linf, L2]
-both = pytest.mark.parametrize("kind", BALLS)
+BALLS = [Linf, L2, L1]
+ORDERS = {Linf: float("inf"), L2: 2.0, L1: 1.0}
+each_norm = pytest.mark.parametrize("kind", BALLS)
 epsilons = st.sampled_from([1 / 255, 8 / 255, 0.5, 3.0])
 seeds = st.integers(0, 2**32)
 
@@ -29,7 +30,7 @@ shifts = batches(-100, 100)
 
 def length(ball: Ball, delta: Tensor) -> Tensor:
     """Each row's norm, worked out in double precision."""
-    return delta.double().flatten(1).norm(2.0 if isinstance(ball, L2) else float("inf"), dim=1)
+    return delta.double().flatten(1).norm(ORDERS[type(ball)], dim=1)
 
 
 def assert_inside(ball: Ball, delta: Tensor) -> None:
@@ -41,14 +42,14 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@both
+@each_norm
 @given(x=pictures, eps=epsilons, seed=seeds)
 def test_random_points_are_inside(kind: type[Ball], x: Tensor, eps: float, seed: int) -> None:
     ball = kind(eps)
     assert_inside(ball, ball.random(x, generator(seed)))
 
 
-@both
+@each_norm
 @given(x=pictures, eps=epsilons, seed=seeds)
 def test_a_start_is_inside_and_keeps_pixels_legal(kind: type[Ball], x: Tensor, eps: float, seed: int) -> None:
     ball = kind(eps)
@@ -58,7 +59,7 @@ def test_a_start_is_inside_and_keeps_pixels_legal(kind: type[Ball], x: Tensor, e
     assert (x + delta).max() <= 1 + 1e-7
 
 
-@both
+@each_norm
 @given(x=pictures, delta=shifts, gradient=shifts, eps=epsilons, alpha=st.floats(0, 10))
 def test_a_move_ends_inside_and_keeps_pixels_legal(
     kind: type[Ball], x: Tensor, delta: Tensor, gradient: Tensor, eps: float, alpha: float
@@ -70,7 +71,13 @@ def test_a_move_ends_inside_and_keeps_pixels_legal(
     assert (x + moved).max() <= 1 + 1e-7
 
 
-@both
+@each_norm
+@given(delta=shifts)
+def test_the_length_is_the_norm(kind: type[Ball], delta: Tensor) -> None:
+    torch.testing.assert_close(kind(1).length(delta).double(), length(kind(1), delta), rtol=1e-5, atol=0)
+
+
+@each_norm
 @given(delta=shifts, eps=epsilons)
 def test_a_projection_is_inside_and_idempotent(kind: type[Ball], delta: Tensor, eps: float) -> None:
     ball = kind(eps)
@@ -79,7 +86,7 @@ def test_a_projection_is_inside_and_idempotent(kind: type[Ball], delta: Tensor, 
     torch.testing.assert_close(ball.project(once), once, rtol=1e-6, atol=0)
 
 
-@both
+@each_norm
 @given(delta=shifts, other=shifts, eps=epsilons)
 def test_a_projection_brings_no_two_points_further_apart(
     kind: type[Ball], delta: Tensor, other: Tensor, eps: float
@@ -90,7 +97,7 @@ def test_a_projection_brings_no_two_points_further_apart(
     assert (after <= before * (1 + 1e-6) + 1e-5 * eps).all(), f"{before.tolist()} became {after.tolist()}"
 
 
-@both
+@each_norm
 @given(delta=shifts, eps=epsilons)
 def test_a_projection_leaves_inside_points_alone(kind: type[Ball], delta: Tensor, eps: float) -> None:
     ball = kind(eps)
@@ -98,7 +105,7 @@ def test_a_projection_leaves_inside_points_alone(kind: type[Ball], delta: Tensor
     assert torch.equal(ball.project(inside), inside)
 
 
-@both
+@each_norm
 @given(delta=shifts, eps=epsilons, other=shifts)
 def test_a_projection_is_the_nearest_point(kind: type[Ball], delta: Tensor, eps: float, other: Tensor) -> None:
     ball = kind(eps)
@@ -119,14 +126,14 @@ def test_l2_normalises_to_unit_length_and_keeps_zero(gradient: Tensor) -> None:
     torch.testing.assert_close(lengths, (~zero).double(), rtol=1e-5, atol=0)
 
 
-@both
+@each_norm
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
 def test_normalising_does_not_depend_on_scale(kind: type[Ball], scale: float) -> None:
     gradient = torch.randn(5, 3, 8, 8, generator=generator(1))
     torch.testing.assert_close(kind(1).normalise(gradient * scale), kind(1).normalise(gradient))
 
 
-@both
+@each_norm
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_normalising_half_precision_gives_unit_steps_in_float32(kind: type[Ball], dtype: torch.dtype) -> None:
     gradient = (6e-8 * torch.randint(-3, 4, (5, 3, 32, 32), generator=generator(0))).to(dtype)
@@ -135,7 +142,7 @@ def test_normalising_half_precision_gives_unit_steps_in_float32(kind: type[Ball]
     torch.testing.assert_close(length(kind(1), step), torch.ones(5, dtype=torch.float64), rtol=1e-5, atol=0)
 
 
-@both
+@each_norm
 @given(gradient=shifts, other=shifts)
 def test_no_unit_step_climbs_faster_than_the_normalised_gradient(
     kind: type[Ball], gradient: Tensor, other: Tensor
@@ -145,8 +152,9 @@ def test_no_unit_step_climbs_faster_than_the_normalised_gradient(
     assert (rival <= best + 1e-4 * gradient.abs().max()).all()
 
 
-def test_l2_start_radius_is_uniform() -> None:
-    radii = length(L2(2.0), L2(2.0).random(torch.zeros(20_000, 1, 2, 2), generator(0))) / 2
+@pytest.mark.parametrize("kind", [L2, L1])
+def test_a_start_has_a_uniform_radius(kind: type[Ball]) -> None:
+    radii = length(kind(2.0), kind(2.0).random(torch.zeros(20_000, 1, 2, 2), generator(0))) / 2
     share_below = torch.stack([(radii < q).double().mean() for q in torch.linspace(0.1, 0.9, 9)])
     torch.testing.assert_close(share_below, torch.linspace(0.1, 0.9, 9).double(), rtol=0, atol=0.015)
 
@@ -158,6 +166,15 @@ def test_l2_start_direction_is_unbiased() -> None:
     off_diagonal = covariance - covariance.diag().diag()
     assert off_diagonal.abs().max() < 0.01
     torch.testing.assert_close(covariance.diag(), torch.full((4,), 1 / 12), rtol=0.05, atol=0)
+
+
+def test_an_l1_step_changes_a_hundredth_of_the_pixels_alike() -> None:
+    gradient = torch.randn(4, 3, 20, 20, generator=generator(0))
+    step = L1(1).normalise(gradient).flatten(1)
+    assert ((step != 0).sum(1) == 12).all()
+    torch.testing.assert_close(step.abs().amax(1), torch.full((4,), 1 / 12))
+    steepest = gradient.flatten(1).abs().topk(12).indices
+    assert torch.equal(step.gather(1, steepest).sign(), gradient.flatten(1).gather(1, steepest).sign())
 
 
 def test_linf_start_is_uniform() -> None:
@@ -180,7 +197,7 @@ def test_what_is_no_positive_number_is_refused(text: object) -> None:
         validate(Threat, {"norm": "L2", "eps": text})
 
 
-@pytest.mark.parametrize(("norm", "eps"), list(product(["Linf", "L2"], [0.1, 2])))
+@pytest.mark.parametrize(("norm", "eps"), list(product(["Linf", "L2", "L1"], [0.1, 2])))
 def test_a_threat_makes_its_ball(norm: str, eps: float) -> None:
     ball = validate(Threat, {"norm": norm, "eps": eps}).ball
     assert type(ball).__name__ == norm

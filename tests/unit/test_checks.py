@@ -161,13 +161,17 @@ def test_a_run_killed_around_a_rollback_ends_as_one_that_was_not(
 
 def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float) -> None:
     """Let evaluations find these robust accuracies."""
-    original, left = checks.evaluate, iter(monitor)
+    at_epochs, at_the_end, left = checks.evaluate, checks.evaluate_kept, iter(monitor)
 
-    def found(model: Any, split: Any, config: RunConfig, check: Any, *args: Any) -> dict[str, Any]:
-        result = original(model, split, config, check, *args)
-        return {**result, "robust_accuracy": final if check is config.evaluation.final else next(left)}
+    def monitored(*args: Any) -> dict[str, Any]:
+        return {**at_epochs(*args), "robust_accuracy": next(left)}
 
-    monkeypatch.setattr(checks, "evaluate", found)
+    def finished(*args: Any) -> tuple[dict[str, Any], Any]:
+        result, place = at_the_end(*args)
+        return {**result, "robust_accuracy": final}, place
+
+    monkeypatch.setattr(checks, "evaluate", monitored)
+    monkeypatch.setattr(checks, "evaluate_kept", finished)
 
 
 def test_a_target_that_is_reached_ends_the_training(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

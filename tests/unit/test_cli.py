@@ -147,8 +147,13 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
     summary = json.loads((run / "summary.json").read_text())
     assert hpcfast("eval", run, "--json", tmp_path / "eval.json").code == 0
     result = json.loads((tmp_path / "eval.json").read_text())
-    del result["seconds"]
-    assert {key: summary[key] for key in result} == result
+    for key in ("clean_accuracy", "robust_accuracy", "n_eval", "ci95", "attack"):
+        assert result[key] == summary[key], "the training's own last evaluation, found again"
+    assert result["masking"]["n"] == round(12 * result["clean_accuracy"])
+    (kept,) = (run / "evaluations").iterdir()
+    assert json.loads((kept / "result.json").read_text()) == result
+    assert_refused(hpcfast("eval"), "either a run directory or --weights")
+    assert_refused(hpcfast("eval", run, "--weights", "x.pt"), "either a run directory or --weights")
 
     chosen = ["--attack", "pgd", "--steps", 4, "--restarts", 3, "--images", 7]
     done = hpcfast("eval", run, "threat.eps=0.1", *chosen, "--json", tmp_path / "eval.json")
@@ -166,7 +171,7 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
 def test_report_writes_a_table_a_picture_and_json(
     hpcfast: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcfast.report.RADII", [0.1, 8])
+    monkeypatch.setattr("hpcfast.report.fooling.RADII", [0.1, 8])
     assert_refused(hpcfast("report", "runs/tiny"), "is no run directory")
     assert hpcfast("train", config, "epochs=10", "model.options.width=4", "evaluation.every=0").code == 0
     done = hpcfast("report", "runs/tiny", "--json", "report.json")

@@ -1,11 +1,10 @@
-"""Finished runs side by side: a table of what they reached, and a picture of what fools each."""
+"""A picture of what fools each model: the nearest images, of those that PGD finds, that it misclassifies."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from hpcfast import export
@@ -21,54 +20,14 @@ RADII = np.geomspace(0.05, 8, 24)
 """Tried in turn for the picture, in multiples of the threat model's eps."""
 
 
-def read(runs: list[RunDirectory]) -> list[dict[str, Any]]:
-    """Summaries of ``runs``.
-
-    Raises:
-        UserError: one is no run or is unfinished.
-    """
-    summaries = []
-    for run in runs:
-        run.read_config()
-        summary = run.read_summary()
-        if summary is None:
-            raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
-        summaries.append(summary)
-    return summaries
-
-
-def table(runs: list[RunDirectory], summaries: list[dict[str, Any]]) -> Table:
-    """A row a run: method, accuracies with their 95 % intervals, speed and time."""
-    attacks = {describe(summary["attack"]) for summary in summaries}
-    caption = f"robust: under {', '.join(sorted(attacks))}; in brackets: 95 % intervals"
-    grid = Table(caption=caption, caption_justify="left")
-    for heading in ("run", "trained with", "clean accuracy", "robust accuracy", "images", "images/s", "seconds"):
-        grid.add_column(heading, justify="left" if heading in ("run", "trained with") else "right")
-    for run, summary in zip(runs, summaries, strict=True):
-        grid.add_row(
-            run.path.name,
-            summary["method"]["name"],
-            _with_interval(summary, "clean_accuracy"),
-            _with_interval(summary, "robust_accuracy"),
-            str(summary["n_eval"]),
-            f"{summary['train_images_per_second']:,.0f}",
-            f"{summary['train_seconds']:.1f}",
-        )
-    return grid
-
-
-def describe(attack: dict[str, Any]) -> str:
-    """An attack in words, e.g. ``pgd 50 x 10, L2 eps 2``."""
-    numbers = " x ".join(str(attack[key]) for key in ("steps", "restarts") if key in attack)
-    return f"{' '.join(filter(None, (attack['name'], numbers)))}, {attack['norm']} eps {attack['eps']:.4g}"
-
-
 def picture(runs: list[RunDirectory], path: Path) -> None:
     """Draw validation images and, for each run, the nearest images (of those PGD finds) that fool it.
 
     Raises:
-        UserError: the runs were not trained on the same data, or no image is classified rightly by all.
+        UserError: there are no runs, they were not trained on the same data, or no image is classified rightly by all.
     """
+    if not runs:
+        raise UserError("a picture needs a finished run")
     configs = [run.read_config() for run in runs]
     if len({(c.data.path, c.data.size, c.data.channels, c.threat.norm) for c in configs}) > 1:
         raise UserError(f"{', '.join(str(run.path) for run in runs)}: a picture needs runs of the same data and norm")
@@ -145,8 +104,3 @@ def _show(axes: Any, image: Tensor, title: str) -> None:
     axes.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     axes.set_title(title, fontsize=9)
     axes.axis("off")
-
-
-def _with_interval(summary: dict[str, Any], key: str) -> str:
-    low, high = summary["ci95"][key]
-    return f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,19 +1,18 @@
-"""Finished runs side by side: the table, the picture, and what fools each model."""
+"""What fools each model: the search, the picture, and the models it needs."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from torch import Tensor, nn
 
-from hpcfast import export, report, train
+from hpcfast import export, train
 from hpcfast.comm import World
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
+from hpcfast.report import fooling
 from hpcfast.rundir import RunDirectory
 from tests.conftest import RUN
 
@@ -34,7 +33,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World
 @pytest.fixture(autouse=True)
 def _few_radii(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same span in larger steps, to save time."""
-    monkeypatch.setattr(report, "RADII", report.RADII[::6])
+    monkeypatch.setattr(fooling, "RADII", fooling.RADII[::6])
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +41,8 @@ def runs(configs: list[RunConfig]) -> list[RunDirectory]:
     return [RunDirectory(config.folder) for config in configs]
 
 
-def test_the_table_has_a_row_a_run_with_its_numbers(runs: list[RunDirectory]) -> None:
-    summaries = report.read(runs)
-    console = Console(width=200, file=io.StringIO())
-    console.print(report.table(runs, summaries))
-    text = console.file.getvalue()
-    for run, summary in zip(runs, summaries, strict=True):
-        row = next(line for line in text.splitlines() if f" {run.path.name} " in line)
-        for key in ("clean_accuracy", "robust_accuracy"):
-            low, high = summary["ci95"][key]
-            assert f"{summary[key]:.3f} [{low:.3f}, {high:.3f}]" in row
-        assert f" {summary['n_eval']} " in row
-    assert "pgd 3 x 2, L2 eps 0.5" in text
-
-
-def test_an_attack_is_described_by_what_it_has() -> None:
-    assert report.describe({"name": "fgsm", "norm": "Linf", "eps": 8 / 255}) == "fgsm, Linf eps 0.03137"
-
-
 def test_the_picture_is_drawn(runs: list[RunDirectory], tmp_path: Path) -> None:
-    report.picture(runs, tmp_path / "figures" / "adversarial.png")
+    fooling.picture(runs, tmp_path / "figures" / "adversarial.png")
     image = np.asarray(Image.open(tmp_path / "figures" / "adversarial.png").convert("L"))
     assert image.shape[1] > 800
     assert len(np.unique(image)) > 50, "the picture looks empty"
@@ -73,8 +54,8 @@ def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], in
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
     model, _ = export.load(RunDirectory(config.folder), config)
-    x, y = report._rightly_classified(config, [model])
-    found, taken_for, distance = report.fool(model, x, y, config)
+    x, y = fooling._rightly_classified(config, [model])
+    found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
     assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
     order = 2.0 if norm == "L2" else float("inf")
@@ -93,15 +74,15 @@ class Stubborn(nn.Module):
 
 def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: list[RunConfig]) -> None:
     x, y = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.int64)
-    found, taken_for, _ = report.fool(Stubborn(), x, y, configs[0])
+    found, taken_for, _ = fooling.fool(Stubborn(), x, y, configs[0])
     assert torch.equal(taken_for, y)
     assert found.shape == x.shape
 
 
 def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
     models = [export.load(run, config)[0] for run, config in zip(runs, configs, strict=True)]
-    x, y = report._rightly_classified(configs[0], models)
-    assert 1 <= len(x) <= report.IMAGES
+    x, y = fooling._rightly_classified(configs[0], models)
+    assert 1 <= len(x) <= fooling.IMAGES
     for model in models:
         assert torch.equal(model(x).argmax(1), y)
 
@@ -112,7 +93,7 @@ def test_without_a_rightly_classified_image_there_is_no_picture(configs: list[Ru
             return torch.eye(9)[8].expand(len(x), 9)
 
     with pytest.raises(UserError, match="no image of 64 is classified rightly by all runs"):
-        report._rightly_classified(configs[0], [Wrong()])
+        fooling._rightly_classified(configs[0], [Wrong()])
 
 
 def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:
@@ -120,14 +101,17 @@ def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], t
     other.path.mkdir()
     other.config.write_text(runs[0].config.read_text().replace("norm: L2", "norm: Linf"))
     with pytest.raises(UserError, match="a picture needs runs of the same data and norm"):
-        report.picture([runs[0], other], tmp_path / "none.png")
+        fooling.picture([runs[0], other], tmp_path / "none.png")
 
 
-def test_an_unfinished_run_says_how_to_go_on(runs: list[RunDirectory], tmp_path: Path) -> None:
+def test_without_a_finished_run_there_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a picture needs a finished run"):
+        fooling.picture([], tmp_path / "none.png")
+
+
+def test_an_unfinished_run_has_no_model(runs: list[RunDirectory], tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.config.write_text(runs[0].config.read_text())
-    with pytest.raises(UserError, match=r"is unfinished; go on with 'hpcfast train .*config\.yaml'"):
-        report.read([runs[0], run])
     with pytest.raises(UserError, match="no weights .*finish the run first"):
         export.load(run, run.read_config())
 

@@ -1,0 +1,67 @@
+"""AutoAttack (Croce and Hein, ICML 2020), the yardstick of robust accuracy, to measure with.
+
+The attacks and their settings are those of the authors' own code (PyPI: pyautoattack). What is ours: each attack, and
+each target of it, is a try of its own, so that an evaluation can deal out the images that are left after it, and go
+on where it was stopped.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hpcfast.attacks import Attack, Try
+from hpcfast.attacks.apgd import Apgd, averaged
+from hpcfast.attacks.balls import L1, Ball
+from hpcfast.attacks.noise import Source, select
+from hpcfast.attacks.square import Square
+
+STEPS, TARGETS, QUERIES, SAMPLES = 100, 9, 5000, 20
+
+
+class Autoattack(Attack):
+    """``standard``: APGD-CE, targeted APGD, targeted FAB, Square; ``rand``: for models that draw random numbers."""
+
+    guarded = False
+
+    version: Literal["standard", "rand"] = "standard"
+
+    def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
+        """See :meth:`Attack.tries`."""
+        if self.version == "rand":
+            return {
+                f"apgd-{loss}": partial(averaged, loss=loss, steps=STEPS, samples=SAMPLES) for loss in ("ce", "dlr")
+            }
+        sparse = isinstance(ball, L1)  # there AutoAttack starts the first attack five times, and has fewer targets
+        apgd = Apgd(name="apgd", steps=STEPS, targets=5 if sparse else TARGETS).tries(ball, classes)
+        first = apgd.pop("apgd-ce")
+        starts = {f"apgd-ce {number}": first for number in range(1, 6)} if sparse else {"apgd-ce": first}
+        fab = {f"fab-t {number}": partial(_fab, target=number) for number in range(1, min(TARGETS, classes - 1) + 1)}
+        return starts | apgd | fab | {"square": Square(name="square", queries=QUERIES).perturb}
+
+    @torch.no_grad()
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
+        """See :meth:`Attack.perturb`: all tries in one batch."""
+        worst, logits = x.clone(), model(x)
+        held = (logits.argmax(1) == y).nonzero().squeeze(1)
+        for attempt in self.tries(ball, logits.shape[1]).values():
+            if len(held) == 0:
+                break
+            worst[held] = attempt(model, x[held], y[held], ball, select(source, held))
+            held = held[model(worst[held]).argmax(1) == y[held]]
+        return worst
+
+
+def _fab(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, target: int) -> Tensor:
+    """Targeted FAB towards the ``target``-th likeliest wrong class: it draws no random numbers.
+
+    It looks for the nearest adversarial image, wherever that is: one outside the ball is none.
+    """
+    from pyautoattack.fab_pt import FABAttack_PT
+
+    attack = FABAttack_PT(model, norm=type(ball).__name__, n_iter=STEPS, eps=ball.eps, targeted=True)
+    attack.target_class = target + 1  # the library counts the likeliest class, the true one, too
+    found = attack.attack_single_run(x.contiguous(), y, is_targeted=True)
+    inside = ball.length(found - x) <= ball.eps
+    return torch.where(inside.view(-1, 1, 1, 1), found, x)

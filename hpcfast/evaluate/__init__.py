@@ -1,0 +1,171 @@
+"""Robust accuracy: exact over any number of ranks.
+
+An evaluation is a list of rounds: tries of an attack, in balls of rising radius. A round attacks the images that
+stood until then, dealt out anew to all ranks, so that none idles; in the end each image has met its worst case.
+Every image has random numbers of its own in every round, so that neither the number of ranks nor a kill in between
+changes what is measured. Accuracies are fractions.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from hpcfast import comm
+from hpcfast.attacks import Try, noise
+from hpcfast.attacks.balls import Ball
+from hpcfast.comm import World
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import Batch
+from hpcfast.data.folder import Split
+from hpcfast.evaluate.deal import chosen_images, shared_out
+from hpcfast.evaluate.freeze import frozen, full_precision
+from hpcfast.evaluate.outcomes import Journal, Outcomes, Record
+from hpcfast.evaluate.results import interval, summarise
+
+__all__ = [
+    "Round",
+    "attacked",
+    "chosen_images",
+    "classify",
+    "evaluate",
+    "evaluating",
+    "interval",
+    "rounds",
+    "shared_out",
+]
+
+
+class Round(NamedTuple):
+    """One try of an attack, at all images that stood until then."""
+
+    name: str
+    ball: Ball
+    attempt: Try
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for this block and give it its own mode back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def rounds(config: RunConfig, check: Check, classes: int) -> list[Round]:
+    """What ``check`` does: all tries of its attack in the smallest ball, then in the next larger one."""
+    radii = sorted({*check.curve, config.threat.eps})
+    balls = [config.threat.model_copy(update={"eps": eps}).ball for eps in radii]
+    return [Round(name, ball, attempt) for ball in balls for name, attempt in check.attack.tries(ball, classes).items()]
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    config: RunConfig,
+    check: Check,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Measure clean and robust accuracy of ``model`` on ``split``; a collective of all ranks.
+
+    An image counts as robust if it is classified rightly both as it is and under all tries of ``check.attack``.
+
+    Args:
+        config: of which the data settings, the threat model and the seed count here.
+        progress: see :func:`attacked`.
+
+    Returns:
+        See :func:`hpcfast.evaluate.results.summarise`; and ``seconds``.
+
+    Raises:
+        UserError: there are fewer images than ranks.
+    """
+    ids = chosen_images(split, check, world)
+    started = time.perf_counter()
+    planned = rounds(config, check, len(split.classes))
+    outcomes = attacked(model, split, ids, planned, config, world, progress)
+    return summarise(outcomes, ids, planned, config, check) | {"seconds": time.perf_counter() - started}
+
+
+def attacked(
+    model: nn.Module,
+    split: Split,
+    ids: np.ndarray,
+    planned: list[Round],
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+    journal: Journal | None = None,
+    keep: Path | None = None,
+) -> Outcomes:
+    """Let all rounds loose on the images ``ids``; a collective of all ranks, each of which gets all outcomes.
+
+    Args:
+        progress: called after each batch, equally often on all ranks, with the work done by all ranks as far as
+            this one can tell, of ``len(ids) * len(planned)``. An image that fell needs no more work.
+        journal: which says what was done before, and is kept.
+        keep: a folder for the images that fooled the model.
+    """
+    outcomes = Outcomes(split.labels)
+    for record in comm.on_root(journal.read) if journal else ():
+        outcomes.note(record)
+    probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
+    still = frozen(model, probe)
+    for number, planned_round in enumerate(planned):
+        entering, fresh, done = outcomes.entering(ids, number), [], 0
+        before = (number + 1) * len(ids) - len(entering)
+        with full_precision():
+            for batch in shared_out(split, entering, config, world, outcomes.through(number)):
+                if len(batch.ids):
+                    record, images = _attack(still, batch, planned_round, config.seed, number)
+                    if keep:
+                        _keep(keep, batch, record, images)
+                    if journal:
+                        journal.write(record)
+                    fresh.append(record)
+                done += len(batch.ids)
+                progress(before + min(done * world.size, len(entering)))  # the others are about as far
+        for record in (record for records in comm.gather(fresh) for record in records):
+            outcomes.note(record)
+    progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
+    return outcomes
+
+
+def _attack(model: nn.Module, batch: Batch, planned: Round, seed: int, number: int) -> tuple[Record, Tensor]:
+    """Attack the images that the model classifies rightly as they are."""
+    x, y, ids = batch
+    clean = classify(model, x)
+    predicted, worst = clean.clone(), x
+    held = (clean == y).nonzero().squeeze(1)
+    if len(held):
+        source = noise.per_image(seed, ids[held], number)
+        worst = x.clone()
+        worst[held] = planned.attempt(model, x[held], y[held], planned.ball, source)
+        predicted[held] = classify(model, worst[held])
+    return Record(number, ids.tolist(), clean.tolist(), predicted.tolist()), worst
+
+
+def _keep(folder: Path, batch: Batch, record: Record, images: Tensor) -> None:
+    """Save the images of a batch that fooled the model; before the journal says that they did."""
+    predicted, clean = (torch.tensor(values) for values in (record.predicted, record.clean))
+    rows = predicted != clean
+    if rows.any():
+        tensors = {"images": images.cpu()[rows], "ids": batch.ids.cpu()[rows], "predicted": predicted[rows]}
+        path = folder / f"round-{record.round:02}-image-{record.ids[0]:07}.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+@torch.no_grad()
+def classify(model: nn.Module, x: Tensor) -> Tensor:
+    """The class of the largest logit, shape (n,)."""
+    return model(x).argmax(1)

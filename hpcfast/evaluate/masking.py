@@ -1,0 +1,91 @@
+"""Signs that a model hides its gradients, so that attacks fail where the model is weak.
+
+After Athalye, Carlini and Wagner (ICML 2018) and Carlini et al., "On Evaluating Adversarial Robustness" (2019):
+gradients that vanish; one step that does better than many; a search without gradients that finds what gradients
+missed; a model that withstands a ball which holds every image.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcfast import comm
+from hpcfast.attacks import Attack, input_gradient
+from hpcfast.attacks.balls import Threat
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.pgd import Pgd
+from hpcfast.attacks.square import Square
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data.folder import Split, spread
+from hpcfast.evaluate import Round, attacked, evaluating, shared_out
+from hpcfast.evaluate.outcomes import Outcomes
+
+IMAGES = 128
+SLACK = 0.03, 2
+"""Share and number of the images that may contradict by chance: attacks are random, and none is perfect."""
+MANY = Pgd(name="pgd", steps=20)
+ONE = Fgsm(name="fgsm", start="zero")
+BLACK_BOX = Square(name="square", queries=500)
+
+
+def look(model: nn.Module, split: Split, config: RunConfig, world: World) -> dict[str, Any]:
+    """Look for signs of masked gradients on a few images; a collective of all ranks.
+
+    Returns:
+        ``suspicious``, ``signs`` (sentences), ``n`` (images that are classified rightly as they are) and, as
+        fractions of them, ``zero_gradients``, ``one_step`` and ``many_steps`` (fooled by FGSM and by PGD-20),
+        ``black_box`` (fooled by Square where PGD-20 failed) and ``any_image`` (still held where the ball holds every
+        image).
+    """
+    ids = spread(len(split), max(min(IMAGES, len(split)), world.size))
+
+    def fooled(*attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
+        wide = config.threat.model_copy(update={"eps": eps}).ball
+        return attacked(model, split, ids, [Round(a.name, wide, a.perturb) for a in attacks], config, world)
+
+    whole = _radius_of_everything(config.threat, config.data.channels * config.data.size**2)
+    single, thorough, everything = fooled(ONE), fooled(MANY, BLACK_BOX), fooled(MANY, eps=whole)
+    n = int((single.clean[ids] == single.labels[ids]).sum())
+    if n == 0:
+        return {"suspicious": False, "signs": [], "n": 0}
+    shares = {
+        "zero_gradients": _vanished(model, split, config, world, ids) / n,
+        "one_step": int((single.fooled[ids] == 0).sum()) / n,
+        "many_steps": int((thorough.fooled[ids] == 0).sum()) / n,
+        "black_box": int((thorough.fooled[ids] == 1).sum()) / n,
+        "any_image": 1 - int((everything.fooled[ids] == 0).sum()) / n,
+    }
+    signs = _signs(shares, max(SLACK[0], SLACK[1] / n))
+    return {"suspicious": bool(signs), "signs": signs, "n": n, **shares}
+
+
+def _signs(shares: dict[str, float], slack: float) -> list[str]:
+    zero, one, many, black_box, held = shares.values()
+    signs = [
+        (zero, f"{zero:.0%} of the images have no input gradient"),
+        (one - many, f"one step fools the model on {one:.0%} of the images, twenty on only {many:.0%}"),
+        (black_box, f"a search without gradients (Square) fools it on {black_box:.0%} of the images, PGD did not"),
+        (held, f"it withstands PGD on {held:.0%} of the images even where every change is allowed"),
+    ]
+    return [sign for size, sign in signs if size > slack]
+
+
+def _radius_of_everything(threat: Threat, pixels: int) -> float:
+    """Of the ball around an image that holds all images."""
+    return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[threat.norm]
+
+
+def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: Any) -> int:
+    """Images classified rightly whose input gradient is zero altogether."""
+    count = torch.zeros(1, dtype=torch.int64)
+    with evaluating(model):
+        for x, y, _ in shared_out(split, ids, config, world):
+            if len(y):
+                with torch.no_grad():
+                    right = model(x).argmax(1) == y
+                flat = input_gradient(model, x, y).flatten(1)
+                count += int((right & ~flat.any(1)).sum())
+    return int(comm.total(count))

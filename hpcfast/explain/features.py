@@ -1,0 +1,82 @@
+"""What a network has learnt, as images: its gradient at an image, and images made to its liking.
+
+Mathematics: tensors in, tensors out. Images have shape (n, channels, height, width), float32, pixels in [0,1];
+classes have shape (n,), int64. Searches are in Euclidean balls, along the normalised gradient, with steps that
+shrink linearly to nothing, so that a search ends at rest.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpcfast.attacks import gradient, margin
+from hpcfast.attacks.balls import L2
+
+STEPS = 200
+
+
+def slope(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Gradient of (logit of the likeliest wrong class - logit of the true one) with respect to ``x``.
+
+    The loss's gradient points nearly the same way, but loses its digits where the model is sure: p - 1 becomes 0.
+    """
+    return gradient(lambda images: margin(model(images), y).sum(), x)
+
+
+def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
+    """The images within ``radius`` (pixels) of ``x`` that ``model`` takes most surely for class ``y``.
+
+    From an image of another class: a large targeted perturbation (Tsipras et al. 2019, "Robustness may be at odds
+    with accuracy"). From a blurred start: image synthesis (Santurkar et al. 2019, "Image synthesis with a single
+    (robust) classifier").
+    """
+    return descend(lambda images: F.cross_entropy(model(images), y, reduction="sum"), x, radius)
+
+
+def inverted(model: nn.Module, x: Tensor, start: Tensor, radius: float) -> Tensor:
+    """What ``model`` takes for ``x``: the images within ``radius`` (pixels) of ``start`` of the nearest representation.
+
+    The distance is relative to the representation's length (Engstrom et al. 2019, "Adversarial robustness as a
+    prior for learned representations").
+    """
+    with torch.no_grad():
+        wanted = representation(model, x)
+    lengths = wanted.norm(dim=1)
+
+    def distance(images: Tensor) -> Tensor:
+        return ((representation(model, images) - wanted).norm(dim=1) / lengths).sum()
+
+    return descend(distance, start, radius)
+
+
+def descend(loss: Callable[[Tensor], Tensor], x: Tensor, radius: float) -> Tensor:
+    """Search the ball of ``radius`` (pixels) around ``x``, within [0,1], for images of small ``loss``.
+
+    Args:
+        loss: of images, a sum over them.
+    """
+    ball, delta = L2(radius), torch.zeros_like(x)
+    for step in range(STEPS):
+        alpha = 4 * radius / STEPS * (1 - step / STEPS)  # all steps together: two radii, once across the ball
+        delta = ball.move(x, delta, -gradient(loss, x + delta), alpha)
+    return (x + delta).clamp(0, 1)
+
+
+def representation(model: nn.Module, x: Tensor) -> Tensor:
+    """What the last linear layer of ``model``, which must have one, is given; shape (n, features)."""
+    given: list[Tensor] = []
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        model(x)
+    finally:
+        hook.remove()
+    return given[0].flatten(1)
+
+
+def half_diagonal(x: Tensor) -> float:
+    """Half the distance (pixels) from a black image to a white one: a ball to make a new image in."""
+    return math.sqrt(x[0].numel()) / 2

@@ -1,0 +1,115 @@
+"""The picture: what each run's network has learnt, side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcfast.attacks import noise
+from hpcfast.explain import features
+
+IMAGES = 4
+GRAIN = 0.1
+"""Standard deviation (pixels) of the noise that the blurred start has."""
+
+ROWS = {
+    "image": "image",
+    "gradient": "gradient",
+    "towards": "pushed towards\nthe next class",
+    "from_blur": "inverted\nfrom a blur",
+    "from_other": "inverted from\nthe next image",
+    "class": "class imagined\nfrom a blur",
+}
+
+
+def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Places of up to ``IMAGES`` images of different classes that every model classifies rightly.
+
+    Where there are no two such images, it takes any: of weak networks they show as much.
+
+    Args:
+        labels: shape (n,).
+        right: shape (models, n), bool.
+    """
+    good = np.flatnonzero(right.all(0))
+    if len(np.unique(labels[good])) < 2:
+        good = np.arange(len(labels))
+    classes, first = np.unique(labels[good], return_index=True)
+    return good[first[np.linspace(0, len(classes) - 1, min(IMAGES, len(classes))).round().astype(int)]]
+
+
+def panels(model: nn.Module, x: Tensor, y: Tensor, blur: Tensor, radius: float) -> dict[str, Tensor]:
+    """The images of one model's columns, by row; for each image of ``x``, shape (n, channels, height, width).
+
+    Args:
+        y: classes of ``x``, no two neighbours of one class.
+        blur: where searches that know nothing start, of the shape of ``x``.
+        radius: how far (pixels, Euclidean) an image is pushed towards the next one's class, at most half the diagonal.
+    """
+    free = features.half_diagonal(x)
+    return {
+        "image": x,
+        "gradient": features.slope(model, x, y),
+        "towards": features.towards(model, x, y.roll(-1), min(radius, free)),
+        "from_blur": features.inverted(model, x, blur, free),
+        "from_other": features.inverted(model, x, x.roll(-1, 0), free),
+        "class": features.towards(model, blur, y, free),
+    }
+
+
+def blurred(mean: Tensor, n: int, seed: int) -> Tensor:
+    """``n`` starts without a class: the mean training image and a little noise, for all models the same.
+
+    Santurkar et al. start from a Gaussian fitted to the class; this one knows no class, so that what looks like
+    one comes from the model.
+    """
+    x = mean.expand(n, *mean.shape)
+    return (x + GRAIN * noise.normal(x, noise.per_image(seed, torch.arange(n)))).clamp(0, 1)
+
+
+def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list[str]) -> None:
+    """Draw a group of columns for each run (its name and :func:`panels`), a row for each kind of image.
+
+    Args:
+        classes: names of the images' classes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    n = len(classes)
+    widths = [n + 1.0, *[float(n)] * (len(columns) - 1)]  # the first group has the rows' names too
+    figure = plt.figure(figsize=(sum(widths), len(ROWS) + 0.6))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
+    groups = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths, wspace=0.02)[0]
+    for group, (name, kinds) in zip(groups, columns, strict=True):
+        group.suptitle(name, fontsize=12, fontweight="bold")
+        axes = group.subplots(len(ROWS), n, squeeze=False)
+        for row, kind in enumerate(ROWS):
+            for column in range(n):
+                _show(axes[row, column], kinds[kind][column], signed=kind == "gradient")
+            if group is groups[0]:
+                axes[row, 0].set_ylabel(ROWS[kind], fontsize=9, rotation=0, ha="right", va="center")
+        for column in range(n):
+            axes[0, column].set_title(classes[column], fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _show(axes: Any, image: Tensor, signed: bool) -> None:
+    """Draw one image; what is ``signed`` about white in blue and red, or in colours about grey."""
+    pixels = _about_half(image) if signed else image
+    shown = pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy()
+    axes.imshow(shown, cmap="RdBu_r" if signed else "gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _about_half(gradient: Tensor) -> Tensor:
+    """Move zero to a half; the largest entries, one of a hundred, are cut, so that they don't hide the others."""
+    size = gradient.abs().flatten().quantile(0.99).clamp_min(torch.finfo(torch.float32).tiny)
+    return (0.5 + gradient / (2 * size)).clamp(0, 1)

@@ -1,0 +1,123 @@
+"""Everything that a report shows of one run, read from its directory. A run need not be finished."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcfast import events
+from hpcfast.config import RunConfig
+from hpcfast.errors import UserError
+from hpcfast.report import history
+from hpcfast.report.history import History
+from hpcfast.report.words import moment
+from hpcfast.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run."""
+
+    run: RunDirectory
+    name: str
+    """Of the folder; with the folders above it where two runs share it."""
+    config: RunConfig
+    summary: dict[str, Any] | None
+    """None while it is unfinished."""
+    history: History
+    evaluations: dict[str, dict[str, Any]]
+    """What ``hpcfast eval`` left, by the name of its folder."""
+    explanation: dict[str, Any]
+    """What ``hpcfast explain`` left, or nothing."""
+    unreadable: list[Path] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[Path]:
+        """Pictures that ``hpcfast report`` and ``hpcfast explain`` have drawn."""
+        return sorted(self.run.figures.glob("*.png"))
+
+    @property
+    def progress(self) -> str:
+        """How far it is, e.g. ``epoch 3.2 of 15``."""
+        of = f" of {self.config.epochs:g}" if self.config.epochs else ""
+        return f"epoch {self.history.epoch:.4g}{of}"
+
+    @property
+    def unfinished(self) -> str | None:
+        """What to know of a run that has no summary yet."""
+        if self.summary is not None:
+            return None
+        last = f"; last sign of life {moment(self.history.last)}" if self.history.last else ""
+        return f"unfinished: {self.progress}{last}. The command that started it goes on where it stopped."
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must not be overlooked."""
+        found = [
+            f"{name}: robust accuracy may be too high, gradients look masked: {'; '.join(result['masking']['signs'])}"
+            for name, result in self.evaluations.items()
+            if (result.get("masking") or {}).get("suspicious")
+        ]
+        collapses = ((self.summary or {}).get("catastrophic_overfitting") or {}).get("collapses", [])
+        found += [
+            f"collapsed after epoch {collapse['epoch']}, and guard.ladder had no other attack left"
+            for collapse in collapses
+            if collapse["answer"] is None
+        ]
+        if self.run.failures.is_dir():
+            found.append(f"its loss was no number at some step: see {self.run.failures}")
+        return found + [f"{path} is damaged and left out" for path in self.unreadable]
+
+    def newest(self, key: str) -> float | None:
+        """The newest value of a curve."""
+        curve = self.history.curves.get(key)
+        return curve.kept[-1].value if curve and curve.kept else None
+
+
+def read(runs: list[RunDirectory]) -> list[Record]:
+    """Read ``runs``, in this order.
+
+    Raises:
+        UserError: one is no run, or its summary is damaged.
+    """
+    return [_read(run, name) for run, name in zip(runs, _names(runs), strict=True)]
+
+
+def _names(runs: list[RunDirectory]) -> list[str]:
+    names = [run.path.resolve().name for run in runs]
+    return [name if names.count(name) == 1 else str(run.path) for run, name in zip(runs, names, strict=True)]
+
+
+def _read(run: RunDirectory, name: str) -> Record:
+    config = run.read_config()
+    try:
+        summary = run.read_summary()
+    except ValueError as error:
+        raise UserError(f"{run.summary} is damaged ({error}); remove it, and train the run on") from None
+    unreadable: list[Path] = []
+    results = sorted((run.path / "evaluations").glob("*/result.json"))
+    evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
+    return Record(
+        run=run,
+        name=name,
+        config=config,
+        summary=summary,
+        history=history.tell(events.read(run.events), config),
+        evaluations={key: result for key, result in evaluations.items() if result},
+        explanation=_optional(run.path / "explain.json", "alignment", unreadable),
+        unreadable=unreadable,
+    )
+
+
+def _optional(path: Path, key: str, unreadable: list[Path]) -> dict[str, Any]:
+    """The object of a JSON file that has ``key``; else nothing, and a file that is there is noted."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+        if key in content:
+            return dict(content)
+    except (ValueError, TypeError):
+        pass
+    unreadable.append(path)
+    return {}

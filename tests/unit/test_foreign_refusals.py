@@ -1,0 +1,149 @@
+"""Weights of others: what is refused, and in which words."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from hpcfast import foreign
+from hpcfast.errors import UserError
+from tests.unit.weights import GIVEN, Save, images, resnet, saving, small
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Save:
+    return saving(tmp_path)
+
+
+def refused(path: Path, arch: str | None, *parts: str, **settings: Any) -> None:
+    """Assert that loading ``path`` is refused in a message that holds ``parts``."""
+    with pytest.raises(UserError) as caught:
+        foreign.load(path, arch, **{**GIVEN, **settings})
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == [], message
+    assert "Traceback" not in message
+
+
+class Malice:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.victim),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_named_and_not_run(zipped: bool, tmp_path: Path) -> None:
+    path, victim = tmp_path / "evil.pt", tmp_path / "victim"
+    content = {"model": small().state_dict(), "extra": Malice(victim)}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    refused(path, "cifar_resnet8", str(path), "holds code", f"{os.name}.mkdir", "Save the weights anew", "torch.save")
+    assert not victim.exists()
+    torch.load(path, weights_only=False)
+    assert victim.is_dir(), "this file would not have done anything anyway"
+
+
+def test_objects_of_robustness_are_named(saved: Save) -> None:
+    refused(saved({"model": small().state_dict(), "args": argparse.Namespace()}), "cifar_resnet8", "argparse.Namespace")
+    refused(saved(small()), "cifar_resnet8", "hpcfast.models.cifar_resnet.CifarResNet")
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_half_a_file_is_refused(kind: str, part: float, tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole", tmp_path / "half"
+    if kind == "safetensors":
+        save_file(small().state_dict(), whole)
+    else:
+        torch.save(small().state_dict(), whole, _use_new_zipfile_serialization=kind == "zip")
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * part)])
+    refused(path, "cifar_resnet8", str(path), "copy it again")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, world", b"\x08\x0a\x12\x07pytorch", b"\x80\x04\x95nonsense"])
+def test_another_kind_of_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    refused(tmp_path / "x.pt", "resnet18", "x.pt is neither", "torch.save")
+
+
+def test_a_zip_archive_and_a_program_are_refused(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", "b")
+    refused(tmp_path / "a.zip", "resnet18", "a.zip is damaged")
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "program.pt")
+    refused(tmp_path / "program.pt", "resnet18", "TorchScript program")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    refused(tmp_path / "none.pt", "resnet18", "none.pt", "No such file", ".safetensors, .pt or .pth")
+    refused(tmp_path, "resnet18", str(tmp_path), "Is a directory")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {}}, torch.zeros(3), {}])
+def test_a_file_without_a_state_dict(content: Any, saved: Save) -> None:
+    refused(saved(content), "resnet18", "holds no state dict", "state_dict, model")
+
+
+def test_weights_of_another_depth(saved: Save) -> None:
+    path = saved(torchvision.models.resnet34(num_classes=5).state_dict())
+    refused(
+        path, "resnet18", "weights of resnet18", "too many; first layer1.2.conv1.weight", "They fit --arch resnet34"
+    )
+    refused(saved(resnet().state_dict()), "resnet34", "80 missing", "They fit --arch resnet18")
+
+
+def test_weights_of_another_width(saved: Save) -> None:
+    path = saved(small().state_dict())
+    found = "stem.0.weight (16, 3, 3, 3) instead of (4, 3, 3, 3)"
+    refused(path, "cifar_resnet8", "of another shape", found, "They fit --arch cifar_resnet8", options={"width": 4})
+    refused(path, "cifar_resnet8", "{'depth': 4} does not suit cifar_resnet8", options={"depth": 4})
+
+
+def test_an_unknown_or_unnamed_network(saved: Save) -> None:
+    path = saved(small().state_dict())
+    refused(path, "cifar_resnet9", "'cifar_resnet9' is not one of", "did you mean 'cifar_resnet")
+    refused(path, None, "name it, e.g. --arch resnet50")
+
+
+def test_another_number_of_classes(saved: Save) -> None:
+    path = saved(small().state_dict())
+    refused(path, "cifar_resnet8", "tells 5 classes apart, wanted are 3", classes=3)
+    assert foreign.load(path, "cifar_resnet8", classes=5, **GIVEN)[0](images()).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mean": None, "std": None}, r"does not say how .* mean 0\.485.* ImageNet.*0\.4914.*CIFAR-10; 0 and 1"),
+        ({"std": None}, "belong together"),
+        ({"mean": None}, "belong together"),
+        ({"mean": (0.5,)}, "mean 0.5 has 1 numbers, std 0.2,0.25,0.3 has 3"),
+        ({"std": (0.5, 0.5)}, "std 0.5,0.5 has 2: both need one for each of 3 channels"),
+        ({"channels": 1}, "one for each of 1 channels"),
+        ({"std": (0.2, 0.0, 0.3)}, "std 0.2,0,0.3 must be above 0"),
+        ({"std": (0.2, -0.1, 0.3)}, "must be above 0"),
+        ({"std": (0.2, float("nan"), 0.3)}, "must be above 0"),
+        ({"mean": (0.2, float("inf"), 0.3)}, "mean.*finite"),
+        ({"mean": (0.5,), "std": (0.5,)}, "takes images of 3 channels .* the mean has 1 numbers"),
+    ],
+)
+def test_bad_normalisation(settings: dict[str, Any], message: str, saved: Save) -> None:
+    with pytest.raises(UserError) as caught:
+        foreign.load(saved(small().state_dict()), "cifar_resnet8", **{**GIVEN, **settings})
+    assert re.search(message, str(caught.value)), caught.value
+
+
+def test_a_files_own_bad_normalisation(saved: Save) -> None:
+    state = {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.zeros(1, 3, 1, 1), **small().state_dict()}
+    refused(saved(state), "cifar_resnet8", "must be above 0", mean=None, std=None)

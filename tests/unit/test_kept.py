@@ -1,0 +1,140 @@
+"""Evaluations in folders of their own: made once, gone on with, found again."""
+
+import csv
+import fcntl
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data import folder
+from hpcfast.data.folder import Split
+from hpcfast.errors import UserError
+from hpcfast.evaluate import kept
+from hpcfast.evaluate.kept import Place, evaluate_kept
+from hpcfast.evaluate.outcomes import Journal
+from tests.unit.runs import Killed, at_call, die
+
+Tiny = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def val(tiny: Tiny) -> Split:
+    return folder.read(tiny().data.path)[1]
+
+
+@pytest.fixture
+def model(tiny: Tiny) -> nn.Module:
+    config = tiny()
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(config.data.channels * config.data.size**2, 3))
+
+
+def test_the_second_time_the_result_is_found(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny()
+    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "evaluations")
+    first, place = evaluate_kept(*arguments)
+    assert first["ids"] == list(range(12))
+    assert first["about"]["seed"] == config.seed
+    assert {"torch", "hpcfast", "pyautoattack"} <= first["about"]["versions"].keys()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "attacked", die)
+        assert evaluate_kept(*arguments) == (first, place)
+    again, _ = evaluate_kept(*arguments, overwrite=True)
+    assert again.pop("seconds") != first.pop("seconds")
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    "change", ["seed=5", "threat.eps=0.4", "evaluation.final.images=6", "evaluation.final.attack.steps=4"]
+)
+def test_another_question_has_another_folder(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, change: str
+) -> None:
+    places = {
+        evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")[1].path
+        for config in (tiny(), tiny(change))
+    }
+    assert len(places) == 2
+
+
+def test_other_weights_have_another_folder(tiny: Tiny, val: Split, model: nn.Module) -> None:
+    config = tiny()
+    one = kept.identity(model, val, np.arange(12), config, config.evaluation.final)
+    with torch.no_grad():
+        model[1].bias[0] += 1e-6
+    other = kept.identity(model, val, np.arange(12), config, config.evaluation.final)
+    assert Place.of(Path(), one) != Place.of(Path(), other)
+    assert Place.of(Path(), one).path.name.startswith("pgd-L2-0.5-")
+
+
+def test_the_table_has_every_images_fate(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
+) -> None:
+    config = tiny("evaluation.final.curve=[0.05]")
+    result, place = evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")
+    rows = list(csv.DictReader(place.images.read_text().splitlines()))
+    assert [int(row["id"]) for row in rows] == result["ids"]
+    assert all(Path(row["file"]).parent.name == row["class"] for row in rows)
+    right = [row for row in rows if row["clean"] == row["class"]]
+    assert len(right) == round(12 * result["clean_accuracy"])
+    fooled = [row for row in right if row["fooled_by"]]
+    assert len(right) - len(fooled) == round(12 * result["robust_accuracy"])
+    assert all(row["attacked"] != row["class"] and float(row["eps"]) in (0.05, 0.5) for row in fooled)
+    assert {row["fooled_by"] for row in fooled} <= {"pgd 1", "pgd 2"}
+    assert sum(stage["broken"] for stage in result["stages"]) == len(fooled)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [(Journal, "write"), (kept, "table"), (Journal, "remove"), (kept.checkpoint, "save_text")]
+)
+def test_a_kill_at_the_end_loses_nothing(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, target: object, name: str
+) -> None:
+    config = tiny("evaluation.batch_size=5")
+    arguments = (model, val, config, config.evaluation.final, world)
+    whole, place = evaluate_kept(*arguments, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        at_call(patch, target, name, 1, die)
+        with pytest.raises(Killed):
+            evaluate_kept(*arguments, tmp_path / "killed")
+    resumed, other = evaluate_kept(*arguments, tmp_path / "killed")
+    for result in (whole, resumed):
+        result.pop("seconds")
+    assert resumed == whole
+    assert other.images.read_text() == place.images.read_text()
+
+
+def test_two_evaluations_at_once_are_refused(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
+) -> None:
+    config = tiny()
+    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "e")
+    _, place = evaluate_kept(*arguments)
+    with (place.path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another evaluation"):
+            evaluate_kept(*arguments)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
+) -> None:
+    config = tiny()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out a folder you may write"):
+        evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "file")
+
+
+def test_the_result_is_plain_json(tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path) -> None:
+    config = tiny()
+    result, place = evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")
+    assert json.loads(place.result.read_text()) == result

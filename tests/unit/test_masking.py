@@ -1,0 +1,135 @@
+"""A model that hides its gradients is flagged, an honest one is not."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hpcfast.attacks.balls import L2
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data import dali, folder
+from hpcfast.data.folder import Split
+from hpcfast.data.prepare import prepare
+from hpcfast.data.sources import digits
+from hpcfast.evaluate import masking
+
+Tiny = Callable[..., RunConfig]
+EPS = 1.5
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("digits") / "digits"
+    prepare(digits.Digits(name="digits"), path, lambda done: None)
+    return path
+
+
+@functools.cache
+def trained(path: Path, robust: bool) -> nn.Module:
+    """A small network, trained on 600 digits as they are or under attack."""
+    split = folder.read(path)[0]
+    settings = folder_settings(path)
+    x, y, _ = next(dali.batches(split, folder.spread(len(split), 600), settings, SHARD, 600, None))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 12, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 144, 10))
+    optimizer, attack = torch.optim.Adam(model.parameters(), 0.005), Fgsm(name="fgsm")
+    for step in range(40):
+        seen = attack.perturb(model, x, y, L2(EPS), torch.Generator().manual_seed(step)) if robust else x
+        optimizer.zero_grad()
+        F.cross_entropy(model(seen), y).backward()
+        optimizer.step()
+    return model.eval()
+
+
+SHARD = dali.Shard(0, 1, torch.device("cpu"), 1)
+
+
+def folder_settings(path: Path) -> "dali.DataSettings":
+    return dali.DataSettings(path=path, channels=1, size=28, batch_size=1)
+
+
+class Then(nn.Module):
+    """Another model, whose logits go through ``change``."""
+
+    def __init__(self, model: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.change(self.model(x))
+
+
+class Noisy(nn.Module):
+    """Rounds pixels to black and white, which has no gradient, before the model sees them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.round())
+
+
+@pytest.fixture
+def look(tiny: Tiny, prepared: Path, world: World) -> Callable[[nn.Module], dict[str, Any]]:
+    config = tiny(f"data.path={prepared}", "data.size=28", f"threat.eps={EPS}", "evaluation.batch_size=64")
+    split: Split = folder.read(prepared)[1]
+    return lambda model: masking.look(model, split, config, world)
+
+
+def test_honest_models_are_not_flagged(prepared: Path, look: Callable[..., dict[str, Any]]) -> None:
+    natural, robust = (look(trained(prepared, robust)) for robust in (False, True))
+    for found in (natural, robust):
+        assert found["n"] > 100
+        assert not found["suspicious"], found
+        assert found["signs"] == []
+    assert natural["many_steps"] > robust["many_steps"] + 0.2, "the robust model is to be one"
+
+
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        ("rounded logits", lambda model: Then(model, torch.round)),
+        ("logits times a million", lambda model: Then(model, lambda logits: 1e6 * logits)),
+        ("rounded pixels", Noisy),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("robust", [False, True], ids=["natural", "robust"])
+def test_a_masked_model_is_flagged(
+    prepared: Path,
+    look: Callable[..., dict[str, Any]],
+    name: str,
+    mask: Callable[[nn.Module], nn.Module],
+    robust: bool,
+) -> None:
+    found = look(mask(trained(prepared, robust)))
+    assert found["suspicious"], found
+    assert found["signs"], name
+
+
+def test_a_model_that_knows_nothing_has_nothing_to_mask(look: Callable[..., dict[str, Any]]) -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.one_hot(torch.full((len(x),), 10), 11).float() + 0 * x.sum()
+
+    assert look(Wrong()) == {"suspicious": False, "signs": [], "n": 0}
+
+
+def test_the_numbers_do_not_depend_on_the_batch(prepared: Path, tiny: Tiny, world: World) -> None:
+    split = folder.read(prepared)[1]
+    found = []
+    for batch_size in (40, 200):
+        config = tiny(
+            f"data.path={prepared}", "data.size=28", f"threat.eps={EPS}", f"evaluation.batch_size={batch_size}"
+        )
+        found.append(masking.look(trained(prepared, True), split, config, world))
+    for key in ("zero_gradients", "one_step", "many_steps", "any_image"):
+        assert found[0][key] == pytest.approx(found[1][key], abs=0.02)

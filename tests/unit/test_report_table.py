@@ -1,0 +1,56 @@
+"""The table in the terminal, and numbers in words."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from hpcfast.report import words
+from hpcfast.report.runs import read
+from hpcfast.report.table import table
+from hpcfast.rundir import RunDirectory
+from tests.unit.stories import Story, collapsing, write
+
+
+def printed(*runs: Path) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(table(read([RunDirectory(run) for run in runs])))
+    return console.file.getvalue()
+
+
+def test_the_table_has_a_row_a_run_with_its_numbers(tmp_path: Path) -> None:
+    text = printed(write(tmp_path / "one", Story()), write(tmp_path / "other", collapsing(), finished=False))
+    row, other = (next(line for line in text.splitlines() if f" {name} " in line) for name in ("one", "other"))
+    for part in ("fgsm", "0.750 [0.468, 0.911]", "0.500 [0.254, 0.746]", " 12 ", "1,234", "60.0"):
+        assert part in row
+    assert "unfinished, epoch 2 of 3" in other
+    assert "robust: under pgd 3 x 2, L2 eps 0.5; in brackets" in text
+
+
+def test_without_a_finished_run_there_is_a_table_too(tmp_path: Path) -> None:
+    text = printed(write(tmp_path / "run", Story(), finished=False))
+    assert "unfinished, epoch 0 of 3" in text
+    assert "robust: under" not in text
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ({"name": "pgd", "steps": 50, "restarts": 10, "norm": "L2", "eps": 2.0}, "pgd 50 x 10, L2 eps 2"),
+        ({"name": "fgsm", "norm": "Linf", "eps": 8 / 255}, "fgsm, Linf eps 8/255"),
+        ({"name": "fgsm", "norm": "Linf", "eps": 0.2}, "fgsm, Linf eps 0.2"),
+        ({"name": "apgd", "steps": 20, "norm": "L2", "eps": 0.123456}, "apgd 20, L2 eps 0.1235"),
+        ({"name": "nfgsm"}, "nfgsm"),
+    ],
+)
+def test_an_attack_is_described_by_what_it_has(attack: dict[str, object], said: str) -> None:
+    assert words.attack_in_words(attack) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "0.0 s"), (119.9, "119.9 s"), (120, "2 min 00 s"), (3599.6, "1 h 00 min"), (90061, "25 h 01 min")],
+)
+def test_durations_have_the_units_of_people(seconds: float, said: str) -> None:
+    assert words.duration(seconds) == said
