@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test docs campaign-accuracy campaign-kills
+.PHONY: help setup demo check test docs campaign-accuracy campaign-kills campaign-eval-kills
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -39,3 +39,6 @@ campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a
 
 campaign-kills: setup ## 200 kills at random moments; each run must end as one that nothing interrupted
 	@scripts/campaign-kills
+
+campaign-eval-kills: setup ## 50 kills of evaluations; each must end with the numbers of one that nothing interrupted
+	@nice -n 5 python scripts/eval_kills.py

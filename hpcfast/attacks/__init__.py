@@ -33,6 +33,8 @@ class Attack(Component, ABC):
     """False: leaves the threat model's ball by design, so that no evaluation may use it."""
     guarded: ClassVar[bool] = True
     """Whether training with it is watched for catastrophic overfitting."""
+    trains: ClassVar[bool] = True
+    """False: to measure with only; a step of training would take thousands."""
 
     @property
     def updates(self) -> int:

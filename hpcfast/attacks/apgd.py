@@ -33,6 +33,7 @@ class Apgd(Attack):
     """
 
     guarded = False
+    trains = False
 
     steps: PositiveInt = 100
     targets: NonNegativeInt = 9

@@ -24,6 +24,7 @@ class Autoattack(Attack):
     """``standard``: APGD-CE, targeted APGD, targeted FAB, Square; ``rand``: for models that draw random numbers."""
 
     guarded = False
+    trains = False
 
     version: Literal["standard", "rand"] = "standard"
 

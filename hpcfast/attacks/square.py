@@ -17,6 +17,7 @@ class Square(Attack):
     """``queries`` patches tried on each image; what it draws depends on the images it attacks together."""
 
     guarded = False
+    trains = False
 
     queries: PositiveInt = 5000
 

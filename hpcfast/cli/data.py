@@ -8,7 +8,6 @@ import typer
 from hpcfast.cli import options
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
-app.callback()(lambda: None)  # a group, although it has one command
 
 
 @app.command()
@@ -35,4 +34,32 @@ def prepare(
         manifest = preparing.prepare(chosen, target, task.update)  # type: ignore[arg-type]
         task.close()
         reporter.say(f"{target}: {manifest['images']}")
+    options.write_json(json, manifest)
+
+
+@app.command()
+def corrupt(
+    data: Annotated[Path, typer.Argument(help="folder with val/, e.g. data/digits", show_default=False)],
+    out: Annotated[Path, typer.Option(help="folder to write", show_default=False)],
+    names: Annotated[str | None, typer.Option(help="corruptions, e.g. contrast,shot_noise; default: all")] = None,
+    severities: Annotated[str | None, typer.Option(help="of 1 to 5, e.g. 1,3,5; default: all")] = None,
+    images: Annotated[int | None, typer.Option(help="validation images, evenly spread; default: all")] = None,
+    seed: Annotated[int, typer.Option(help="of the noises")] = 0,
+    json: options.Json = None,
+) -> None:
+    """Write validation images with common corruptions: OUT/CORRUPTION/SEVERITY/CLASS/FILE.png, as ImageNet-C.
+
+    Stopped or killed, the same command goes on.
+    """
+    from hpcfast.data.corrupt import Plan
+    from hpcfast.data.corrupt import corrupt as write
+    from hpcfast.progress import Reporter
+
+    plan = Plan.of(names, severities, seed)
+    with Reporter(visible=True) as reporter:
+        task = reporter.task(f"corrupt {data}", None, "images")
+        manifest = write(data, out, plan, images, task.update)
+        task.close()
+        kinds = f"{len(plan.names)} corruptions at {len(plan.severities)} severities"
+        reporter.say(f"{out}: {manifest['images']:,} images, {kinds}")
     options.write_json(json, manifest)

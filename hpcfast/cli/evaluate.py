@@ -21,6 +21,9 @@ def command(
     norm: Annotated[str | None, typer.Option(help="of the threat model: Linf, L2 or L1")] = None,
     eps: Annotated[str | None, typer.Option(help="of the threat model, pixels in [0,1], e.g. 8/255")] = None,
     curve: Annotated[str | None, typer.Option(help="more radii, e.g. 0.5,1,2: accuracy against eps")] = None,
+    corruptions: Annotated[
+        Path | None, typer.Option(help="instead of attacks: a folder of corrupted images, as ImageNet-C's")
+    ] = None,
     save_images: Annotated[bool, typer.Option("--save-images", help="keep the images that fool the model")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="measure again what was measured before")] = False,
     weights: Annotated[Path | None, typer.Option(help="state dict or checkpoint", rich_help_panel=FOREIGN)] = None,
@@ -56,9 +59,30 @@ def command(
             return subject.of_run(run, changes, out)
         raise UserError("name what to measure: either a run directory or --weights FILE")
 
-    result, place = measure(comm.together(find), world, save_images, overwrite)
+    what = comm.together(find)
+    if corruptions:
+        _corrupted(what, corruptions, world, json)
+        return
+    result, place = measure(what, world, save_images, overwrite)
     if world.is_root:
         _print(result, place.path)
+    comm.on_root(lambda: options.write_json(json, result))
+
+
+def _corrupted(what: Any, folder: Path, world: Any, json: Path | None) -> None:
+    from hpcfast import comm
+    from hpcfast.evaluate import corruptions
+    from hpcfast.progress import Reporter
+
+    with Reporter(world.is_root) as reporter:
+        task = reporter.task("corruptions", None, "images")
+        model = what.model.to(world.device)
+        result = corruptions.measure(model, folder, what.split.classes, what.config, world, task.update)
+        task.close()
+    if world.is_root:
+        for name, accuracy in result["by_corruption"].items():
+            print(f"{name:20} {accuracy:.4f}")
+        print(f"{'mean':20} {result['mean']:.4f}")
     comm.on_root(lambda: options.write_json(json, result))
 
 

@@ -11,7 +11,7 @@ from tests.conftest import RUN
 
 Tiny = Callable[..., RunConfig]
 
-ATTACKS = "apgd, fgsm, free, gradalign, mixed, natural, nfgsm, pgd, trades"
+ATTACKS = "apgd, autoattack, fgsm, free, gradalign, mixed, natural, nfgsm, pgd, square, trades"
 BAD = [  # override, and what the message must hold: key, value, what is legal
     ("foo=1", ["foo", "unknown key", "epochs", "threat"]),
     ("epoch=1", ["epoch", "did you mean 'epochs'"]),

@@ -1,0 +1,199 @@
+"""``hpcfast data corrupt``: write a data set's validation images corrupted, in ImageNet-C's layout.
+
+Every file is a function of the image, its name, the corruption, the severity and the seed alone, and is there whole or
+not at all. So a killed command, given again, only does what is missing.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from hpcfast.component import choices
+from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from hpcfast.data.folder import read_split
+from hpcfast.errors import UserError
+
+MANIFEST = "corruptions.json"
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """What is done to every image."""
+
+    names: tuple[str, ...] = tuple(CORRUPTIONS)
+    severities: tuple[int, ...] = SEVERITIES
+    seed: int = 0
+
+    @classmethod
+    def of(cls, names: str | None, severities: str | None, seed: int) -> "Plan":
+        """The plan of a command line, whose lists have commas.
+
+        Raises:
+            UserError: there is no such corruption or severity, or no such seed.
+        """
+        if seed < 0:
+            raise UserError(f"--seed {seed}: give 0 or more")
+        listed = _listed("--names", names, tuple(CORRUPTIONS)), _listed("--severities", severities, SEVERITIES)
+        return cls(*listed, seed)
+
+    def rng(self, name: str, severity: int, file: str) -> np.random.Generator:
+        """The random numbers of one image, named with its class folder, under one corruption."""
+        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode()).digest()
+        return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+def _listed(option: str, text: str | None, legal: tuple[T, ...]) -> tuple[T, ...]:
+    """Those of ``legal`` that ``text`` lists, in their own order; all for None."""
+    known = {str(value): value for value in legal}
+    parts = list(known) if text is None else [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part not in known:
+            raise UserError(f"{option}: {choices(part, known)}")
+    return tuple(value for part, value in known.items() if part in parts)
+
+
+def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Write ``out/<corruption>/<severity>/<class>/<file>.png`` for the images of ``data/val``; return the manifest.
+
+    A finished ``out`` of the same images and plan is left as it is. Until all is written the folder's name ends in
+    ``.part``.
+
+    Args:
+        images: so many, evenly spread; all for None.
+        progress: called with the number of images done so far, each with all its corruptions.
+
+    Raises:
+        UserError: ``data/val`` is no folder of classes, ``images`` leave a class without any, an image cannot be read,
+            or ``out`` holds something else or cannot be written.
+    """
+    files = _named(_chosen(data / "val", images))
+    manifest = _manifest(files, plan)
+    out = out.resolve()
+    part = out.with_name(out.name + ".part")
+    if _holds(out, manifest):
+        return manifest
+    try:
+        if not _holds(part, manifest):
+            part.mkdir(parents=True, exist_ok=True)
+            (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        _write(files, part, plan, progress)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error}. Give a folder on a disk with room.") from None
+    return manifest
+
+
+def _chosen(folder: Path, images: int | None) -> list[str]:
+    split = read_split(folder, "DATA")
+    some = split.some(images) if images is None or images > 0 else None
+    if some is None or len(set(some.labels)) < len(split.classes):
+        raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
+    return some.files
+
+
+def _named(files: list[str]) -> dict[str, str]:
+    """What each image is called below a severity, and where it is."""
+    names = [f"{Path(file).parent.name}/{Path(file).stem}.png" for file in files]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        twins = [file for file, its in zip(files, names, strict=True) if its == name]
+        raise UserError(f"{' and '.join(twins)} would both become {name}; rename one of them")
+    return dict(zip(names, files, strict=True))
+
+
+def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
+    """All that the files depend on, but for the pixels of the originals."""
+    return {
+        "corruptions": list(plan.names),
+        "severities": list(plan.severities),
+        "seed": plan.seed,
+        "images": len(files),
+        "files": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
+    }
+
+
+def _holds(place: Path, manifest: dict[str, Any]) -> bool:
+    """Whether ``place`` was made, or begun, with ``manifest``; False where there is nothing.
+
+    Raises:
+        UserError: there is something else.
+    """
+    try:
+        found = json.loads((place / MANIFEST).read_text())
+    except (OSError, ValueError):
+        found = None  # no manifest of ours
+    if found == manifest:
+        return True
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        odd = [key for key, value in manifest.items() if found.get(key) != value] if isinstance(found, dict) else []
+        hint = f" (made with other {', '.join(odd)})" if odd else ""
+        raise UserError(f"{place} holds something else than these corruptions{hint}; give another --out or remove it")
+    return False
+
+
+def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:
+    for name, severity, label in product(plan.names, plan.severities, {file.split("/")[0] for file in files}):
+        (part / name / str(severity) / label).mkdir(parents=True, exist_ok=True)
+    workers = min(len(os.sched_getaffinity(0)), len(files))
+    # Not forked: the bar on a terminal has a thread, whose locks a fork would copy.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_follow_the_parent) as pool:
+        try:
+            results = pool.map(partial(_write_one, part, plan), files.items(), chunksize=8)
+            for done, _ in enumerate(results, 1):
+                progress(done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _follow_the_parent() -> None:
+    """Leave Ctrl-C to the parent, and don't outlive it: a worker whose parent was killed waits for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
+    """Write what is missing of one image."""
+    file, source = item
+    targets = {each: part / each[0] / str(each[1]) / file for each in product(plan.names, plan.severities)}
+    missing = [each for each, target in targets.items() if not target.exists()]
+    if missing:
+        image = _read(source)
+    for each in missing:
+        half = targets[each].with_suffix(".half")
+        corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
+        half.replace(targets[each])
+
+
+def _read(source: str) -> Image.Image:
+    try:
+        with Image.open(source) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"its pixels are of mode {image.mode}, not of 8 bits")
+            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{source} cannot be read: {error}. Put a whole image there or remove it.") from None

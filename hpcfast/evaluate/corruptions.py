@@ -1,0 +1,115 @@
+"""Accuracy under common corruptions: of ImageNet-C, or of what ``hpcfast data corrupt`` writes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from hpcfast import comm
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data.corrupt import MANIFEST
+from hpcfast.data.corruptions import SEVERITIES
+from hpcfast.data.folder import Split, read_split
+from hpcfast.errors import UserError
+from hpcfast.evaluate import classify, shared_out
+from hpcfast.evaluate.freeze import frozen, full_precision
+from hpcfast.evaluate.results import interval
+
+
+class Part(NamedTuple):
+    """The images of one corruption at one severity."""
+
+    corruption: str
+    severity: int
+    folder: Path
+
+
+def measure(
+    model: nn.Module,
+    folder: Path,
+    classes: tuple[str, ...],
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Measure clean accuracy on every ``folder/<corruption>/<severity>``; a collective of all ranks.
+
+    Published images are cropped already and are only resized to the network's size, as in ImageNet-C's own test; ours
+    are as the originals and are cropped as those are.
+
+    Args:
+        classes: of the model, in its order; the same class folders must be in every part.
+        config: of which the data settings and ``evaluation.batch_size`` count here.
+        progress: called after each batch, equally often on all ranks, with the images done by all ranks as far as
+            this one can tell.
+
+    Returns:
+        ``mean`` (accuracy over all images), ``rows`` (``corruption``, ``severity``, ``accuracy``, ``ci95`` (Wilson),
+        ``n``) and ``by_corruption`` (mean over its severities). Not divided by AlexNet's errors, as the paper's mCE is.
+
+    Raises:
+        UserError: ``folder`` is missing, has no severities, or has other classes or an empty one.
+    """
+    parts = comm.together(lambda: find(folder, classes))
+    if not comm.on_root((folder / MANIFEST).is_file):
+        config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
+    still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
+    rights: list[int] = []
+    counts: list[int] = []
+    for part in parts:
+        split = comm.together(partial(read_split, part.folder, "--corruptions"))
+        rights.append(_right(still, split, config, world, sum(counts), progress))
+        counts.append(len(split))
+    rows: list[dict[str, Any]] = [
+        {"corruption": name, "severity": severity, "accuracy": right / n, "ci95": interval(right, n), "n": n}
+        for (name, severity, _), right, n in zip(parts, rights, counts, strict=True)
+    ]
+    means = {name: fmean(row["accuracy"] for row in rows if row["corruption"] == name) for name, *_ in parts}
+    return {"mean": sum(rights) / sum(counts), "rows": rows, "by_corruption": means}
+
+
+def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
+    """All parts in ``folder``, by name and severity.
+
+    Raises:
+        UserError: it is missing, a folder in it has no severities, or a part has other class folders than ``classes``.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--corruptions: no folder {folder}; make one with 'hpcfast data corrupt'")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    parts = [Part(name, severity, folder / name / str(severity)) for name in names for severity in SEVERITIES]
+    parts = [part for part in parts if part.folder.is_dir()]
+    bare = sorted({*names} - {part.corruption for part in parts})
+    if bare or not parts:
+        raise UserError(
+            f"--corruptions {folder}: no folder 1, 2, 3, 4 or 5 (severities) in {', '.join(bare[:5]) or 'it'}. "
+            f"It must hold folders CORRUPTION/SEVERITY/CLASS, as 'hpcfast data corrupt' writes, and no others."
+        )
+    for part in parts:
+        odd = sorted({entry.name for entry in part.folder.iterdir() if entry.is_dir()} ^ {*classes})
+        if odd:
+            raise UserError(
+                f"--corruptions: {part.folder} must have the classes of the model; only in one of them: "
+                f"{', '.join(odd[:5])}. Give corruptions of the data set that it was trained on."
+            )
+    return parts
+
+
+def _right(
+    model: nn.Module, split: Split, config: RunConfig, world: World, before: int, progress: Callable[[int], None]
+) -> int:
+    """How many images of ``split`` all ranks together find classified rightly."""
+    right, done = 0, 0
+    with full_precision():
+        for x, y, ids in shared_out(split, np.arange(len(split)), config, world):
+            if len(ids):
+                right += int((classify(model, x) == y).sum())
+            done += len(ids)
+            progress(before + min(done * world.size, len(split)))  # the others are about as far
+    return int(comm.total(torch.tensor(right)))
