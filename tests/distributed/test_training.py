@@ -145,15 +145,3 @@ def test_a_finished_run_says_so_and_trains_nothing(playground: Playground, refer
     assert job.code == 0
     assert job.output.count("is finished already") == 1
     assert playground.values(reference, "train_loss") == before
-
-
-def test_evaluation_is_the_same_on_any_number_of_ranks(playground: Playground, reference: str) -> None:
-    results = []
-    for ranks in (0, 3):
-        out = playground.path / f"eval-{ranks}.json"
-        job = playground.hpcfast(ranks, "eval", f"runs/{reference}", "--steps", "4", "--json", str(out))
-        assert job.code == 0, job.output
-        results.append({k: v for k, v in json.loads(out.read_text()).items() if k != "seconds"})
-    assert results[0]["n_eval"] == VAL_IMAGES
-    assert results[0]["attack"]["steps"] == 4
-    assert results[1] == results[0]

@@ -86,7 +86,7 @@ def test_wrong_command_lines(hpcfast: Run, plain: RunConfig, out: Path, monkeypa
     for args in (["--format", "pickle", "--out", out], ["--out", out], ["--format", "onnx"]):
         assert hpcfast(plain.folder, *args).code == 2
     done = hpcfast(plain.folder, "data.path=nowhere", "--format", "safetensors", "--out", out)
-    assert_refused(done, "no folder nowhere/train", "set data.path")
+    assert_refused(done, "no folder nowhere/train", "another data.path")
     monkeypatch.setenv("HOROVOD_RANK", "0")
     done = hpcfast(plain.folder, "--format", "safetensors", "--out", out)
     assert_refused(done, "without horovodrun or mpirun")

@@ -6,12 +6,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from hpcfast import checkpoint, checks, cli, export, guard, train
-from hpcfast.attacks.pgd import Pgd
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.evaluate.outcomes import Journal
 from hpcfast.learner import Learner
 from hpcfast.stop import EXIT_STOPPED, Stopped
 from tests.unit.runs import (
@@ -81,6 +80,7 @@ POINTS = [  # what is called, how often before it happens, what the run is doing
     [
         *POINTS,
         pytest.param(checkpoint, "save_text", 4, id="between a checkpoint and LAST"),
+        pytest.param(Journal, "write", 2, id="in the final evaluation"),
         pytest.param(export, "write", 1, id="before the export"),
         pytest.param(checkpoint, "save_weights", 1, id="in the export"),
     ],
@@ -146,18 +146,9 @@ def test_a_signal_during_the_export_comes_too_late(plain: RunConfig, tiny: Tiny,
 def test_a_stop_during_the_final_evaluation_repeats_only_that(
     plain: RunConfig, tiny: Tiny, world: World, call: int
 ) -> None:
-    """The final attack has two restarts, so it is called for the final evaluation's three batches alone."""
     config = tiny()
     with pytest.MonkeyPatch.context() as patch:
-        original, calls = Pgd.perturb, [0]
-
-        def perturb(self: Pgd, *args: torch.Tensor) -> torch.Tensor:
-            calls[0] += self.restarts == 2
-            if self.restarts == 2 and calls[0] == call:
-                terminate()
-            return original(self, *args)  # type: ignore[arg-type]
-
-        patch.setattr(Pgd, "perturb", perturb)
+        at_call(patch, Journal, "write", call, terminate)  # only the last evaluation keeps a journal
         with pytest.raises(Stopped):
             train.train(config, world)
     train.train(config, world)
