@@ -1,7 +1,8 @@
 """Robust accuracy: exact over any number of ranks.
 
 An evaluation is a list of rounds: tries of an attack, in balls of rising radius. A round attacks the images that
-stood until then, dealt out anew to all ranks, so that none idles; in the end each image has met its worst case.
+stood until then, dealt out anew to all ranks now and then, so that none idles; in the end each image has met its
+worst case.
 Every image has random numbers of its own in every round, so that neither the number of ranks nor a kill in between
 changes what is measured. Accuracies are fractions.
 """
@@ -24,7 +25,7 @@ from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.folder import Split
-from hpcfast.evaluate.deal import chosen_images, shared_out
+from hpcfast.evaluate.deal import chosen_images, deal, read, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
 from hpcfast.evaluate.outcomes import Journal, Outcomes, Record
 from hpcfast.evaluate.results import interval, summarise
@@ -121,24 +122,39 @@ def attacked(
         outcomes.note(record)
     probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
     still = frozen(model, probe)
-    for number, planned_round in enumerate(planned):
-        entering, fresh, done = outcomes.entering(ids, number), [], 0
-        before = (number + 1) * len(ids) - len(entering)
-        with full_precision():
-            for batch in shared_out(split, entering, config, world, outcomes.through(number)):
-                if len(batch.ids):
-                    record, images = _attack(still, batch, planned_round, config.seed, number)
-                    if keep:
-                        _keep(keep, batch, record, images)
-                    if journal:
-                        journal.write(record)
-                    fresh.append(record)
-                done += len(batch.ids)
-                progress(before + min(done * world.size, len(entering)))  # the others are about as far
+    for leg in _legs(len(planned)):
+        dealt, fresh = outcomes.entering(ids, leg.start), []
+        share = deal(dealt, config, world)
+        for number in leg:
+            left, done = outcomes.entering(share.mine, number), 0
+            before = (number + 1) * len(ids) - len(dealt)
+            with full_precision():
+                for batch in read(split, share, left[~outcomes.through(number)[left]], config, world):
+                    if len(batch.ids):
+                        record, images = _attack(still, batch, planned[number], config.seed, number)
+                        if keep:
+                            _keep(keep, batch, record, images)
+                        if journal:
+                            journal.write(record)
+                        outcomes.note(record)
+                        fresh.append(record)
+                    done += len(batch.ids)
+                    progress(before + min(done * world.size, len(dealt)))  # the others are about as far
         for record in (record for records in comm.gather(fresh) for record in records):
             outcomes.note(record)
     progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
     return outcomes
+
+
+def _legs(count: int) -> Iterator[range]:
+    """Rounds between two deals, which end after the first, the second, the fourth, the eighth and so on.
+
+    Most images that fall do so early, and each deal makes all ranks wait for the slowest.
+    """
+    start, end = 0, 1
+    while start < count:
+        yield range(start, min(end, count))
+        start, end = end, 2 * end
 
 
 def _attack(model: nn.Module, batch: Batch, planned: Round, seed: int, number: int) -> tuple[Record, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,27 +26,37 @@ def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
     return ids
 
 
-def shared_out(
-    split: Split, ids: np.ndarray, config: RunConfig, world: World, done: np.ndarray | None = None
-) -> Iterator[Batch]:
-    """This rank's share of ``ids``, in as many batches as every other rank's, of about equal sizes.
+class Deal(NamedTuple):
+    """A rank's share of some images."""
 
-    Args:
-        done: whether each image of the split is done already (bool); such images are left out. Batches are cut
-            before, so that what is left after a kill comes in the batches it would have come in.
+    mine: np.ndarray
+    """Their ids."""
+    steps: int
+    """Batches that the largest share makes: as many on every rank."""
+    size: int
+    """Of a batch, at most; about equal in all steps."""
 
-    Yields:
-        Batches of at most ``config.evaluation.batch_size``, of which the last ones may be empty.
-    """
+
+def deal(ids: np.ndarray, config: RunConfig, world: World) -> Deal:
+    """Deal out ``ids``, in batches of at most ``config.evaluation.batch_size``."""
     largest = math.ceil(len(ids) / world.size)
     steps = math.ceil(largest / config.evaluation.batch_size)
     mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
-    if done is not None:
-        mine = mine[~done[mine]]
+    return Deal(mine, steps, math.ceil(largest / max(steps, 1)))
+
+
+def read(split: Split, share: Deal, left: np.ndarray, config: RunConfig, world: World) -> Iterator[Batch]:
+    """Read the images ``left`` of a share, in ``share.steps`` batches, of which the last ones may be empty."""
     alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
-    batches = dali.batches(split, mine, config.data, alone, math.ceil(largest / max(steps, 1)), None)
+    batches = dali.batches(split, left, config.data, alone, share.size, None)
     size = config.data.size
     none = torch.empty(0, dtype=torch.int64, device=world.device)
     empty = Batch(torch.empty(0, config.data.channels, size, size, device=world.device), none, none)
-    for _ in range(steps):
+    for _ in range(share.steps):
         yield next(batches, empty)
+
+
+def shared_out(split: Split, ids: np.ndarray, config: RunConfig, world: World) -> Iterator[Batch]:
+    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty."""
+    share = deal(ids, config, world)
+    return read(split, share, share.mine, config, world)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from hpcfast import comm
@@ -46,12 +45,16 @@ def measure(
             reporter.say(sentence)
         task = reporter.task("evaluation", work, "attacks")
 
+        ballot = comm.Ballot()
+
         def progress(done: int) -> None:
             task.update(done)
-            if comm.total(torch.tensor([int(stop.requested is not None)])).item():
+            if any(ballot.cast(stop.requested is not None)):
+                ballot.count()
                 raise Stopped(f"stopped after {done:,} of {work:,} attacks; the same command goes on from there")
 
         result, place = evaluate_kept(model, split, config, check, world, folder, progress, keep_images, overwrite)
+        ballot.count()
         task.close()
         if result["masking"] is None:
             result["masking"] = masking.look(model, split, config, world)

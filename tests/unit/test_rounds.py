@@ -17,8 +17,8 @@ from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
-from hpcfast.evaluate import Round, attacked, evaluate, rounds
-from hpcfast.evaluate.deal import shared_out
+from hpcfast.evaluate import Round, _legs, attacked, evaluate, rounds
+from hpcfast.evaluate.deal import deal, read, shared_out
 from hpcfast.evaluate.outcomes import NEVER, Journal, Outcomes, Record
 from tests.unit.runs import Killed, at_call, die
 from tests.unit.test_evaluate import Brightness
@@ -102,12 +102,23 @@ def test_a_killed_evaluation_ends_as_one_that_was_not(
     assert twice[0] + twice[1] <= twice[2] + 1, "only the batch that was not noted is attacked again"
 
 
-def test_another_number_of_ranks_goes_on_where_one_stopped(tiny: Tiny, val: Split, tmp_path: Path) -> None:
-    config, done = tiny("evaluation.batch_size=4"), np.zeros(12, bool)
-    done[[0, 1, 2, 5, 9]] = True
-    shares = [list(shared_out(val, np.arange(12), config, World(rank, 3, 0, 1), done)) for rank in range(3)]
-    assert sorted(i for share in shares for batch in share for i in batch.ids.tolist()) == [3, 4, 6, 7, 8, 10, 11]
-    assert {len(share) for share in shares} == {1}
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
+def test_images_are_dealt_anew_after_rounds_1_2_4_8(count: int) -> None:
+    legs = list(_legs(count))
+    assert [number for leg in legs for number in leg] == list(range(count))
+    assert [leg.start for leg in legs] == [start for start in (0, 1, 2, 4, 8, 16, 32) if start < count]
+
+
+def test_a_share_that_is_done_in_part_is_read_in_as_many_batches(tiny: Tiny, val: Split) -> None:
+    config, done = tiny("evaluation.batch_size=2"), [0, 1, 2, 5, 9]
+    found = []
+    for rank in range(3):
+        world = World(rank, 3, 0, 1)
+        share = deal(np.arange(12), config, world)
+        batches = list(read(val, share, np.setdiff1d(share.mine, done), config, world))
+        assert len(batches) == share.steps == 2
+        found += [index for batch in batches for index in batch.ids.tolist()]
+    assert found == [3, 4, 6, 7, 8, 10, 11]
 
 
 def test_a_torn_line_costs_its_own_batch_only(tmp_path: Path) -> None:
