@@ -52,7 +52,7 @@ def command(
     changes += [f"threat.{key}={value}" for key, value in (("norm", norm), ("eps", eps)) if value is not None]
     changes += [*first, *(overrides or [])]
     # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
-    world = comm.init(AllreduceSettings(cycle_milliseconds=5))
+    world = comm.init(AllreduceSettings(cycle_milliseconds=20))
 
     def find() -> Subject:
         if weights and (run is None or first):

@@ -45,3 +45,16 @@ def plain(elsewhere: Callable[..., Any], world: Any) -> Any:
     config = elsewhere("name=plain")
     train.train(config, world)
     return config
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A few corruptions of all validation images; don't write into it."""
+    from hpcfast.data.corrupt import corrupt
+    from tests.unit.corrupting import FEW
+
+    out = tmp_path_factory.mktemp("corrupted") / "deep" / "out"
+    done: list[int] = []
+    corrupt(images, out, FEW, None, done.append)
+    assert done == list(range(1, 13))
+    return out

@@ -1,0 +1,123 @@
+"""Accuracy on a folder of corrupted images."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data.corrupt import MANIFEST
+from hpcfast.data.folder import read_split
+from hpcfast.errors import UserError
+from hpcfast.evaluate import interval
+from hpcfast.evaluate.corruptions import _right, measure
+from tests.unit.corrupting import CLASSES, FEW, ignore, values
+
+Tiny = Callable[..., RunConfig]
+
+
+class Edges(nn.Module):
+    """Guesses the brightest edge, which is the class in ``write_images``, from a pixel of each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack((x[:, 0, 4, 9], x[:, 0, 0, 4], x[:, 0, 4, 0]), 1)
+
+
+def expected(part: Path) -> float:
+    """Accuracy of ``Edges``, image by image."""
+    right = []
+    for file in sorted(part.rglob("*.png")):
+        x = torch.tensor(values(Image.open(file)), dtype=torch.float32)[None, None]
+        right.append(CLASSES[Edges()(x).argmax()] == file.parent.name)
+    return float(np.mean(right))
+
+
+def test_each_part_is_measured(tiny: Tiny, made: Path, world: World, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    (folder / "contrast" / "5" / "class0" / "000.png").unlink()
+    seen: list[int] = []
+    found = measure(Edges(), folder, CLASSES, tiny(), world, seen.append)
+    parts = [(name, severity) for name in FEW.names for severity in FEW.severities]
+    assert [(row["corruption"], row["severity"], row["n"]) for row in found["rows"]] == [
+        (*part, 12 - (part == ("contrast", 5))) for part in parts
+    ]
+    for row in found["rows"]:
+        assert row["accuracy"] == expected(folder / row["corruption"] / str(row["severity"]))
+        assert row["ci95"] == interval(round(row["accuracy"] * row["n"]), row["n"])
+    accuracies = [row["accuracy"] for row in found["rows"]]
+    assert min(accuracies) < max(accuracies), "choose corruptions that matter"
+    assert found["by_corruption"] == pytest.approx(
+        {"contrast": np.mean(accuracies[:2]), "gaussian_noise": np.mean(accuracies[2:])}
+    )
+    assert found["mean"] == pytest.approx(np.average(accuracies, weights=[12, 11, 12, 12]))
+    assert seen == sorted(seen)
+    assert seen[-1] == 47
+
+
+@pytest.mark.parametrize("ranks", [2, 5, 13])
+def test_ranks_together_measure_what_one_measures(ranks: int, tiny: Tiny, made: Path, world: World) -> None:
+    split = read_split(made / "gaussian_noise" / "5")
+    calls: list[list[int]] = [[] for _ in range(ranks)]
+    rights = [_right(Edges(), split, tiny(), World(rank, ranks, 0, 1), 7, calls[rank].append) for rank in range(ranks)]
+    assert sum(rights) == _right(Edges(), split, tiny(), world, 0, ignore)
+    assert len({len(each) for each in calls}) == 1, "each call may be a collective"
+
+
+class Corner(nn.Module):
+    """Class 0 where the corner is white."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        white = x[:, 0, 0, 0] - 0.99
+        return torch.stack((white, -white), 1)
+
+
+@pytest.mark.parametrize(("ours", "accuracy"), [(True, 0.5), (False, 1.0)])
+def test_published_images_are_not_cropped_again(
+    ours: bool, accuracy: float, tiny: Tiny, world: World, tmp_path: Path
+) -> None:
+    for label in (0, 1):
+        part = tmp_path / "fog" / "3" / str(label)
+        part.mkdir(parents=True)
+        pixels = np.zeros((16, 16), np.uint8)
+        pixels[:, 0] = 255 * (label == 0)
+        Image.fromarray(pixels).save(part / "a.png")
+    if ours:
+        (tmp_path / MANIFEST).write_text("{}")
+    config = tiny("data.size=16", "data.augment=resized_crop_flip")
+    assert measure(Corner(), tmp_path, ("0", "1"), config, world)["mean"] == accuracy
+
+
+def remove(path: str) -> Callable[[Path], Any]:
+    return lambda root: shutil.rmtree(root / path)
+
+
+def empty_class(root: Path) -> None:
+    for file in (root / "contrast" / "1" / "class1").iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove("."), r"--corruptions: no folder .*copy; make one with 'hpcfast data corrupt'"),
+        (lambda root: [shutil.rmtree(root / name) for name in FEW.names], r"no folder 1, 2, 3, 4 or 5 .* in it"),
+        (lambda root: (root / "train" / "class0").mkdir(parents=True), r"no folder 1, 2, 3, 4 or 5 .* in train\."),
+        (remove("contrast/5/class1"), r"contrast/5 must have the classes of the model; .*: class1\."),
+        (lambda root: (root / "contrast/1/cat").mkdir(), r"contrast/1 must have the classes .*: cat\."),
+        (empty_class, r"--corruptions: class folder .*contrast/1/class1 holds no image"),
+    ],
+)
+def test_a_folder_that_is_none_of_corruptions_is_refused(
+    damage: Callable[[Path], Any], message: str, tiny: Tiny, made: Path, world: World, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        measure(Edges(), folder, CLASSES, tiny(), world)
