@@ -1,6 +1,6 @@
 """PGD-50 x 10 by ``hpcfast eval`` and by torchattacks, side by side: the same run, images and threads.
 
-``python benchmarks/evaluation.py runs/digits_l2 --images 250 --repeats 5`` prints a table: seconds, robust accuracy
+``python benchmarks/evaluation.py runs/digits_l2 --images 250 --repeats 5`` prints a table: CPU seconds, robust accuracy
 and, round by round, how much faster ours is. torchattacks has no restarts: they are ten calls on all images, or its
 MultiAttack, which leaves out images that are fooled.
 """
@@ -82,16 +82,16 @@ def measured(rows: dict[str, Callable[[], float]], repeats: int) -> dict[str, li
     for repeat in range(repeats):
         for name, run in rows.items():
             torch.manual_seed(repeat)
-            started = time.perf_counter()
+            started = time.process_time()
             robust = run()
-            found[name].append((time.perf_counter() - started, robust))
+            found[name].append((time.process_time() - started, robust))
     return found
 
 
 def report(found: dict[str, list[tuple[float, float]]], caption: str) -> None:
     """A Markdown table: medians, the spread of accuracies, ratios round by round."""
     ours = [seconds for seconds, _ in found["hpcfast"]]
-    print("| PGD-50 x 10 by | seconds | robust accuracy | hpcfast is faster by |\n|---|---|---|---|")
+    print("| PGD-50 x 10 by | CPU seconds | robust accuracy | hpcfast is faster by |\n|---|---|---|---|")
     for name, rounds in found.items():
         ratios = [seconds / own for (seconds, _), own in zip(rounds, ours, strict=True)]
         seconds, robust = (statistics.median(values) for values in zip(*rounds, strict=True))

@@ -107,7 +107,7 @@ def evaluate_kept(
     What was measured before is returned; what was begun before goes on after the last batch that was done.
 
     Args:
-        keep_images: save the images that fool the model.
+        keep_images: save the images that fool the model; what was measured without is measured anew.
         overwrite: begin anew.
 
     Returns:
@@ -118,7 +118,7 @@ def evaluate_kept(
     place, started = Place.of(folder, about), time.perf_counter()
     with ExitStack() as held:
         comm.on_root(lambda: _claim(place, held))
-        if overwrite:
+        if overwrite or comm.on_root(lambda: keep_images and not place.adversarial.exists()):
             comm.on_root(lambda: _clear(place))
         if done := comm.on_root(place.read):
             return done, place

@@ -67,9 +67,9 @@ class Journal:
             file.write(b"\n" + json.dumps(record).encode())
 
     def read(self) -> list[Record]:
-        """All whole records, of all ranks."""
+        """All whole records, of all ranks, in the order of their rounds."""
         lines = [line for file in self._files() for line in file.read_text(errors="replace").splitlines()]
-        return [record for record in map(_parsed, lines) if record]
+        return sorted((record for record in map(_parsed, lines) if record), key=lambda record: record.round)
 
     def remove(self) -> None:
         """Delete all records, of all ranks."""

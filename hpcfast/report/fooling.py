@@ -53,8 +53,7 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
             break
         ball = config.threat.model_copy(update={"eps": config.threat.eps * radius}).ball
         found[rows] = attack.perturb(model, x[rows], y[rows], ball, noise.per_image(config.seed, rows))
-    order = 2.0 if config.threat.norm == "L2" else float("inf")
-    return found, model(found).argmax(1), (found - x).flatten(1).norm(order, dim=1)
+    return found, model(found).argmax(1), config.threat.ball.length(found - x)
 
 
 def _rightly_classified(config: RunConfig, models: list[nn.Module]) -> tuple[Tensor, Tensor]:

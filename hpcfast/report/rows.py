@@ -13,13 +13,19 @@ NAMES_AND_PLACES = ("name", "runs")
 
 
 def evaluations(records: list[Record]) -> list[tuple[int, str, dict[str, Any]]]:
-    """(run, name, result) of the evaluation after training, and of those by ``hpcfast eval``."""
-    return [
-        (i, name, result)
-        for i, record in enumerate(records)
-        for name, result in [("after training", record.summary), *record.evaluations.items()]
-        if result
-    ]
+    """(run, name, result) of the evaluation after training, and of the others that are kept."""
+    found = []
+    for i, record in enumerate(records):
+        kept = list(record.evaluations.items())
+        if record.summary and not any(_same(record.summary, result) for _, result in kept):
+            found.append((i, "after training", record.summary))
+        found += [(i, name, result) for name, result in kept]
+    return found
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two results are of one measurement: training keeps its last evaluation too."""
+    return all(one.get(key) == other.get(key) for key in ("attack", "n_eval", "clean_accuracy", "robust_accuracy"))
 
 
 def alignments(records: list[Record]) -> list[tuple[int, str, dict[str, Any]]]:

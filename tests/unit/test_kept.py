@@ -53,6 +53,21 @@ def test_the_second_time_the_result_is_found(
     assert again == first
 
 
+def test_images_that_are_asked_for_later_are_kept(
+    tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
+) -> None:
+    config = tiny()
+    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "e")
+    first, place = evaluate_kept(*arguments)
+    assert not place.adversarial.exists()
+    written = []
+    for _ in range(2):
+        again, _ = evaluate_kept(*arguments, keep_images=True)
+        written.append({path: path.stat().st_mtime_ns for path in place.adversarial.iterdir()})
+    assert written[0] == written[1] != {}
+    assert again["stages"] == first["stages"]
+
+
 @pytest.mark.parametrize(
     "change", ["seed=5", "threat.eps=0.4", "evaluation.final.images=6", "evaluation.final.attack.steps=4"]
 )

@@ -131,6 +131,7 @@ def test_a_torn_line_costs_its_own_batch_only(tmp_path: Path) -> None:
     Journal(tmp_path, 17).write(records[1])
     found = Journal(tmp_path, 5).read()
     assert sorted(found) == sorted([records[0], records[2], records[1]])
+    assert [record.round for record in found] == [0, 0, 1]
     Journal(tmp_path, 0).remove()
     assert Journal(tmp_path, 0).read() == []
 
