@@ -48,7 +48,7 @@ def of_weights(
         "model": notes.model.model_dump(mode="json"),
         "attack": {"name": "natural"},
         "epochs": 1,
-        "optim": {"lr": 1.0},
+        "optim": {"lr": 1.0, "lr_batch": 1},
         "schedule": {"name": "cosine"},
         "evaluation": {"monitor": attack, "final": attack},
     }

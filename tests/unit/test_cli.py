@@ -179,3 +179,30 @@ def test_report_writes_a_table_a_picture_and_json(
     assert "tiny" in done.out
     assert (tmp_path / "runs" / "tiny" / "figures" / "adversarial.png").is_file()
     assert len(json.loads((tmp_path / "report.json").read_text())["runs"]) == 1
+
+
+def test_weights_from_elsewhere_are_measured_as_the_run_they_come_from(
+    hpcfast: Run, config: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hpcfast("train", config).code == 0
+    run, weights = tmp_path / "runs" / "tiny", tmp_path / "weights.pt"
+    assert hpcfast("export", run, "--format", "robustbench", "--out", weights).code == 0
+    chosen = ["--attack", "pgd", "--steps", 3, "--restarts", 2, "--norm", "L2", "--eps", 0.5, "--json", "eval.json"]
+    place = ["--data", images, "--size", 10]
+    done = hpcfast("eval", "--weights", weights, *place, *chosen)
+    assert done.code == 0, done
+    result, summary = (json.loads(path.read_text()) for path in (tmp_path / "eval.json", run / "summary.json"))
+    for key in ("clean_accuracy", "robust_accuracy", "n_eval"):
+        assert result[key] == summary[key]
+    assert (tmp_path / "evaluations" / "weights").is_dir()
+
+    def refused(*options: object) -> Callable[..., None]:
+        return lambda *words: assert_refused(hpcfast("eval", "--weights", weights, *options), *words)
+
+    refused(*place)("--eps is missing", "--eps 8/255")
+    refused("--size", 10, "--eps", 1)("--data is missing")
+    refused("--data", images, "--eps", 1)("--size is missing")
+    refused(*place, "--eps", 0)("threat.eps", "greater than 0")
+    refused(*place, "--eps", 1, "--mean", "a,b")("--mean a,b", "0.5,0.5,0.5")
+    refused(*place, "--eps", 1, "--arch", "resnet18")("resnet18")
