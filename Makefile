@@ -30,7 +30,8 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	shellcheck $(SHELL_SCRIPTS)
 
 test: check ## check, then all tests with coverage
-	pytest --cov=hpcfast --cov-fail-under=90
+	pytest tests/unit --cov=hpcfast --cov-fail-under=90
+	pytest tests/browser tests/distributed tests/docs
 
 campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a row, 2 hours on 2 cores
 	@hpcfast data prepare digits
