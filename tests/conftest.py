@@ -1,6 +1,5 @@
 """Fixtures that tests share: a job of one rank, tiny image folders, tiny runs."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,6 @@ from PIL import Image
 # Repeatable, and no time limit an example: the machine may be busy.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("repeatable")
-
-TRACING = sys.gettrace()
-"""What measures coverage, if anything does."""
 
 RUN = """\
 threat: {norm: L2, eps: 0.5}
@@ -32,13 +28,6 @@ evaluation:
   batch_size: 5
 log_every: 1
 """
-
-
-@pytest.fixture(autouse=True)
-def _coverage() -> None:
-    """In a long run something stops the interpreter's tracing, and with it the measuring of coverage: set it anew."""
-    if TRACING:
-        sys.settrace(TRACING)
 
 
 @pytest.fixture(scope="session")
