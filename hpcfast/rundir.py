@@ -50,6 +50,10 @@ class RunDirectory:
         return self.path / "failures"
 
     @property
+    def skips(self) -> Path:
+        return self.path / "skips.txt"
+
+    @property
     def evaluations(self) -> Path:
         return self.path / "evaluations"
 
@@ -110,7 +114,8 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
 
 def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:
     if not run.config.is_file():
-        if any(path.name != ".lock" for path in run.path.iterdir()):
+        ours = (".lock", f"{run.config.name}.part")  # of a run that was killed as it began
+        if any(path.name not in ours for path in run.path.iterdir()):
             raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
     elif not overwrite and _comparable(run.read_config()) != _comparable(config):
         old, new = run.config.read_text().splitlines(), config.dump().splitlines()
@@ -130,6 +135,6 @@ def _clear(run: RunDirectory) -> None:
     """Remove what a run writes, and nothing else."""
     for folder in (run.checkpoints, run.evaluations, run.figures, run.failures):
         shutil.rmtree(folder, ignore_errors=True)
-    written = (run.summary, run.explain, run.report, run.model, run.weights, run.events, run.config)
+    written = (run.summary, run.skips, run.explain, run.report, run.model, run.weights, run.events, run.config)
     for file in written:  # the config last: it claims the rest
         file.unlink(missing_ok=True)

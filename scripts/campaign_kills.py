@@ -137,7 +137,8 @@ class Campaign:
         self.kills.append(kill)
         stopped = kill.signal == "SIGTERM" and kill.doing not in ("start-up", "end")
         if kill.hung and (kill.doing, kill.launcher) != ("start-up", "forked"):
-            self.wrong.append(f"the survivors hung: {kill}")
+            log = (self.folder / f"{kill.run}.log").read_text()
+            self.wrong.append(f"the survivors hung: {kill}\n{log[-6000:]}")
         if stopped and not set(kill.codes) <= {0, 1 if kill.launcher == "horovodrun" else 75}:  # whose only code is 1
             self.wrong.append(f"asked to stop, it failed: {kill}")
 

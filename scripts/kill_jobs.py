@@ -4,6 +4,8 @@ A process that has imported everything, and has one thread, forks each rank; tha
 """
 
 import atexit
+import faulthandler
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +23,9 @@ LAUNCHERS = {
     "horovodrun": ["horovodrun", "--gloo", "-np"],
     "mpirun": ["mpirun", "--oversubscribe", "-n"],
 }
+
+LAST_WORDS = 5.0
+"""Seconds in which a rank that hangs may write where."""
 
 
 class Forked:
@@ -44,18 +49,24 @@ class Forked:
 
     def end(self, limit: float) -> tuple[list[int], bool]:
         """Wait for the ranks' exit codes, after ``limit`` seconds kill; and say whether that was necessary."""
-        deadline = time.monotonic() + limit
-        while (left := self.running()) and time.monotonic() < deadline:
-            time.sleep(0.005)
+        left = self._wait(limit)
         for pid in left:
+            os.kill(pid, signal.SIGABRT)  # on which a rank writes where its threads are
+        for pid in self._wait(LAST_WORDS):
             os.kill(pid, signal.SIGKILL)
-        while self.running():
-            time.sleep(0.005)
+        self._wait(math.inf)
         if self._server:
             os.kill(self._server, signal.SIGKILL)
             os.waitpid(self._server, 0)
             self._server = 0
         return [self._codes[pid] for pid in self.ranks], bool(left)
+
+    def _wait(self, limit: float) -> list[int]:
+        """Return the ranks that have not ended after ``limit`` seconds."""
+        deadline = time.monotonic() + limit
+        while (left := self.running()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return left
 
 
 class Launched:
@@ -154,6 +165,7 @@ def _fork(work: Callable[[], object], log: Path) -> int:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        faulthandler.enable()
         work()
         code = 0
     except SystemExit as end:

@@ -83,6 +83,13 @@ def test_overwrite_of_a_new_run_is_no_error(tiny: Tiny) -> None:
     assert RunDirectory(tiny().folder).read_config() == tiny()
 
 
+def test_what_a_run_killed_as_it_began_has_left_is_no_strangers(tiny: Tiny) -> None:
+    tiny().folder.mkdir(parents=True)
+    (tiny().folder / "config.yaml.part").write_text("threat:")
+    claim(tiny())
+    assert RunDirectory(tiny().folder).read_config() == tiny()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_holds_no_run_is_refused(tiny: Tiny, overwrite: bool) -> None:
     tiny().folder.mkdir(parents=True)
