@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hpcfast import comm, export
+from hpcfast.data import skips
 from hpcfast.evaluate import chosen_images, evaluate, rounds
 from hpcfast.evaluate.kept import evaluate_kept
 from hpcfast.guard import Health, examine
@@ -60,6 +61,7 @@ def _monitor(run: Run) -> None:
     result = evaluate(
         run.learner.result, run.val_split, run.config, check, run.world, lambda done: run.leave_if_asked()
     )
+    _mention(run, result)
     for key in ("clean_accuracy", "robust_accuracy"):
         run.record(key, result[key])
     run.record("eval_stop")
@@ -70,6 +72,12 @@ def _monitor(run: Run) -> None:
         f"epoch {run.position.epoch}/{run.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
         f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
     )
+
+
+def _mention(run: Run, result: dict[str, Any]) -> None:
+    if bad := result["bad_images"]:
+        run.record("left_out", list(bad))
+        run.reporter.say(f"left out of the evaluation: {skips.first_of(bad)}")
 
 
 def finish(run: Run) -> dict[str, Any]:
@@ -88,6 +96,7 @@ def finish(run: Run) -> dict[str, Any]:
     model, folder = run.learner.result, run.dir.evaluations
     result, _ = evaluate_kept(model, run.val_split, config, check, run.world, folder, progress)
     run.record("eval_stop")
+    _mention(run, result)
     task.close()
     summary = export.summary(run, result)
     comm.on_root(lambda: export.write(run.dir, config, model, run.train_split.classes, summary))

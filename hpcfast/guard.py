@@ -18,7 +18,7 @@ from hpcfast.attacks import Attack, input_gradient, noise
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.data.folder import Split, spread
+from hpcfast.data.folder import Split
 from hpcfast.evaluate import classify, evaluating, shared_out
 
 
@@ -87,7 +87,7 @@ def examine(
         attack: what training uses.
         pause: called after each batch, equally often on all ranks.
     """
-    ids = spread(len(split), max(config.guard.images, world.size))
+    ids = split.evenly(max(config.guard.images, world.size))
     sums = torch.zeros(5, dtype=torch.float64)
     with evaluating(model):
         for batch in shared_out(split, ids, config, world):

@@ -1,6 +1,7 @@
 """The training loop: batch, attack, loss, one backward, allreduce, step."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from hpcfast import comm, failure
 from hpcfast.attacks.noise import seed_of
 from hpcfast.data import Batch, dali, folder
+from hpcfast.data.feed import Ahead
 from hpcfast.failure import Suspect
 from hpcfast.progress import Task
 from hpcfast.run import Run
@@ -20,6 +22,8 @@ class Loop:
         self.run, self.task = run, task
         self._ballot = comm.Ballot()
         self._suspect: Suspect | None = None
+        self._ahead: Ahead[tuple[Batch, ...]] | None = None
+        """Where this rank's batches come from; None where they must be dealt out anew."""
 
     def train(self) -> None:
         """Train until the epoch or the phase ends.
@@ -33,7 +37,7 @@ class Loop:
         run.record("epoch_start")
         run.learner.model.train()
         with run.clock.training():
-            for batches in self._batches():
+            for batches in self._steps():
                 comm.tell(run.position.step, "training")
                 lr = self._learning_rate()
                 loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
@@ -46,12 +50,32 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                self._heed(self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None))
+                bad = self._ahead is not None and self._ahead.look()
+                self._heed(self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad))
         run.record("epoch_stop")
         run.settle()
         saved = self._heed(self._ballot.count())
         if run.unexamined and not saved:
             run.save()
+
+    def _steps(self) -> Iterator[tuple[Batch, ...]]:
+        """The batches of each step that is left of the epoch or phase, dealt out anew where bad images were found.
+
+        A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
+        """
+        while self._ahead is None:
+            self._ahead = Ahead(self._batches())
+            self._leave_out()
+            while self._ahead is not None and (batches := self._ahead.take()):
+                yield batches
+        self._ahead = None
+
+    def _leave_out(self) -> None:
+        """Leave out the bad images that any rank sees ahead, and have the rest dealt out anew; a collective."""
+        found = comm.gather({} if self._ahead is None else self._ahead.faults)
+        if any(found):
+            self._ahead = None
+            self.run.leave_out({image: fault for faults in found for image, fault in faults.items()})
 
     def _batches(self) -> "zip[tuple[Batch, ...]]":
         """What is left of the epoch or phase; each item holds the batches of one step."""
@@ -65,6 +89,7 @@ class Loop:
             phase.batch_size * config.accumulate,
             done=run.position.offset,
             steps=run.plan.steps(run.position),
+            skips=run.train_split.skips,
         )
         settings = config.data.model_copy(update={"size": phase.size})
         shard = dali.Shard.of(run.world, config.data.threads)
@@ -88,12 +113,21 @@ class Loop:
             self._suspect = Suspect(self.run.world.rank, self.run.position.step, at, str(value), lr, files)
 
     def _heed(self, votes: list[int]) -> bool:
-        """Do what ranks have voted for: stop, save (then it returns True), or give up because of a suspect."""
+        """Do what ranks have voted for: leave images out, give up because of a suspect, save, or stop.
+
+        Returns:
+            Whether a checkpoint was saved.
+        """
         if not any(votes):
             return False
-        stop, _, suspects = (a + b for a, b in zip(votes, self._ballot.count() or (0, 0, 0), strict=True))
+        both = zip(votes, self._ballot.count() or [0] * len(votes), strict=True)
+        stop, save, suspects, bad = (before + now for before, now in both)
         if suspects:
             failure.end(self.run.dir, self._suspect)
+        if bad:
+            self._leave_out()
+        if not (stop or save):
+            return False
         self.run.save()
         if stop:
             self.run.leave()

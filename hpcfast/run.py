@@ -6,7 +6,7 @@ what goes on from a checkpoint then goes on with rank 0's.)
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +15,7 @@ from hpcfast import checkpoint, comm, events
 from hpcfast.clock import Clock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import folder, skips
 from hpcfast.data.folder import Split
 from hpcfast.errors import UserError
 from hpcfast.guard import Guard
@@ -39,8 +40,9 @@ class Run:
     ) -> None:
         self.config, self.world, self.reporter = config, world, reporter
         self.train_split, self.val_split = splits
+        self._listed = frozenset(self.train_split.skips)
         self.dir = RunDirectory(config.folder)
-        self.plan = Plan.of(config, len(self.train_split), world.size)
+        self.plan = Plan.of(config, len(self.train_split.good), world.size)
         self._stop, self._writer = stop, writer
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
@@ -110,6 +112,7 @@ class Run:
             "learner": self.learner.state_dict(),
             "guard": self.guard.history,
             "position": asdict(self.position),
+            "skips": dict(self.train_split.skips),
             "unexamined": self.unexamined,
             "images": self.images,
             "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
@@ -139,9 +142,43 @@ class Run:
         self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
         self.guard.history = list(state["guard"])
         self.position = Position(**state["position"])
+        self._reconcile(state.get("skips", {}))
         self.unexamined, self.images = state["unexamined"], state["images"]
         self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
         self.target_reached = state["target_reached"]
+
+    def leave_out(self, faults: dict[int, str]) -> None:
+        """Train on without the bad images that ranks have found, none of which was trained on; a collective.
+
+        Args:
+            faults: what is wrong with each, by id; the same on all ranks.
+
+        Raises:
+            UserError: on all ranks: there are too many, or the list cannot be written.
+        """
+        self.reporter.say(f"left out: {skips.described(self.train_split, faults)}; {self.dir.skips} lists all")
+        self.record("left_out", [skips.name(self.train_split, image) for image in faults])
+        self._leave_out({**self.train_split.skips, **faults})
+        comm.on_root(lambda: checkpoint.save_text(self.dir.skips, skips.text(self.train_split)))
+
+    def _leave_out(self, all_skips: dict[int, str]) -> None:
+        split = replace(self.train_split, skips=all_skips)
+        plan = replace(self.plan, images=len(split.good))
+        found = {image: fault for image, fault in all_skips.items() if image not in self._listed}
+        skips.refuse_many(split, found, len(split))
+        if not all(map(plan.steps_an_epoch, plan.phases)):
+            raise UserError(
+                f"data.path: {plan.images} good images are left in {split.root}, fewer than one global batch: "
+                f"{skips.described(split, found)}. Put whole images there or lower data.batch_size."
+            )
+        self.train_split, self.plan = split, plan
+
+    def _reconcile(self, saved: dict[int, str]) -> None:
+        """Make of a checkpoint's position, which counts images without those it ``saved`` as bad, one without all."""
+        self._leave_out({**saved, **self.train_split.skips})
+        n, seed, now = len(self.train_split), self.config.seed, self.position
+        done = folder.still_done(n, seed, now.epoch, now.offset, saved, self.train_split.skips)
+        self.position = replace(now, offset=done)
 
     def finish_writing(self) -> None:
         """Return when the last checkpoint is on disk; a collective, so that a full disk ends all ranks."""

@@ -28,7 +28,7 @@ def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str,
             has diverged.
         Stopped: a signal asked for it; a checkpoint is saved, and the same call goes on from it.
     """
-    train_split, val_split = comm.together(lambda: folder.read(config.data.path))
+    train_split, val_split = comm.together(lambda: folder.read(config.data.path, config.data.skips))
     splits = train_split.some(config.data.images), val_split
     _check_sizes(config, world, *splits)
     directory = RunDirectory(config.folder)
@@ -66,7 +66,7 @@ def _train(run: Run) -> dict[str, Any]:
 
 def _check_sizes(config: RunConfig, world: World, train_split: folder.Split, val_split: folder.Split) -> None:
     """Refuse now what would otherwise fail hours later."""
-    images = len(train_split)
+    images = len(train_split.good)
     for check in (config.evaluation.monitor, config.evaluation.final):
         chosen_images(val_split, check, world)
     plan = Plan.of(config, images, world.size)

@@ -5,15 +5,20 @@ from typing import Annotated
 
 import typer
 
-from hpcfast.cli import options
+from hpcfast.cli import data_pack, data_synthetic, data_verify, options
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
+app.command("verify")(data_verify.command)
+app.command("pack")(data_pack.pack)
+app.command("synthetic")(data_synthetic.command)
+app.command("stage")(data_pack.stage)
 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="digits or fashion-mnist", show_default=False)],
-    source: Annotated[Path | None, typer.Option(help="folder of the data set's published files")] = None,
+    name: Annotated[str, typer.Argument(help="e.g. digits, cifar10 or restricted-imagenet", show_default=False)],
+    source: Annotated[Path | None, typer.Option(help="the data set's published files: a folder or archive")] = None,
+    devkit: Annotated[Path | None, typer.Option(help="imagenet: its devkit, if that is not in SOURCE")] = None,
     out: Annotated[Path | None, typer.Option(help="folder to write; default data/NAME")] = None,
     json: options.Json = None,
 ) -> None:
@@ -24,8 +29,9 @@ def prepare(
     from hpcfast.progress import Reporter
 
     try:
-        values = {"name": name.replace("-", "_"), "source": source}
-        chosen = component.find("hpcfast.data.sources", str(values["name"])).model_validate(values)
+        given = {"source": source, "devkit": devkit}
+        values = {"name": name.replace("-", "_"), **{key: value for key, value in given.items() if value}}
+        chosen = component.validate(component.find("hpcfast.data.sources", str(values["name"])), values)
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None
     target = out or Path("data") / name

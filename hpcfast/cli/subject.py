@@ -21,7 +21,7 @@ def of_run(run: Path, changes: list[str], out: Path | None) -> Subject:
     directory.read_config()
     config = load(directory.config, changes)
     model, _ = export.load(directory, config)
-    return Subject(config, model, folder.read(config.data.path)[1], out or directory.evaluations, [])
+    return Subject(config, model, folder.read(config.data.path, config.data.skips)[1], out or directory.evaluations, [])
 
 
 def of_weights(

@@ -16,6 +16,8 @@ def problems(config: "RunConfig") -> Iterator[str]:
     for key in ("mean", "std"):
         if (given := len(getattr(config.model, key))) != config.data.channels:
             yield f"model.{key}: has {given} numbers for data.channels={config.data.channels}; give one each"
+    if config.data.colour_jitter and config.data.channels == 1:
+        yield "data.colour_jitter: grey images (data.channels=1) have no colours; set it to 0"
     measuring: dict[str, Check | GuardSettings] = {
         "evaluation.monitor": config.evaluation.monitor,
         "evaluation.final": config.evaluation.final,

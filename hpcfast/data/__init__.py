@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from hpcfast.component import Settings
 
@@ -30,13 +30,20 @@ class DataSettings(Settings):
     ``augment``: "none"; "pad_crop_flip" pads by an eighth, crops at random and mirrors (CIFAR-10);
     "resized_crop_flip" crops a random area and aspect ratio and mirrors (ImageNet). ``batch_size`` is a rank's.
     ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores. ``images``: train on so many,
-    evenly spread over the classes; by default on all.
+    evenly spread over the classes; by default on all. ``skips``: list of bad images to leave out; by default
+    ``skips.txt`` in ``path``, if it exists (see docs/data.md). ``colour_jitter``: brightness, contrast and saturation
+    change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it; "auto" uses one if there
+    is one. ``prefetch``: batches that DALI prepares ahead.
     """
 
     path: Path
     images: PositiveInt | None = None
+    skips: Path | None = None
     channels: Literal[1, 3] = 3
     size: PositiveInt
     batch_size: PositiveInt
     augment: Literal["none", "pad_crop_flip", "resized_crop_flip"] = "none"
+    colour_jitter: NonNegativeFloat = 0.0
+    decode: Literal["auto", "cpu"] = "auto"
     threads: PositiveInt | None = None
+    prefetch: PositiveInt = 2

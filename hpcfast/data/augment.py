@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-MIRROR, AREA, ASPECT, PLACE = 0, 1, 2, slice(3, 5)
-"""What each of an image's five numbers is for."""
+MIRROR, AREA, ASPECT, PLACE, JITTER, COUNT = 0, 1, 2, slice(3, 5), slice(5, 8), 8
+"""What each of an image's numbers is for, and how many there are."""
 
 CROP_AREA = 0.08
 """Least part of an image's area that a random crop keeps (Szegedy et al. 2015, arXiv:1409.4842)."""
@@ -22,7 +22,7 @@ Numbers = Callable[[int], np.ndarray]
 
 
 def uniform(key: int, ids: np.ndarray) -> np.ndarray:
-    """Numbers uniform in [0, 1): the first five of SplitMix64 for each image.
+    """Numbers uniform in [0, 1): the first eight of SplitMix64 for each image.
 
     Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
 
@@ -31,19 +31,21 @@ def uniform(key: int, ids: np.ndarray) -> np.ndarray:
         ids: shape (n,), integers.
 
     Returns:
-        Shape (n, 5), float32.
+        Shape (n, 8), float32.
     """
     states = _mix(_walk(np.uint64(key), ids))
     # 24 bits are what float32 holds: with more of them, numbers would be rounded up to 1.
-    return (_mix(_walk(states[:, None], np.arange(5))) >> 40).astype(np.float32) * np.float32(2**-24)
+    return (_mix(_walk(states[:, None], np.arange(COUNT))) >> 40).astype(np.float32) * np.float32(2**-24)
 
 
 def by_batch(key: int, ids: np.ndarray, batch_size: int) -> Numbers:
-    """The ``uniform`` numbers of the i-th batch of ``ids``; DALI reads beyond the end, where the last image repeats."""
+    """The ``uniform`` numbers of the i-th batch of ``ids``; StopIteration beyond the last."""
 
     def numbers(i: int) -> np.ndarray:
-        rows = np.arange(i * batch_size, (i + 1) * batch_size)
-        return uniform(key, ids[rows.clip(max=len(ids) - 1)])
+        batch = ids[i * batch_size : (i + 1) * batch_size]
+        if not len(batch):
+            raise StopIteration  # DALI's word for the end
+        return uniform(key, batch)
 
     return numbers
 
@@ -52,7 +54,7 @@ def shifts(numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw shifts.
 
     Args:
-        numbers: of ``uniform``, shape (n, 5).
+        numbers: of ``uniform``, shape (n, 8).
         reach: greatest shift in each direction, pixels.
 
     Returns:
@@ -66,7 +68,7 @@ def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     """Draw crops, as far as that doesn't need the sizes of the images.
 
     Args:
-        numbers: of ``uniform``, shape (n, 5).
+        numbers: of ``uniform``, shape (n, 8).
 
     Returns:
         Whether to mirror, shape (n,), int32, 0 or 1; height and width of a window of area 1 whose aspect ratio is
@@ -76,6 +78,22 @@ def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     form = np.float32(CROP_ASPECT) ** ((numbers[:, ASPECT, None] - 0.5) * np.array([-1, 1], np.float32))
     # Copies, since DALI takes no strided views.
     return _mirror(numbers), form, numbers[:, AREA].copy(), numbers[:, PLACE].copy()
+
+
+def jitters(numbers: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw factors for brightness, contrast and saturation.
+
+    Args:
+        numbers: of ``uniform``, shape (n, 8).
+        strength: factors are uniform from 1 - strength to 1 + strength, but not below 0, as torchvision's are.
+
+    Returns:
+        Three times shape (n,), float32.
+    """
+    least = np.float32(max(0.0, 1 - strength))
+    factors = least + numbers[:, JITTER] * (np.float32(1 + strength) - least)
+    brightness, contrast, saturation = factors.T.copy()  # not strided, as DALI wants it
+    return brightness, contrast, saturation
 
 
 def _mirror(numbers: np.ndarray) -> np.ndarray:

@@ -6,13 +6,8 @@ not at all. So a killed command, given again, only does what is missing.
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from itertools import product
@@ -25,6 +20,7 @@ from PIL import Image
 from hpcfast.component import choices
 from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.data.folder import read_split
+from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 
 MANIFEST = "corruptions.json"
@@ -151,29 +147,10 @@ def _holds(place: Path, manifest: dict[str, Any]) -> bool:
 def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:
     for name, severity, label in product(plan.names, plan.severities, {file.split("/")[0] for file in files}):
         (part / name / str(severity) / label).mkdir(parents=True, exist_ok=True)
-    workers = min(len(os.sched_getaffinity(0)), len(files))
-    # Not forked: the bar on a terminal has a thread, whose locks a fork would copy.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_follow_the_parent) as pool:
-        try:
-            results = pool.map(partial(_write_one, part, plan), files.items(), chunksize=8)
-            for done, _ in enumerate(results, 1):
-                progress(done)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _follow_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and don't outlive it: a worker whose parent was killed waits for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    with pool(min(cores(), len(files))) as executor:
+        results = executor.map(partial(_write_one, part, plan), files.items(), chunksize=8)
+        for done, _ in enumerate(results, 1):
+            progress(done)
 
 
 def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:

@@ -1,27 +1,42 @@
 """The DALI pipelines: the only file that imports DALI.
 
-One graph serves CPUs and GPUs: without a GPU images are decoded on the CPU, with one by nvJPEG ("mixed"). The
-reader is given the list of files to read, in order; where a label is expected it gets the image's id, from
-which the class follows. What augmentation draws is worked out outside, from the ids, and fed into the graph.
+One graph serves CPUs and GPUs: without a GPU images are decoded on the CPU, with one by nvJPEG ("mixed"). DALI opens
+no files: it is fed with their bytes, whether they come from a folder or from a pack, and with what augmentation
+draws, which is worked out outside, from the ids.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import numpy as np
 import torch
 from nvidia.dali import fn, math, pipeline_def, types
+from nvidia.dali.backend import TensorListCPU, TensorListGPU
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
-from nvidia.dali.plugin.base_iterator import LastBatchPolicy
-from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from hpcfast.comm import World
 from hpcfast.data import Batch, DataSettings, augment
+from hpcfast.data.feed import BadImages, Feed, attempt
 from hpcfast.data.folder import Split
+from hpcfast.data.synthetic import SyntheticSplit
 
 EVAL_CROP = 0.875
 """Central part of an image that is evaluated when training crops at random: 224 of 256 pixels."""
+
+MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}
+"""Bytes that nvJPEG holds from the start, a thread: enough for ImageNet's largest images, says NVIDIA's own example.
+Without, it asks for more whenever a larger image comes, and the GPU waits."""
+
+
+class Part(Enum):
+    """How far a pipeline goes; all the way but in ``hpcfast bench loader``."""
+
+    DECODED = 1
+    RESIZED = 2
+    WHOLE = 3
 
 
 @dataclass(frozen=True)
@@ -51,58 +66,106 @@ def batches(
 
     Yields:
         Batches of at most ``batch_size``; none for no ids, as an epoch resumed at its end has.
+
+    Raises:
+        BadImages: of the next batch, some cannot be read or decoded; all batches before it have been given out.
     """
-    if not len(ids):
+    block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
+    if isinstance(split, SyntheticSplit):
+        yield from split.batches(block, settings, shard.device, batch_size)
         return
-    pipe = build(split, ids, settings, shard, batch_size, train_key)
-    # Blocks may differ by one image: padding gives all ranks the same steps, PARTIAL hands out no image twice.
-    iterator = DALIGenericIterator(
-        pipe, ["x", "ids"], reader_name="reader", last_batch_policy=LastBatchPolicy.PARTIAL, auto_reset=False
-    )
-    labels = torch.as_tensor(split.labels, device=shard.device)
-    for (out,) in iterator:
-        chosen = out["ids"].view(-1).to(shard.device, torch.int64)
-        if len(chosen):
-            yield Batch(out["x"], labels[chosen], chosen)
+    if not len(block):
+        return
+    with Feed(split, block, batch_size) as feed:
+        pipe = build(feed, block, settings, shard, batch_size, train_key)
+        for start in range(0, len(block), batch_size):
+            batch = block[start : start + batch_size]
+            try:
+                (x,) = pipe.run()
+            except StopIteration:  # it has run out before its time
+                raise BadImages(split, feed.faults) from None
+            except RuntimeError as error:
+                faults = _undecodable(split, batch, settings, shard, train_key)
+                if not faults:
+                    raise
+                raise BadImages(split, faults) from error
+            chosen = torch.as_tensor(batch).to(shard.device)
+            yield Batch(_tensor(x).to(shard.device), torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
+
+
+def _tensor(x: TensorListCPU | TensorListGPU) -> torch.Tensor:
+    """Images of equal sizes as one tensor, in DALI's memory, which DALI does not use again while the tensor lives."""
+    return torch.utils.dlpack.from_dlpack(x.as_tensor())
+
+
+def _undecodable(
+    split: Split, ids: np.ndarray, settings: DataSettings, shard: Shard, train_key: int | None
+) -> dict[int, str]:
+    """What is wrong with which of ``ids``, decoded one by one: DALI doesn't say whose fault an error is."""
+    faults = {}
+    for image in ids.tolist():
+        encoded = attempt(split, image)
+        if isinstance(encoded, str):
+            faults[image] = encoded
+            continue
+        try:
+            build(iter([[encoded]]), np.array([image]), settings, shard, 1, train_key).run()
+        except RuntimeError:
+            faults[image] = "cannot be decoded"
+    return faults
 
 
 def build(
-    split: Split, ids: np.ndarray, settings: DataSettings, shard: Shard, batch_size: int, train_key: int | None
+    encoded: Iterator[list[np.ndarray]],
+    ids: np.ndarray,
+    settings: DataSettings,
+    shard: Shard,
+    batch_size: int,
+    train_key: int | None,
+    part: Part = Part.WHOLE,
 ) -> Pipeline:
-    """Return the pipeline, not yet built; ``serialize()`` shows its graph, a GPU's too where there is none."""
-    block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
+    """Return the pipeline, not yet built; ``serialize()`` shows its graph, a GPU's too where there is none.
+
+    Args:
+        encoded: the bytes of the images, batch by batch.
+        ids: of these images.
+    """
+    gpu = shard.device.type == "cuda" and settings.decode == "auto"
     return _graph(
-        files=[split.files[i] for i in ids],
-        ids=ids.tolist(),
+        source=encoded,
         settings=settings,
-        shard=shard,
-        decoder="mixed" if shard.device.type == "cuda" else "cpu",
-        numbers=None if train_key is None else augment.by_batch(train_key, block, batch_size),
+        decoder="mixed" if gpu else "cpu",
+        numbers=None if train_key is None else augment.by_batch(train_key, ids, batch_size),
         batch_size=batch_size,
         num_threads=shard.threads,
-        device_id=shard.device.index if torch.cuda.is_available() else None,
+        device_id=shard.device.index if gpu and torch.cuda.is_available() else None,
+        prefetch_queue_depth=settings.prefetch,
+        part=part,
     )
 
 
 @pipeline_def
 def _graph(
-    files: list[str],
-    ids: list[int],
+    source: Iterator[list[np.ndarray]],
     settings: DataSettings,
-    shard: Shard,
     decoder: str,
     numbers: augment.Numbers | None,
-) -> tuple[DataNode, DataNode]:
-    encoded, image_ids = fn.readers.file(
-        name="reader", files=files, labels=ids, shard_id=shard.rank, num_shards=shard.size, pad_last_batch=True
-    )
+    part: Part,
+) -> DataNode | tuple[DataNode, DataNode]:
+    encoded = fn.external_source(source, dtype=types.UINT8, ndim=1)
     if numbers is None or settings.augment == "none":
         images, mirror = _decode(encoded, settings, decoder), 0
     elif settings.augment == "pad_crop_flip":
         images, mirror = _shifted(encoded, numbers, settings, decoder)
+    elif part is Part.DECODED:
+        return _cut(encoded, numbers, settings, decoder)
     else:
         images, mirror = _cropped(encoded, numbers, settings, decoder)
-    x = fn.crop_mirror_normalize(
+    if part is Part.RESIZED:
+        return images, mirror
+    if numbers is not None and settings.colour_jitter:
+        images = _jittered(images, numbers, settings.colour_jitter)
+    return fn.crop_mirror_normalize(
         images,
         crop=(settings.size, settings.size),
         mirror=mirror,
@@ -111,12 +174,11 @@ def _graph(
         dtype=types.FLOAT,
         output_layout="CHW",
     )
-    return x, image_ids
 
 
 def _decode(encoded: DataNode, settings: DataSettings, decoder: str) -> DataNode:
     """Decode to uint8 HWC of at least the wanted size."""
-    images = fn.decoders.image(encoded, device=decoder, output_type=_colour(settings))
+    images = fn.decoders.image(encoded, **_decoding(settings, decoder))
     if settings.augment == "resized_crop_flip":
         return fn.resize(images, resize_shorter=round(settings.size / EVAL_CROP))
     return fn.resize(images, resize_x=settings.size, resize_y=settings.size)
@@ -136,13 +198,18 @@ def _shifted(
 def _cropped(
     encoded: DataNode, numbers: augment.Numbers, settings: DataSettings, decoder: str
 ) -> tuple[DataNode, DataNode]:
-    """Decode a random part of each image, and only that part."""
+    """Decode a random part of each image, and only that part, and resize it."""
+    images, mirror = _cut(encoded, numbers, settings, decoder)
+    return fn.resize(images, resize_x=settings.size, resize_y=settings.size), mirror
+
+
+def _cut(
+    encoded: DataNode, numbers: augment.Numbers, settings: DataSettings, decoder: str
+) -> tuple[DataNode, DataNode]:
     mirror, *draws = fn.external_source(lambda i: augment.crops(numbers(i)), num_outputs=4)
     start, shape = window(fn.peek_image_shape(encoded)[:2], *draws)
-    images = fn.decoders.image_slice(
-        encoded, start=start, shape=shape, axis_names="HW", device=decoder, output_type=_colour(settings)
-    )
-    return fn.resize(images, resize_x=settings.size, resize_y=settings.size), mirror
+    cut = fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **_decoding(settings, decoder))
+    return cut, mirror
 
 
 def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) -> tuple[DataNode, DataNode]:
@@ -166,5 +233,15 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
     return fn.cast(place * (extent - shape), dtype=types.INT32), shape
 
 
-def _colour(settings: DataSettings) -> types.DALIImageType:
-    return types.GRAY if settings.channels == 1 else types.RGB
+def _jittered(images: DataNode, numbers: augment.Numbers, strength: float) -> DataNode:
+    """Change brightness, contrast and saturation of uint8 RGB images."""
+    brightness, contrast, saturation = fn.external_source(
+        lambda i: augment.jitters(numbers(i), strength), num_outputs=3
+    )
+    return fn.color_twist(images, brightness=brightness, contrast=contrast, saturation=saturation)
+
+
+def _decoding(settings: DataSettings, decoder: str) -> dict[str, Any]:
+    """Where and to what images are decoded."""
+    padding = MEMORY if decoder == "mixed" and settings.augment == "resized_crop_flip" else {}
+    return {"device": decoder, "output_type": types.GRAY if settings.channels == 1 else types.RGB, **padding}

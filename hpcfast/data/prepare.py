@@ -7,16 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcfast.data.sources import Source
+from PIL import Image
+
+from hpcfast.data.sources import Source, images_in
 from hpcfast.errors import UserError
 
 MANIFEST = "dataset.json"
 
 
 def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Write ``source`` to the folder ``out`` as PNG files, whole or not at all, and return its manifest.
+    """Write ``source`` to the folder ``out``, whole or not at all, and return its manifest.
 
-    A finished ``out`` of the same data set is left as it is.
+    Pixels become PNG files; files that are images already are copied as they are or linked to. A finished ``out`` of
+    the same data set is left as it is. Until all is written the folder's name ends in ``.part``: a killed preparation,
+    given again, goes on there.
 
     Args:
         progress: called with the number of images written so far.
@@ -35,7 +39,7 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
         raise UserError(f"--out {out} exists and is not a prepared {source.name}; give another folder or remove it")
     part = out.with_name(out.name + ".part")
     try:
-        shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
+        _begin(part, {"unfinished": repr(source)})
         manifest = {"name": source.name, "images": _write(source, part, progress)}
         (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         if out.exists():
@@ -46,13 +50,44 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     return manifest
 
 
+def _begin(part: Path, settings: dict[str, Any]) -> None:
+    """Make the folder, or keep the one that a killed preparation with the same settings left."""
+    try:
+        if json.loads((part / MANIFEST).read_text()) == settings:
+            return
+    except (OSError, ValueError):
+        pass  # nothing that could be used
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / MANIFEST).write_text(json.dumps(settings))
+
+
 def _write(source: Source, folder: Path, progress: Callable[[int], None]) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for split, label, image in source.items():
+    for split, label, image, name in source.items():
         target = folder / split / label
-        if not target.is_dir():
-            target.mkdir(parents=True)
-        image.save(target / f"{counts[split]:06d}.png", compress_level=1)
-        counts[split] += 1
+        if isinstance(image, Path) and name is None:
+            target.parent.mkdir(exist_ok=True)
+            _link(image, target)
+            counts[split] += len(images_in(image))
+        else:
+            if not target.is_dir():
+                target.mkdir(parents=True)
+            _put(image, target / (name or f"{counts[split]:06d}.png"))
+            counts[split] += 1
         progress(counts.total())
     return dict(counts)
+
+
+def _put(image: Image.Image | bytes | Path, target: Path) -> None:
+    if isinstance(image, Path):
+        _link(image, target)
+    elif isinstance(image, Image.Image):
+        image.save(target, compress_level=1)
+    elif not target.exists() or target.stat().st_size != len(image):  # what a kill tears is too short
+        target.write_bytes(image)
+
+
+def _link(image: Path, target: Path) -> None:
+    if not target.is_symlink():
+        target.symlink_to(image.absolute())

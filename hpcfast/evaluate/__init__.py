@@ -23,7 +23,7 @@ from hpcfast.attacks import Try, noise
 from hpcfast.attacks.balls import Ball
 from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import Batch
+from hpcfast.data import Batch, skips
 from hpcfast.data.folder import Split
 from hpcfast.evaluate.deal import chosen_images, deal, read, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
@@ -89,13 +89,13 @@ def evaluate(
         See :func:`hpcfast.evaluate.results.summarise`; and ``seconds``.
 
     Raises:
-        UserError: there are fewer images than ranks.
+        UserError: there are fewer images than ranks, or too many bad ones.
     """
     ids = chosen_images(split, check, world)
     started = time.perf_counter()
     planned = rounds(config, check, len(split.classes))
     outcomes = attacked(model, split, ids, planned, config, world, progress)
-    return summarise(outcomes, ids, planned, config, check) | {"seconds": time.perf_counter() - started}
+    return summarise(outcomes, ids, planned, config, check, split) | {"seconds": time.perf_counter() - started}
 
 
 def attacked(
@@ -116,12 +116,16 @@ def attacked(
             this one can tell, of ``len(ids) * len(planned)``. An image that fell needs no more work.
         journal: which says what was done before, and is kept.
         keep: a folder for the images that fooled the model.
+
+    Raises:
+        UserError: too many images are bad; a few are left out and noted.
     """
     outcomes = Outcomes(split.labels)
     for record in comm.on_root(journal.read) if journal else ():
         outcomes.note(record)
     probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
     still = frozen(model, probe)
+    faults: dict[int, str] = {}
     for leg in _legs(len(planned)):
         dealt, fresh = outcomes.entering(ids, leg.start), []
         share = deal(dealt, config, world)
@@ -129,7 +133,7 @@ def attacked(
             left, done = outcomes.entering(share.mine, number), 0
             before = (number + 1) * len(ids) - len(dealt)
             with full_precision():
-                for batch in read(split, share, left[~outcomes.through(number)[left]], config, world):
+                for batch in read(split, share, left[~outcomes.through(number)[left]], config, world, faults):
                     if len(batch.ids):
                         record, images = _attack(still, batch, planned[number], config.seed, number)
                         if keep:
@@ -140,8 +144,11 @@ def attacked(
                         fresh.append(record)
                     done += len(batch.ids)
                     progress(before + min(done * world.size, len(dealt)))  # the others are about as far
-        for record in (record for records in comm.gather(fresh) for record in records):
-            outcomes.note(record)
+        for records, bad in comm.gather((fresh, faults)):
+            for record in records:
+                outcomes.note(record)
+            outcomes.bad.update(bad)
+        skips.refuse_many(split, outcomes.bad, len(ids))
     progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
     return outcomes
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
 from hpcfast import comm
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import skips
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
@@ -54,7 +54,7 @@ def measure(
         ``n``) and ``by_corruption`` (mean over its severities). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, or has other classes or an empty one.
+        UserError: ``folder`` is missing, has no severities, has other classes or an empty one, or too many bad images.
     """
     parts = comm.together(lambda: find(folder, classes))
     if not comm.on_root((folder / MANIFEST).is_file):
@@ -64,8 +64,9 @@ def measure(
     counts: list[int] = []
     for part in parts:
         split = comm.together(partial(read_split, part.folder, "--corruptions"))
-        rights.append(_right(still, split, config, world, sum(counts), progress))
-        counts.append(len(split))
+        right, n = _right(still, split, config, world, sum(counts), progress)
+        rights.append(right)
+        counts.append(n)
     rows: list[dict[str, Any]] = [
         {"corruption": name, "severity": severity, "accuracy": right / n, "ci95": interval(right, n), "n": n}
         for (name, severity, _), right, n in zip(parts, rights, counts, strict=True)
@@ -103,13 +104,16 @@ def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
 
 def _right(
     model: nn.Module, split: Split, config: RunConfig, world: World, before: int, progress: Callable[[int], None]
-) -> int:
-    """How many images of ``split`` all ranks together find classified rightly."""
+) -> tuple[int, int]:
+    """How many images of ``split`` all ranks together find classified rightly, and how many they could read."""
     right, done = 0, 0
+    faults: dict[int, str] = {}
     with full_precision():
-        for x, y, ids in shared_out(split, np.arange(len(split)), config, world):
+        for x, y, ids in shared_out(split, split.good, config, world, faults):
             if len(ids):
                 right += int((classify(model, x) == y).sum())
             done += len(ids)
             progress(before + min(done * world.size, len(split)))  # the others are about as far
-    return int(comm.total(torch.tensor(right)))
+    bad = {image: fault for each in comm.gather(faults) for image, fault in each.items()}
+    skips.refuse_many(split, bad, len(split))
+    return int(comm.total(torch.tensor(right))), len(split) - len(bad)

@@ -9,8 +9,9 @@ import torch
 
 from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import Batch, dali
-from hpcfast.data.folder import Split, spread
+from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data.feed import BadImages
+from hpcfast.data.folder import Split
 from hpcfast.errors import UserError
 
 
@@ -20,7 +21,7 @@ def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
     Raises:
         UserError: there are fewer of them than ranks.
     """
-    ids = spread(len(split), check.images)
+    ids = split.evenly(check.images)
     if len(ids) < world.size:
         raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
     return ids
@@ -45,10 +46,20 @@ def deal(ids: np.ndarray, config: RunConfig, world: World) -> Deal:
     return Deal(mine, steps, math.ceil(largest / max(steps, 1)))
 
 
-def read(split: Split, share: Deal, left: np.ndarray, config: RunConfig, world: World) -> Iterator[Batch]:
-    """Read the images ``left`` of a share, in ``share.steps`` batches, of which the last ones may be empty."""
+def read(
+    split: Split,
+    share: Deal,
+    left: np.ndarray,
+    config: RunConfig,
+    world: World,
+    faults: dict[int, str] | None = None,
+) -> Iterator[Batch]:
+    """Read the images ``left`` of a share, in ``share.steps`` batches, of which the last ones may be empty.
+
+    Bad images are left out, and noted in ``faults``: what is wrong with them, by id.
+    """
     alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
-    batches = dali.batches(split, left, config.data, alone, share.size, None)
+    batches = _good(split, left, config.data, alone, share.size, {} if faults is None else faults)
     size = config.data.size
     none = torch.empty(0, dtype=torch.int64, device=world.device)
     empty = Batch(torch.empty(0, config.data.channels, size, size, device=world.device), none, none)
@@ -56,7 +67,25 @@ def read(split: Split, share: Deal, left: np.ndarray, config: RunConfig, world: 
         yield next(batches, empty)
 
 
-def shared_out(split: Split, ids: np.ndarray, config: RunConfig, world: World) -> Iterator[Batch]:
-    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty."""
+def _good(
+    split: Split, ids: np.ndarray, settings: DataSettings, alone: dali.Shard, batch_size: int, faults: dict[int, str]
+) -> Iterator[Batch]:
+    while len(ids):
+        try:
+            for batch in dali.batches(split, ids, settings, alone, batch_size, None):
+                ids = ids[len(batch.ids) :]
+                yield batch
+        except BadImages as bad:
+            faults.update(bad.faults)
+            ids = ids[~np.isin(ids, [*bad.faults])]
+
+
+def shared_out(
+    split: Split, ids: np.ndarray, config: RunConfig, world: World, faults: dict[int, str] | None = None
+) -> Iterator[Batch]:
+    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
+
+    Bad images are left out, and noted in ``faults``.
+    """
     share = deal(ids, config, world)
-    return read(split, share, share.mine, config, world)
+    return read(split, share, share.mine, config, world, faults)

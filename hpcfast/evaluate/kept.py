@@ -127,8 +127,9 @@ def evaluate_kept(
         planned, journal = rounds(config, check, len(split.classes)), Journal(place.path, world.rank)
         kept = place.adversarial if keep_images else None
         outcomes = attacked(model, split, ids, planned, config, world, progress, journal, kept)
-        result = summarise(outcomes, ids, planned, config, check)
-        result |= {"seconds": time.perf_counter() - started, "world_size": world.size, "ids": ids.tolist()}
+        result = summarise(outcomes, ids, planned, config, check, split)
+        result |= {"seconds": time.perf_counter() - started, "world_size": world.size}
+        result |= {"ids": outcomes.good(ids).tolist()}
         result |= {"masking": None, "about": about}
 
         def finish() -> None:

@@ -19,7 +19,7 @@ from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data.folder import Split, spread
+from hpcfast.data.folder import Split
 from hpcfast.evaluate import Round, attacked, evaluating, shared_out
 from hpcfast.evaluate.outcomes import Outcomes
 
@@ -40,7 +40,7 @@ def look(model: nn.Module, split: Split, config: RunConfig, world: World) -> dic
         ``black_box`` (fooled by Square where PGD-20 failed) and ``any_image`` (still held where the ball holds every
         image).
     """
-    ids = spread(len(split), max(min(IMAGES, len(split)), world.size))
+    ids = split.evenly(max(min(IMAGES, len(split)), world.size))
 
     def fooled(*attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
         wide = config.threat.model_copy(update={"eps": eps}).ball

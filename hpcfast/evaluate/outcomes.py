@@ -30,6 +30,8 @@ class Outcomes:
         self.predicted = np.full(len(labels), UNKNOWN)
         self.fooled = np.full(len(labels), NEVER)
         """The round, ``NEVER`` for none; of an image that is misclassified as it is, none was needed."""
+        self.bad: dict[int, str] = {}
+        """What is wrong with images that could not be read, by id; nothing else is known of them."""
         self._rounds = np.zeros(len(labels), np.int64)
 
     def note(self, record: Record) -> None:
@@ -45,6 +47,10 @@ class Outcomes:
         if number == 0:
             return ids
         return ids[(self.clean[ids] == self.labels[ids]) & (self.fooled[ids] >= number)]
+
+    def good(self, ids: np.ndarray) -> np.ndarray:
+        """Those of ``ids`` that could be read."""
+        return ids[~np.isin(ids, [*self.bad])]
 
     def through(self, number: int) -> np.ndarray:
         """Whether each image of the split has been through round ``number``; bool, (images,)."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcfast.config import Check, RunConfig
+from hpcfast.data import skips
 from hpcfast.data.folder import Split
 from hpcfast.evaluate.outcomes import NEVER, Outcomes
 
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
 
 
 def summarise(
-    outcomes: Outcomes, ids: np.ndarray, rounds: "Sequence[Round]", config: RunConfig, check: Check
+    outcomes: Outcomes, ids: np.ndarray, rounds: "Sequence[Round]", config: RunConfig, check: Check, split: Split
 ) -> dict[str, Any]:
-    """What was measured, as fractions.
+    """What was measured, as fractions of the images among ``ids`` that could be read.
 
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` in the threat model's ball, ``n_eval``, ``ci95`` (a Wilson interval
         for each accuracy), ``attack`` (its settings and the threat model), ``balanced_accuracy`` (``clean`` and
         ``robust``, the mean over classes), ``curve`` (robust accuracy for each radius) and ``stages`` (for each
-        round, how many images it tried and how many it broke).
+        round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that could
+        not be read, by name).
     """
+    bad = {i: outcomes.bad[i] for i in ids.tolist() if i in outcomes.bad}
+    ids = outcomes.good(ids)
     labels, n = outcomes.labels[ids], len(ids)
     right, fooled = outcomes.clean[ids] == labels, outcomes.fooled[ids]
     curve = []
@@ -53,6 +57,7 @@ def summarise(
             }
             for number, each in enumerate(rounds)
         ],
+        "bad_images": {skips.name(split, i): reason for i, reason in bad.items()},
     }
 
 
@@ -77,7 +82,7 @@ def table(outcomes: Outcomes, ids: np.ndarray, rounds: "Sequence[Round]", split:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "file", "class", "clean", "attacked", "fooled_by", "eps"))
-    for index in ids:
+    for index in outcomes.good(ids):
         number = outcomes.fooled[index]
         by = ("", "") if number == NEVER else (rounds[number].name, rounds[number].ball.eps)
         names = (split.classes[each[index]] for each in (outcomes.labels, outcomes.clean, outcomes.predicted))

@@ -8,6 +8,7 @@ from torch import nn
 from hpcfast import comm
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import skips
 from hpcfast.data.folder import Split
 from hpcfast.evaluate import chosen_images, masking, rounds
 from hpcfast.evaluate.kept import Place, evaluate_kept, write
@@ -56,6 +57,8 @@ def measure(
         result, place = evaluate_kept(model, split, config, check, world, folder, progress, keep_images, overwrite)
         ballot.count()
         task.close()
+        if bad := result["bad_images"]:
+            reporter.say(f"left out of the evaluation: {skips.first_of(bad)}")
         if result["masking"] is None:
             result["masking"] = masking.look(model, split, config, world)
             comm.on_root(lambda: write(place, result))

@@ -67,7 +67,7 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tu
     if len(data) > 1:
         given = "; ".join(f"{path}, {channels} x {size} x {size}" for path, size, channels in sorted(data))
         raise UserError(f"runs of different data ({given}) cannot be compared; explain each kind by itself")
-    train, val = folder.read(subjects[0].config.data.path)
+    train, val = folder.read(subjects[0].config.data.path, subjects[0].config.data.skips)
     if classes != {val.classes}:
         raise UserError(
             f"{val.root} has not the classes that all runs have learnt: {', '.join(val.classes[:5])} …, not "
@@ -82,10 +82,11 @@ def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     Raises:
         UserError: there are not so many, or too few for an interval or for the ranks.
     """
-    n, least = min(IMAGES, len(val)) if images is None else images, max(2, world.size)
-    if not least <= n <= len(val):
-        raise UserError(f"--images {n}: {val.root} and {world.size} ranks allow {least} to {len(val)}")
-    return folder.spread(len(val), n)
+    good, least = len(val.good), max(2, world.size)
+    n = min(IMAGES, good) if images is None else images
+    if not least <= n <= good:
+        raise UserError(f"--images {n}: {val.root} and {world.size} ranks allow {least} to {good}")
+    return val.evenly(n)
 
 
 def explain(

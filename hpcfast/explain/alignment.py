@@ -66,7 +66,8 @@ def class_means(train: Split, config: RunConfig, world: World) -> Tensor:
         Shape (classes, channels, size, size), float32, on the rank's device. While they are added up they take
         eight bytes a number: 1.2 GB for ImageNet.
     """
-    of_class = [np.flatnonzero(train.labels == label) for label in range(len(train.classes))]
+    good = train.good
+    of_class = [good[train.labels[good] == label] for label in range(len(train.classes))]
     ids = np.concatenate([own[spread(len(own), IMAGES_A_CLASS)] for own in of_class])
     size = config.data.size
     sums = torch.zeros(len(of_class), config.data.channels, size, size, dtype=torch.float64)

@@ -70,7 +70,7 @@ def publish(
     summary = run.read_summary()
     if summary is None:
         raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
-    split = folder.read(config.data.path)[1].some(images)
+    split = folder.read(config.data.path, config.data.skips)[1].some(images)
     names = {kind: out.with_name(out.name + kind) for kind in (".md", ".json", ".unverified")}
     _refuse_existing([out, names[".md"], names[".json"]], overwrite)
     unverified, form = names[".unverified"], FORMATS[name]
@@ -95,7 +95,7 @@ def compare(logits: Logits, model: nn.Module, split: folder.Split, config: RunCo
     shard = dali.Shard(0, 1, torch.device("cpu"), config.data.threads or 1)
     n = right = right_before = 0
     difference = largest = 0.0
-    ids = folder.spread(len(split), None)
+    ids = split.good
     task = reporter.task("check", len(ids), "images")
     for x, y, _ in dali.batches(split, ids, config.data, shard, config.evaluation.batch_size, None):
         ours, theirs = model(x), logits(x)

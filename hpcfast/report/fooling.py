@@ -57,9 +57,9 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
 
 
 def _rightly_classified(config: RunConfig, models: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    split = folder.read(config.data.path)[1]
+    split = folder.read(config.data.path, config.data.skips)[1]
     shard = dali.Shard(0, 1, torch.device("cpu"), 1)
-    x, y, _ = next(dali.batches(split, folder.spread(len(split), 64), config.data, shard, 64, None))
+    x, y, _ = next(dali.batches(split, split.evenly(64), config.data, shard, 64, None))
     right = torch.stack([model(x).argmax(1) == y for model in models]).all(0).nonzero().squeeze(1)
     if len(right) == 0:
         raise UserError(

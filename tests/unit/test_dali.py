@@ -139,9 +139,8 @@ def test_no_ids_give_no_batch(images: Path) -> None:
 def test_with_a_gpu_the_graph_decodes_there_and_of_a_random_crop_no_more_than_the_crop(
     colour: Path, augment: str, key: int | None, decoder: bytes
 ) -> None:
-    split = folder.read(colour)[0]
     for device, where in ((torch.device("cuda", 3), True), (CPU, False)):
         data, shard = settings(colour, 16, augment=augment), dali.Shard(1, 2, device, 1)
-        graph = dali.build(split, np.arange(4), data, shard, 2, key).serialize()
+        graph = dali.build(iter([]), np.arange(4), data, shard, 2, key).serialize()
         assert re.findall(rb"decoders__\w+", graph) == [decoder]
         assert (b"mixed" in graph) is where

@@ -1,5 +1,6 @@
 """Where data sets come from. To add one, add a file with a :class:`Source`; its name is `data prepare`'s."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from hpcfast.component import Component
+from hpcfast.data.folder import SUFFIXES
+from hpcfast.errors import UserError
 
 
 class Item(NamedTuple):
@@ -15,14 +18,17 @@ class Item(NamedTuple):
 
     split: str
     label: str
-    image: Image.Image
+    image: Image.Image | bytes | Path
+    """Pixels, to be written as PNG; or a file that is an image already, to be written as it is or linked to."""
+    name: str | None = None
+    """The file's name, for bytes and paths. A path without one is a folder with all of the class's images."""
 
 
 class Source(Component, ABC):
     """A data set that can be written as an image folder."""
 
     source: Path | None = None
-    """Folder that holds the data set's published files, where it does not come with a package."""
+    """Where the data set's published files are, if it does not come with a package."""
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
@@ -31,3 +37,28 @@ class Source(Component, ABC):
         Raises:
             UserError: ``source`` is missing or does not hold the files expected.
         """
+
+    def needed(self, what: str) -> Path:
+        """``source``, which has to be ``what``.
+
+        Raises:
+            UserError: it was not given, or nothing is there.
+        """
+        if self.source is None or not self.source.exists():
+            given = "" if self.source is None else f", and nothing is at {self.source}"
+            raise UserError(f"data prepare {self.name.replace('_', '-')} needs --source, {what}{given}")
+        return self.source
+
+
+def images_in(folder: Path) -> list[str]:
+    """Names of the images in a class folder, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES))
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the class folders of a split, sorted; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

@@ -1,0 +1,171 @@
+"""Reading packs, which :mod:`hpcfast.data.manifest` describes, and finding what is wrong with one."""
+
+import hashlib
+import os
+import resource
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from hpcfast.data import manifest
+from hpcfast.data.folder import Split
+from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
+from hpcfast.errors import UserError
+
+
+@dataclass(frozen=True)
+class PackedSplit(Split):
+    """The images of one split of a pack, in the order of its shards."""
+
+    shards: "OpenShards"
+    shard: np.ndarray
+    """Each image's, shape (n,), int32."""
+    index: np.ndarray
+    """Shape (n,), of ``INDEX``."""
+
+    def at(self, ids: np.ndarray) -> "PackedSplit":
+        chosen = cast("PackedSplit", super().at(ids))
+        return replace(chosen, shard=self.shard[ids], index=self.index[ids])
+
+    def encoded(self, i: int) -> np.ndarray:
+        """The bytes of an image's file, shape (bytes,), uint8; safe with threads.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        row = self.index[i]
+        data = self.shards.read(int(self.shard[i]), int(row["offset"]), int(row["size"]))
+        if len(data) < row["size"]:
+            raise OSError(f"{self.files[i]}: the shard ends in the middle of it")
+        return np.frombuffer(data, np.uint8)
+
+
+class OpenShards:
+    """Files that are opened when they are first read from, once each, and then stay open."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._paths = paths
+        self._open: dict[int, int] = {}
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._open)
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``offset`` on."""
+        with self._lock:
+            if shard not in self._open:
+                self._open[shard] = os.open(self._paths[shard], os.O_RDONLY)
+        return os.pread(self._open[shard], size, offset)
+
+
+def _close(files: dict[int, int]) -> None:
+    for file in files.values():
+        os.close(file)
+
+
+def read(root: Path) -> tuple[PackedSplit, PackedSplit]:
+    """List the ``train`` and ``val`` splits of the pack ``root``.
+
+    Raises:
+        UserError: the pack is of another version or damaged, as far as its manifest, its indices and the sizes of its
+            shards tell (``faults`` looks closer).
+    """
+    described = manifest.read(root)
+    _allow_open_files(root, len(described.shards))
+    return _split(root, described, "train"), _split(root, described, "val")
+
+
+def _split(root: Path, described: Manifest, name: str) -> PackedSplit:
+    shards = described.of(name)
+    for file, blob in chain.from_iterable(shard.files().items() for shard in shards):
+        if fault := _size_fault(root / file, blob):
+            raise _mismatch(root, file, fault)
+    index = np.concatenate([np.empty(0, INDEX), *(_index(root, shard) for shard in shards)])
+    labels = index["label"].astype(np.int64)
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(described.classes):
+        odd = int(labels.min() if labels.min() < 0 else labels.max())
+        raise _mismatch(root, name, f"a label is {odd}, legal are 0 to {len(described.classes) - 1}")
+    counts = np.bincount(labels, minlength=len(described.classes))
+    if not counts.all():
+        raise _mismatch(root, name, f"class {described.classes[int(counts.argmin())]} has no image")
+    number = np.repeat(np.arange(len(shards), dtype=np.int32), [shard.images for shard in shards])
+    files = [
+        f"{root}/{shards[s].name}.tar/{key:08d}.{suffix.decode()}"
+        for key, (s, suffix) in enumerate(zip(number.tolist(), index["suffix"].tolist(), strict=True))
+    ]
+    opened = OpenShards([root / f"{shard.name}.tar" for shard in shards])
+    return PackedSplit(root / name, files, labels, described.classes, opened, number, index)
+
+
+def _index(root: Path, shard: Shard) -> np.ndarray:
+    name = f"{shard.name}.npy"
+    try:
+        index: np.ndarray = np.load(root / name, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _mismatch(root, name, str(error)) from None
+    if index.dtype != INDEX or index.shape != (shard.images,):
+        raise _mismatch(root, name, f"{index.dtype} of shape {index.shape} is no index of {shard.images} images")
+    if not 0 <= index["offset"].min() <= (index["offset"] + index["size"]).max() <= shard.tar.bytes:
+        raise _mismatch(root, name, f"an image would lie outside the shard's {shard.tar.bytes:,} bytes")
+    return index
+
+
+def _mismatch(root: Path, name: str, fault: str) -> UserError:
+    return UserError(
+        f"{root} does not match its manifest: {name}: {fault}. 'hpcfast data verify {root}' lists all faults; "
+        f"copy the files again, or remove the pack and give 'hpcfast data pack' again."
+    )
+
+
+def _allow_open_files(root: Path, shards: int) -> None:
+    """Raise the limit of open files, often 1024, where one for each shard needs more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = shards + 512  # the rest is for Python, Horovod and DALI
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise UserError(
+            f"{root}: {shards} shards, but {hard} open files at most; raise ulimit -n or pack larger shards"
+        )
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
+    """What is wrong with the pack ``root``: the name of each bad file, below ``root``, and the reason.
+
+    Args:
+        quick: compare sizes only; otherwise every byte is read and hashed.
+    """
+    try:
+        described = manifest.read(root)
+    except UserError as error:
+        yield MANIFEST, str(error)
+        return
+    for shard in described.shards:
+        for name, blob in shard.files().items():
+            fault = _size_fault(root / name, blob) or (None if quick else _hash_fault(root / name, blob))
+            if fault:
+                yield name, fault
+
+
+def _size_fault(file: Path, blob: Blob) -> str | None:
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        return error.strerror or str(error)
+    if size == blob.bytes:
+        return None
+    return f"{'truncated' if size < blob.bytes else 'too long'}: {size:,} of {blob.bytes:,} bytes"
+
+
+def _hash_fault(file: Path, blob: Blob) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if found == blob.sha256 else "its bytes have changed: SHA-256 is not the manifest's"

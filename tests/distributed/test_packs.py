@@ -1,0 +1,99 @@
+"""Packing over ranks and staging over nodes: four ranks, which pass for two nodes."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.distributed.conftest import WORKERS, Job, Playground
+
+pytestmark = pytest.mark.distributed
+NODES = ("node0", "node1")
+
+
+def files(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def opened(job: Job) -> list[str]:
+    return sorted(re.findall(r"rank \d opens (\S+)", job.output))
+
+
+@pytest.fixture(scope="module")
+def pack(playground: Playground) -> Path:
+    """A pack of five shards, written by three ranks."""
+    source, rng = playground.path / "noise", np.random.default_rng(0)
+    for i in range(40):
+        place = source / ("val" if i < 4 else "train") / f"class{i % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (180, 200, 3), np.uint8)).save(place / f"{i}.png", compress_level=0)
+    job = playground.hpcfast(3, "data", "pack", "noise", "pack", "--shard-mb", "1", launcher="mpirun")
+    assert job.code == 0, job.output
+    assert "pack: 40 images in 5 shards, 4.4 MB, 0 left out" in job.output
+    return playground.path / "pack"
+
+
+def stage(playground: Playground, pack: Path, to: str, victim: str = "none", launcher: str = "mpirun") -> Job:
+    worker = (str(WORKERS / "staging.py"), victim, str(pack), to, "--json", "staged.json")
+    return playground.start(4, *worker, launcher=launcher)
+
+
+def test_a_pack_does_not_depend_on_the_number_of_ranks(playground: Playground, pack: Path) -> None:
+    assert playground.hpcfast(0, "data", "pack", "noise", "alone", "--shard-mb", "1").code == 0
+    assert files(playground.path / "alone") == files(pack)
+
+
+def test_a_killed_stage_goes_on_and_each_byte_is_read_once(playground: Playground, pack: Path) -> None:
+    killed = stage(playground, pack, "local/{node}/pack", victim="2")
+    assert killed.code not in (0, 2), killed.output
+    assert not [node for node in NODES if (playground.path / "local" / node / "pack").exists()]
+    first = [f"train/shard-00000{shard}.{kind}" for shard, kind in ((0, "npy"), (0, "tar"), (1, "npy"), (1, "tar"))]
+    assert opened(killed) == first
+
+    job = stage(playground, pack, "local/{node}/pack")
+    assert job.code == 0, job.output
+    sizes = {name: len(data) for name, data in files(pack).items() if name != "manifest.json"}
+    readers = dict(re.findall(r"rank (\d) opens (?:train|val)/shard-00000(\d)\.tar", job.output))
+    assert readers.keys() == {"0", "2"}, "both nodes read"
+    # The last shard to arrive had its name on one node perhaps, but not on the one that was killed.
+    assert opened(job) == sorted(sizes.keys() - set(first[:3])), "read again, or not once by one rank"
+    numbers = json.loads((playground.path / "staged.json").read_text())
+    assert numbers["bytes_read"] == sum(size for name, size in sizes.items() if name not in first[:3])
+    assert (numbers["nodes"], numbers["bytes"]) == (list(NODES), sum(sizes.values()))
+    for node in NODES:
+        assert files(playground.path / "local" / node / "pack") == files(pack)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a megabyte."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], check=False)
+    if os.geteuid() or mounted.returncode:
+        pytest.skip("only root may mount a disk")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_by_all(playground: Playground, pack: Path, small: Path) -> None:
+    (playground.path / "disks").mkdir()
+    (playground.path / "disks" / "node0").mkdir()
+    (playground.path / "disks" / "node1").symlink_to(small)
+    job = stage(playground, pack, "disks/{node}/pack")
+    assert (job.code, job.output.count("error: ")) == (2, 1), job.output
+    assert re.search(
+        r"error: node node1: 4\.\d MB are needed in .*disks/node1/pack.part, 1\.\d MB are free", job.output
+    )
+    assert opened(job) == [], "space is checked before anything is read"
+
+
+def test_a_job_without_mpi_is_refused(playground: Playground, pack: Path) -> None:
+    job = stage(playground, pack, "elsewhere", launcher="gloo")
+    assert job.code  # of horovodrun, which hides that of the ranks
+    assert job.output.count("error: ") == 1, job.output
+    assert "2 nodes, but no MPI with threads between them; start the ranks with mpirun" in job.output

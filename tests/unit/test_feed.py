@@ -1,0 +1,96 @@
+"""Reading ahead: every byte in order, not without bounds, up to the first bad image, and no thread left behind."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcfast.data import folder
+from hpcfast.data.feed import AHEAD, Ahead, BadImages, Feed
+from hpcfast.data.folder import Split
+
+
+@dataclass(frozen=True)
+class Counting(Split):
+    """Images that need no disk; ``bad`` ones cannot be read."""
+
+    bad: tuple[int, ...] = ()
+    asked: list[int] = field(default_factory=list)
+
+    def encoded(self, i: int) -> np.ndarray:
+        self.asked.append(i)
+        if i in self.bad:
+            raise OSError(5, "Input/output error", self.files[i])
+        return np.array([i, i], np.uint8)
+
+
+def counting(n: int = 100, *bad: int) -> Counting:
+    return Counting(Path("root"), [f"root/{i}" for i in range(n)], np.zeros(n, int), ("a", "b"), bad)
+
+
+def readers() -> int:
+    return sum(thread.name.startswith("hpcfast-read") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40, 100, 1000])
+def test_images_come_in_the_order_asked_for(batch: int) -> None:
+    ids = np.random.default_rng(0).permutation(100)
+    with Feed(counting(), ids, batch) as feed:
+        batches = list(feed)
+    assert [image[0] for each in batches for image in each] == ids.tolist()
+    assert {len(each) for each in batches[:-1]} <= {batch}
+
+
+def test_the_bytes_are_the_files(images: Path) -> None:
+    train, _ = folder.read(images)
+    with Feed(train, np.array([3, 20]), 2) as feed:
+        (batch,) = feed
+    assert [each.tobytes() for each in batch] == [Path(train.files[i]).read_bytes() for i in (3, 20)]
+
+
+def test_no_more_is_read_than_is_held_ahead() -> None:
+    split = counting()
+    with Feed(split, np.arange(100), 4) as feed:
+        next(feed)
+        assert {*split.asked} <= {*range((AHEAD + 1) * 4)}
+
+
+@pytest.mark.parametrize("bad", [0, 9, 11])
+def test_it_ends_before_the_first_batch_with_a_bad_image(bad: int) -> None:
+    with Feed(counting(12, bad), np.arange(12), 4) as feed:
+        assert len(list(feed)) == bad // 4
+        assert feed.faults == {bad: "cannot be read: Input/output error"}
+        assert list(feed) == []
+
+
+def test_no_thread_stays_behind() -> None:
+    before = readers()
+    with Feed(counting(), np.arange(100), 4) as feed:
+        next(feed)
+        assert readers() > before
+    assert readers() == before
+
+
+def test_two_batches_are_looked_at_before_they_are_needed() -> None:
+    split = counting(9)
+
+    def batches(bad: int) -> Ahead[int]:
+        def upcoming() -> Iterator[int]:
+            for i in range(5):
+                if i == bad:
+                    raise BadImages(split, {i: "is empty"})
+                yield i
+
+        return Ahead(upcoming())
+
+    ahead, taken = batches(3), []
+    while (batch := ahead.take()) is not None:
+        assert bool(ahead.faults) == (batch >= 2)
+        taken.append(batch)
+        assert ahead.look() == (batch >= 1)
+    assert taken == [0, 1, 2]
+    assert batches(1).faults == {1: "is empty"}
+    assert batches(5).take() == 0

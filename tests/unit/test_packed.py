@@ -1,0 +1,156 @@
+"""Packs that are read: few files are opened, and a damaged one is refused and its faults are named."""
+
+import json
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpcfast.comm import World
+from hpcfast.data import folder, packed
+from hpcfast.data.pack import Recipe, pack
+from hpcfast.errors import UserError
+from tests.conftest import write_images
+
+OPENED: list[str] = []
+"""Files under a folder called ``counted``, as they are opened: a hook of Python, which cannot be taken off again."""
+
+
+def count(event: str, details: tuple[Any, ...]) -> None:
+    if event == "open" and "/counted/" in str(details[0]):
+        OPENED.append(str(details[0]))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
+    """A folder of 1,200 images and the pack of it."""
+    root = tmp_path_factory.mktemp("many") / "counted"
+    write_images(root / "folder", {"train": 550, "val": 50}, classes=2, size=4)
+    pack(root / "folder", root / "pack", Recipe(256, None, 0), world, lambda *_: None)
+    return root
+
+
+@pytest.fixture
+def copy(many: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(many / "pack", tmp_path / "pack"))
+
+
+def test_a_pack_opens_less_than_a_hundredth_of_the_files(many: Path) -> None:
+    sys.addaudithook(count)
+    opened = {}
+    for kind in ("folder", "pack"):
+        OPENED.clear()
+        for split in folder.read(many / kind):
+            with ThreadPoolExecutor(4) as pool:
+                assert sum(1 for data in pool.map(split.encoded, range(len(split))) if len(data)) == len(split)
+        opened[kind] = len(OPENED)
+    assert opened["folder"] >= 1200
+    # For each split a shard and its index; the manifest, which is looked at first to tell a pack from a folder.
+    assert opened["pack"] == 2 * 2 + 2
+    assert opened["pack"] < 0.01 * opened["folder"]
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_files_are_closed_with_their_split(many: Path) -> None:
+    before = open_files()
+    train, _ = folder.read(many / "pack")
+    train.encoded(0)
+    assert open_files() == before + 1
+    del train
+    assert open_files() == before
+
+
+def test_more_shards_than_files_may_be_open(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    packed.read(copy)
+    assert limits == [(514, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 300))
+    with pytest.raises(UserError, match="2 shards, but 300 open files at most; raise ulimit -n"):
+        packed.read(copy)
+
+
+def edit(pack: Path, **values: Any) -> None:
+    path = pack / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def cut(path: Path, size: int) -> None:
+    os.truncate(path, size)
+
+
+def relabel(pack: Path, label: int) -> None:
+    index = np.load(pack / "train" / "shard-000000.npy")
+    index["label"][7] = label
+    np.save(pack / "train" / "shard-000000.npy", index)
+
+
+def misplace(pack: Path) -> None:
+    index = np.load(pack / "val" / "shard-000000.npy")
+    index["offset"][7] = 10**9
+    np.save(pack / "val" / "shard-000000.npy", index)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "version": (lambda p: edit(p, version=2), "is a pack of version 2, this hpcfast reads 1; make one with"),
+    "unknown key": (lambda p: edit(p, colour="blue"), "manifest.json is damaged: colour: unknown key"),
+    "no shards": (lambda p: edit(p, shards=[]), "class class0 has no image"),
+    "one class": (lambda p: edit(p, classes=["class0"]), "manifest.json is damaged: classes"),
+    "a class too many": (lambda p: edit(p, classes=["class0", "class1", "z"]), "class z has no image"),
+    "label": (lambda p: relabel(p, 2), "a label is 2, legal are 0 to 1"),
+    "negative label": (lambda p: relabel(p, -1), "a label is -1, legal are 0 to 1"),
+    "offset": (misplace, "an image would lie outside the shard's"),
+    "truncated": (lambda p: cut(p / "val/shard-000000.tar", 512), "val/shard-000000.tar: truncated: 512 of "),
+    "no shard": (lambda p: (p / "train/shard-000000.tar").unlink(), "train/shard-000000.tar: No such file"),
+    "no index": (lambda p: (p / "train/shard-000000.npy").unlink(), "train/shard-000000.npy: No such file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_pack_is_refused(copy: Path, damage: str) -> None:
+    apply, message = DAMAGES[damage]
+    apply(copy)
+    with pytest.raises(UserError) as caught:
+        folder.read(copy)
+    assert message in str(caught.value)
+    assert "hpcfast data pack" in str(caught.value)
+
+
+def test_a_pack_without_faults(copy: Path) -> None:
+    assert list(packed.faults(copy, quick=True)) == list(packed.faults(copy, quick=False)) == []
+
+
+def test_faults_are_named(copy: Path) -> None:
+    cut(copy / "train" / "shard-000000.tar", 1000)
+    (copy / "train" / "shard-000000.npy").unlink()
+    size = (copy / "val" / "shard-000000.tar").stat().st_size
+    with (copy / "val" / "shard-000000.tar").open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff")
+    quick = dict(packed.faults(copy, quick=True))
+    assert quick.keys() == {"train/shard-000000.tar", "train/shard-000000.npy"}
+    assert "truncated: 1,000 of " in quick["train/shard-000000.tar"]
+    found = dict(packed.faults(copy, quick=False))
+    assert found == quick | {"val/shard-000000.tar": "its bytes have changed: SHA-256 is not the manifest's"}
+    (copy / "manifest.json").write_text("{")
+    ((name, reason),) = packed.faults(copy, quick=True)
+    assert name == "manifest.json"
+    assert "cannot be read" in reason
+
+
+def test_an_image_in_a_shard_that_shrank_is_named(copy: Path) -> None:
+    train, _ = folder.read(copy)
+    cut(copy / "train" / "shard-000000.tar", 1000)
+    with pytest.raises(OSError, match=r"train/shard-000000\.tar/00001099\.png: the shard ends in the middle"):
+        train.encoded(1099)

@@ -1,0 +1,99 @@
+"""Copies of a pack, on the one node that a test is (tests/distributed/test_packs.py has two)."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hpcfast.comm import World, nodes
+from hpcfast.data import folder, stage
+from hpcfast.data.pack import Recipe, pack
+from hpcfast.errors import UserError
+
+
+@pytest.fixture
+def made(images: Path, world: World, tmp_path: Path) -> Path:
+    pack(images, tmp_path / "pack", Recipe(1, None, 0), world, lambda *_: None)
+    return tmp_path / "pack"
+
+
+@pytest.fixture
+def copied(
+    made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], dict[str, object]]:
+    monkeypatch.setenv(nodes.VARIABLE, "here")
+    monkeypatch.setattr(stage, "CHUNK", 1000)  # several a file
+    return lambda: stage.stage(made, tmp_path / "{node}" / "copy", world, lambda _: None)
+
+
+def files(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def test_a_copy_is_equal_and_nothing_is_read_again(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
+    size = sum(len(data) for name, data in files(made).items() if name != "manifest.json")
+    assert copied() == {"nodes": ["here"], "shards": 2, "bytes": size, "bytes_read": size}
+    assert files(tmp_path / "here" / "copy") == files(made)
+    assert len(folder.read(tmp_path / "here" / "copy")[0]) == 24
+    assert copied()["bytes_read"] == 0
+
+
+def test_only_what_is_missing_is_read(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
+    half = tmp_path / "here" / "copy.part"
+    shutil.copytree(made, half)
+    (half / "val" / "shard-000000.tar").rename(half / "val" / "shard-000000.tar.half")
+    assert copied()["bytes_read"] == (made / "val" / "shard-000000.tar").stat().st_size
+    assert files(tmp_path / "here" / "copy") == files(made)
+
+
+def test_changed_bytes_do_not_arrive(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
+    shard = made / "train" / "shard-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[5000] ^= 255
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match=r"train/shard-000000\.tar: other bytes arrived on node here than"):
+        copied()
+    assert not list((tmp_path / "here" / "copy.part" / "train").glob("*.tar*"))
+    os.truncate(shard, 5000)
+    with pytest.raises(UserError, match=r"train/shard-000000\.tar: truncated: 5,000 of"):
+        copied()
+
+
+def test_a_file_that_vanishes_is_named(
+    made: Path, copied: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.packed, "faults", lambda *_, **__: iter(()))  # it was there when the command began
+    (made / "val" / "shard-000000.npy").unlink()
+    with pytest.raises(UserError, match=r"val/shard-000000\.npy cannot be read on node here: .*No such file"):
+        copied()
+
+
+def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists and is no copy of this pack"):
+        stage.stage(made, images, world, lambda _: None)
+    (tmp_path / "copy.part").mkdir()
+    (tmp_path / "copy.part" / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"copy\.part exists and is no copy"):
+        stage.stage(made, tmp_path / "copy", world, lambda _: None)
+    with pytest.raises(UserError, match=r"manifest\.json cannot be read: .*Is .* a pack"):
+        stage.stage(images, tmp_path / "other", world, lambda _: None)
+
+
+def test_a_disk_that_nodes_share_is_refused(tmp_path: Path) -> None:
+    both = [nodes.Nodes(["a", "b"], here, True, None) for here in (0, 1)]
+    for where in both:
+        assert stage._claim(tmp_path / "to", tmp_path / "to.part", "{}", where) == tmp_path / "to.part"
+    for where in both:
+        with pytest.raises(UserError, match="nodes a, b share this folder"):
+            stage._refuse_shared(tmp_path / "to.part", where)
+
+
+def test_a_full_disk_is_refused_before_anything_is_read(
+    copied: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(stage._Sender, "_fill", None)
+    with pytest.raises(UserError, match=r"node here: 0\.\d MB are needed in .*, 0\.0 MB are free; make room"):
+        copied()

@@ -1,0 +1,192 @@
+"""`hpcfast data verify`: what it finds in files and folders, and the list that training takes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from hpcfast import cli
+from hpcfast.comm import World
+from hpcfast.data import folder
+from hpcfast.data.faults import examine
+from hpcfast.data.pack import Recipe, pack
+from hpcfast.data.verify import Checked, verify
+from hpcfast.errors import UserError
+from tests.unit import loading
+from tests.unit.damaged import BAD, GOOD, JPEG, REMARKS, photo, write
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli.app, ["data", "verify", *map(str, args)])
+
+
+def check(root: Path, quick: bool = False, workers: int = 1, known: dict[str, str] | None = None) -> Checked:
+    return verify(root, quick, workers, known or {}, lambda done: None)
+
+
+def rows(checked: Checked, remedy: str) -> set[tuple[str, str]]:
+    return {(each.name, each.kind) for each in checked.to(remedy)}
+
+
+@pytest.fixture
+def data(images: Path, tmp_path: Path) -> Path:
+    """A copy of a data set that is in order."""
+    return Path(shutil.copytree(images, tmp_path / "data"))
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_good_file_has_no_fault(tmp_path: Path, name: str, quick: bool) -> None:
+    write(tmp_path, {name: GOOD[name]})
+    assert examine(str(tmp_path / name), quick).faults == []
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_bad_file_is_known_for_what_it_is(tmp_path: Path, name: str, quick: bool) -> None:
+    content, kind, shows = BAD[name]
+    write(tmp_path, {name: content})
+    found = examine(str(tmp_path / name), quick).faults
+    assert [(fault.kind, fault.bad) for fault in found] == ([(kind, True)] if shows or not quick else [])
+
+
+@pytest.mark.parametrize("name", REMARKS)
+def test_a_remark_leaves_no_image_out(tmp_path: Path, name: str) -> None:
+    content, kind = REMARKS[name]
+    write(tmp_path, {name: content})
+    assert [(fault.kind, fault.bad) for fault in examine(str(tmp_path / name), False).faults] == [(kind, False)]
+
+
+def test_links_and_what_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, kind in {"gone.jpg": "dangling link", "folder.jpg": "unreadable", "vanished.jpg": "unreadable"}.items():
+        assert [fault.kind for fault in examine(str(tmp_path / name), False).faults] == [kind], name
+    (tmp_path / "gone.jpg").with_name("nowhere.jpg").write_bytes(JPEG)
+    assert examine(str(tmp_path / "gone.jpg"), False).faults == []
+
+
+def test_what_is_left_out_is_what_dali_cannot_read_and_no_more(data: Path) -> None:
+    good = write(data / "train" / "class0", GOOD | {name: content for name, (content, _) in REMARKS.items()})
+    write(data / "train" / "class1", {name: content for name, (content, _, _) in BAD.items()})
+    (data / "val" / "class2" / "gone.png").symlink_to("nowhere.png")
+    done = run(data)
+    assert isinstance(done.exception, UserError), done.output
+    listed = (data / "skips.txt").read_text().splitlines()[1:]
+    bad = {f"train/class1/{name}" for name in BAD} | {"val/class2/gone.png"}
+    assert {line.split("\t")[0] for line in listed} == bad
+    train, _ = folder.read(data)
+    read = loading.by_id(loading.read(loading.settings(data, 16), ids=train.good, batch=1))
+    assert len(read) == 24 + len(GOOD) + len(REMARKS)
+    assert len(list(good.iterdir())) == 8 + len(GOOD) + len(REMARKS)
+
+
+def test_faults_of_folders_can_only_be_mended(data: Path) -> None:
+    shutil.rmtree(data / "val" / "class0")
+    (data / "val" / "other").mkdir()
+    write(data / "train" / "class1" / "inner", {"a.jpg": JPEG})
+    write(data / "train" / "class1", {"notes.txt": b"none"})
+    for file in (data / "train" / "class2").iterdir():
+        file.write_bytes(b"")
+    checked = check(data)
+    assert rows(checked, "mend") == {
+        ("val/class0", "missing class"), ("train/other", "missing class"), ("val/other", "empty class"),
+        ("train/class2", "empty class"),
+    }  # fmt: skip
+    assert [each.reason for each in checked.to("note")] == ["training does not read inner and 1 more"]
+    assert checked.images == 24 + 8
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_an_image_of_both_splits_is_noted(data: Path, quick: bool) -> None:
+    shutil.copy(data / "val" / "class1" / "001.png", data / "train" / "class0" / "again.png")
+    found = check(data, quick=quick).found
+    expected = ("train/class0/again.png", "duplicate", "the same bytes as val/class1/001.png", "note")
+    assert found == ([] if quick else [expected])
+
+
+def test_workers_change_nothing_and_progress_counts_images(data: Path) -> None:
+    write(data / "train" / "class0", {name: content for name, (content, _, _) in BAD.items()})
+    done: list[int] = []
+    assert verify(data, False, 3, {}, done.append) == check(data)
+    assert done == list(range(1, 36 + len(BAD) + 1))
+
+
+def test_a_quick_look_forgets_nothing_that_was_known(data: Path) -> None:
+    write(data / "train" / "class0", {"junk.jpg": BAD["junk.jpg"][0]})
+    assert run(data, "--quick").exit_code == 0
+    run(data)
+    before = (data / "skips.txt").read_text()
+    assert "train/class0/junk.jpg" in before
+    assert isinstance(run(data, "--quick").exception, UserError)
+    assert (data / "skips.txt").read_text() == before
+
+
+def test_where_all_is_good_there_is_no_list(data: Path, tmp_path: Path) -> None:
+    bad = data / "val" / "class0" / "bad.jpg"
+    bad.write_bytes(b"")
+    assert run(data).exit_code
+    assert (data / "skips.txt").exists()
+    bad.unlink()
+    done = run(data, "--json", tmp_path / "out.json")
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, f"{data}: 36 images, nothing wrong")
+    assert not (data / "skips.txt").exists()
+    assert json.loads((tmp_path / "out.json").read_text()) == {
+        "data": str(data), "quick": False, "images": 36, "found": [],
+    }  # fmt: skip
+
+
+def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
+    (data / "train" / "class0" / "bad.jpg").write_bytes(b"")
+    (data / "train" / "class3").mkdir()
+    numbers = tmp_path / "out.json"
+    done = run(data, "--skips", tmp_path / "list.txt", "--json", numbers)
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == (
+        f"{data}: bad images: 1; {tmp_path}/list.txt lists them, and training leaves them out if told "
+        f"data.skips={tmp_path}/list.txt. {data}: faults that training cannot go round: 2; mend what the table names"
+    )
+    assert not (data / "skips.txt").exists()
+    assert "train/class3: no image in it" in done.output
+    kinds = [each["kind"] for each in json.loads(numbers.read_text())["found"]]
+    assert sorted(kinds) == ["empty", "empty class", "missing class"]
+
+
+def test_a_list_of_somebody_else_is_kept(data: Path) -> None:
+    (data / "train" / "class0" / "bad.jpg").write_bytes(b"")
+    (data / "skips.txt").write_text("train/class0/001.png\tugly\n")
+    done = run(data)
+    assert isinstance(done.exception, UserError)
+    assert "is not of 'hpcfast data verify' and is kept; give another place with --skips FILE" in str(done.exception)
+    assert (data / "skips.txt").read_text() == "train/class0/001.png\tugly\n"
+
+
+def test_places_that_are_not_there_are_named(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder .*nowhere; give a data set"):
+        check(tmp_path / "nowhere")
+    done = run(data, "--skips", tmp_path / "nowhere" / "list.txt")
+    assert "list.txt cannot be written; give a place with --skips FILE" in str(done.exception)
+
+
+def test_a_pack_is_checked_too(images: Path, tmp_path: Path, world: World) -> None:
+    pack(images, tmp_path / "pack", Recipe(shard_mb=1, short_side=None, seed=0), world, lambda done, total: None)
+    assert check(tmp_path / "pack") == Checked(36, [])
+    shard = tmp_path / "pack" / "train" / "shard-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    done = run(tmp_path / "pack", "--quick")
+    assert "train/shard-000000.tar: truncated" in done.output
+    assert "faults that training cannot go round: 1" in str(done.exception)
+    (tmp_path / "pack" / "manifest.json").write_text('{"format": "hpcfast-pack", "version": 9}')
+    assert rows(check(tmp_path / "pack"), "mend") == {("manifest.json", "damaged pack")}
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 100_000])
+def test_the_end_is_found_in_files_of_any_size(tmp_path: Path, size: int) -> None:
+    image = photo().resize((max(1, size // 100), 10))
+    image.save(tmp_path / "a.jpg")
+    write(tmp_path, {"b.jpg": (tmp_path / "a.jpg").read_bytes() + np.random.default_rng(0).bytes(size)})
+    assert examine(str(tmp_path / "a.jpg"), True).faults == []
+    assert examine(str(tmp_path / "b.jpg"), True).faults == examine(str(tmp_path / "b.jpg"), False).faults
