@@ -1,17 +1,13 @@
 """``hpcfast bench``."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from hpcfast.cli import options
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure speed; ratios, side by side.")
-
-
-@app.callback()
-def group() -> None:
-    """Keep ``step`` a subcommand while it is the only one."""
 
 
 @app.command()
@@ -26,10 +22,11 @@ def step(
     from rich.console import Console
     from rich.table import Table
 
-    from hpcfast import bench, comm
+    from hpcfast import comm
+    from hpcfast.bench.step import steps
 
     world = comm.init()
-    rows = bench.steps(model, {}, size, batch, repeats, world)
+    rows = steps(model, {}, size, batch, repeats, world)
     if world.is_root:
         table = Table(caption=f"{model}, {size} px, {batch} images a rank, {world.size} ranks, n = {repeats}")
         for heading in ("method", "precision", "layout", "seconds", "CPU seconds", "relative", "(range)", "FLOPs"):
@@ -43,3 +40,51 @@ def step(
             )  # fmt: skip
         Console(width=120).print(table)
     comm.on_root(lambda: options.write_json(json, {"rows": rows}))
+
+
+@app.command()
+def loader(
+    data: Annotated[Path, typer.Argument(help="folder or pack with JPEGs, e.g. of `data synthetic`")],
+    size: Annotated[int, typer.Option(help="of the crops, pixels", min=8)] = 224,
+    images: Annotated[int, typer.Option(help="read so many a round; their files stay in memory", min=1)] = 1024,
+    batch: Annotated[int, typer.Option(help="images", min=1)] = 64,
+    threads: Annotated[int | None, typer.Option(help="of each loader; default: cores", min=1)] = None,
+    rounds: Annotated[int, typer.Option(help="timed rounds", min=1)] = 5,
+    json: options.Json = None,
+) -> None:
+    """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
+    from hpcfast import comm
+    from hpcfast.bench import loader as bench
+    from hpcfast.data import folder
+    from hpcfast.errors import UserError
+
+    world = comm.init()
+    if world.size > 1:
+        raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
+    report = bench.measure(
+        folder.read(data)[0], bench.Work(data, size, images, batch, threads or world.threads, rounds), world.device
+    )
+    options.write_json(json, report)
+    _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=120, highlight=False)
+    table = Table(caption="{images} images of {size} px a round, n = {rounds}, medians".format(**report))
+    for heading in ("loader", "threads", "images/s", "images/core-s", "(range)", "x PIL", "(range)"):
+        table.add_column(heading)
+    for row in report["rows"]:
+        table.add_row(
+            row["loader"], str(row["threads"]), f"{row['images_per_second']:,.0f}",
+            f"{row['images_per_core_second']:,.0f}", "{:,.0f}-{:,.0f}".format(*row["spread"]),
+            f"{row['relative_to_pil']:.2f}", "{:.2f}-{:.2f}".format(*row["relative_spread"]),
+        )  # fmt: skip
+    console.print(table)
+    stages = ", ".join(f"{name} {micro:,.0f}" for name, micro in report["microseconds"].items())
+    console.print(f"CPU microseconds an image of hpcfast's: {stages}")
+    for row in report["sweep"]:
+        console.print("threads {threads}, prefetch {prefetch}: {images_per_second:,.0f} images/s".format(**row))
+    console.print("best here: data.threads={threads} data.prefetch={prefetch}".format(**report["best"]))

@@ -1,7 +1,4 @@
-"""How long things take, side by side: ratios are what counts, since machines and their load differ.
-
-Cases take turns within one process, so that a busy moment hits all alike. CPU time counts all threads of a rank.
-"""
+"""Training steps by method, precision and memory format. CPU time counts all threads of a rank."""
 
 import statistics
 import time

@@ -1,0 +1,99 @@
+"""Benchmarks: what they measure is what is trained; their tables are complete."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hpcfast.bench import loader, rivals
+from hpcfast.bench.step import STEPS, steps
+from hpcfast.cli import app
+from hpcfast.data import augment, folder
+from hpcfast.data.synthesise import Recipe, drawn
+from hpcfast.errors import UserError
+from tests.unit.loading import CPU, by_id, read, settings
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of four photographs, in train and in val."""
+    root, recipe = tmp_path_factory.mktemp("photos"), Recipe(8, 2, (400, 300))
+    for split in ("train", "val"):
+        for i in range(8):
+            target = root / split / f"c{i // 4}"
+            target.mkdir(parents=True, exist_ok=True)
+            drawn(recipe, split, i, i // 4).save(target / f"{i}.jpg", quality=97)
+    return root
+
+
+@pytest.mark.parametrize("rival", [rivals.pil, rivals.decode_jpeg])
+def test_rivals_take_the_very_crops_that_we_take(photos: Path, rival: rivals.Reader) -> None:
+    split = folder.read(photos)[0]
+    ours = by_id(read(settings(photos, 64, augment="resized_crop_flip"), key=5))
+    crops = rivals.Crops(split, np.arange(8), 5, 64, rival)
+    for i in range(8):
+        x, y = crops[i]
+        assert y == split.labels[i]
+        assert x.shape == ours[i].shape
+        assert x.dtype == ours[i].dtype
+        mirrored = (x.flip(-1) - ours[i]).abs().mean()
+        assert (x - ours[i]).abs().mean() < mirrored / 3, "decoders and filters differ a little, windows do not"
+
+
+@pytest.mark.parametrize("extent", [(1, 1), (1, 50), (375, 500)])
+def test_windows_of_rivals_lie_inside_the_image(extent: tuple[int, int]) -> None:
+    _, form, area, place = augment.crops(augment.uniform(1, np.arange(200)))
+    for i in range(200):
+        top, left, height, width = rivals.window(extent, form[i].tolist(), float(area[i]), place[i].tolist())
+        assert top >= 0 <= left
+        assert height >= 1 <= width
+        assert top + height <= extent[0]
+        assert left + width <= extent[1]
+
+
+def test_the_loader_command_measures_each_loader_and_names_the_best_settings(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "numbers.json"
+    words = ["bench", "loader", photos, "--size", "32", "--images", "8", "--batch", "4", "--rounds", "1"]
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--threads", "1", "--json", out]])
+    assert done.exit_code == 0, done.output
+    assert "best here: data.threads=" in done.output
+    report = json.loads(out.read_text())
+    rows = {row["loader"]: row for row in report["rows"]}
+    assert {"hpcfast", "torchvision, PIL", "torchvision, decode_jpeg", "decoder alone"} <= set(rows)
+    for row in rows.values():
+        assert row["threads"] == 1
+        assert 0 < row["spread"][0] <= row["images_per_core_second"] <= row["spread"][1]
+    assert rows["torchvision, PIL"]["relative_to_pil"] == 1
+    total = 8 / rows["hpcfast"]["images_per_core_second"] / 8 * 1e6
+    assert sum(report["microseconds"].values()) == pytest.approx(total)
+    assert report["best"] in report["sweep"]
+    assert {row["threads"] for row in report["sweep"]} >= {1}
+    assert {row["prefetch"] for row in report["sweep"]} == {1, 2, 4}
+
+
+def test_the_best_settings_are_the_most_modest_of_the_fastest() -> None:
+    rows: list[dict[str, Any]] = [
+        {"threads": threads, "prefetch": prefetch, "images_per_second": speed}
+        for threads, prefetch, speed in ((1, 2, 500.0), (2, 4, 985.0), (2, 2, 990.0), (4, 2, 1000.0))
+    ]
+    assert loader._best(rows) is rows[2]
+
+
+def test_data_without_files_is_refused() -> None:
+    split = folder.read(Path("synthetic:10x2"))[0]
+    work = loader.Work(Path("synthetic:10x2"), 32, 8, 4, 1, 1)
+    with pytest.raises(UserError, match="synthetic:10x2 has nothing to decode"):
+        loader.measure(split, work, CPU)
+
+
+def test_steps_are_timed_and_counted_relative_to_the_first(world: Any) -> None:
+    rows = steps("cifar_resnet8", {"width": 2}, 8, 2, 2, world)
+    assert [row["method"] for row in rows] == [case.method for case in STEPS]
+    assert rows[0]["relative_to_standard"] == rows[0]["relative_flops"] == 1
+    flops = {row["method"]: row["relative_flops"] for row in rows}
+    assert 1 < flops["fast"] < flops["pgd-7"]
+    assert all(row["seconds"] > 0 and torch.tensor(row["spread"]).isfinite().all() for row in rows)
