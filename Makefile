@@ -30,7 +30,11 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
 test: check ## check, then all tests with coverage
-	pytest --cov=hpcfast --cov-fail-under=90
+	pytest tests/unit --numprocesses auto --cov=hpcfast --cov-report=
+	pytest tests --ignore tests/unit -m "not (slurm and slow)" --cov=hpcfast --cov-append --cov-fail-under=90
+
+test-slurm: setup ## all tests on a Slurm of four nodes that lives on this machine while they run
+	pytest -x tests/slurm
 
 campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a row, 2 hours on 2 cores
 	@hpcfast data prepare digits

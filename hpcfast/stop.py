@@ -16,6 +16,20 @@ class Stopped(Exception):
     """The run ended early, as asked, and has a good checkpoint; the command line exits with ``EXIT_STOPPED``."""
 
 
+_early: list[str] = []
+
+
+def note_early() -> None:
+    """Remember signals that this process was started to ignore, for the StopRequest to come.
+
+    A batch script ignores USR2 and TERM for us until we can handle them, which must not mean that they are lost:
+    importing torch takes seconds.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, _: _early.append(signal.Signals(number).name))
+
+
 class StopRequest:
     """Notes SIGTERM, SIGUSR2 and the first Ctrl-C for this block; inert outside the main thread.
 
@@ -23,7 +37,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.requested: str | None = None
+        self.requested: str | None = _early[0] if _early else None
         self._former: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:

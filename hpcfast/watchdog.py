@@ -23,7 +23,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hpcfast.errors import UserError
@@ -94,7 +94,7 @@ class Watchdog:
         Raises:
             UserError: ``limit`` is not given and the environment's HPCFAST_STALL_SECONDS is no number of seconds.
         """
-        hosts, port = tuple(_addresses(self._socket)), self._socket.getsockname()[1]
+        hosts, port = tuple(interfaces(self._socket).values()), self._socket.getsockname()[1]
         return Address(hosts, port, secrets.token_bytes(8), _limit() if limit is None else limit)
 
     def start(self, address: Address) -> None:
@@ -236,12 +236,14 @@ def _limit() -> float:
     raise UserError(f"{VARIABLE}={given}: give the seconds of a rank's silence after which the job ends, {example}")
 
 
-def _addresses(a_socket: socket.socket) -> Iterator[str]:
+def interfaces(a_socket: socket.socket) -> dict[str, str]:
     """The IPv4 address of each network interface; a host's name may well mean 127.0.1.1 only."""
+    found = {}
     for _, name in socket.if_nameindex():
         with contextlib.suppress(OSError):  # an interface without one
             answer = fcntl.ioctl(a_socket, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
-            yield socket.inet_ntoa(answer[20:24])
+            found[name] = socket.inet_ntoa(answer[20:24])
+    return found
 
 
 def _some(ranks: list[int]) -> str:

@@ -10,9 +10,9 @@ import traceback
 import typer
 
 from hpcfast import launcher
-from hpcfast.cli import bench, config, data, evaluate, explain, export, report, train
+from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, submit, train
 from hpcfast.errors import UserError
-from hpcfast.stop import EXIT_STOPPED, Stopped
+from hpcfast.stop import EXIT_STOPPED, Stopped, note_early
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,8 @@ app.command("eval")(evaluate.command)
 app.command("explain")(explain.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
+app.command("submit")(submit.command)
+app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
@@ -33,6 +35,7 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Run the command line; ends the process."""
+    note_early()
     launcher.prepare()
     rank = launcher.rank()
     try:

@@ -18,6 +18,7 @@ from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast import launcher
 from hpcfast.allreduce import AllreduceSettings
+from hpcfast.comm import rendezvous
 from hpcfast.comm.elastic import elastically, make_way
 from hpcfast.comm.gradients import average_buffers, broadcast_parameters, distribute
 from hpcfast.errors import UserError
@@ -75,16 +76,26 @@ class World:
 
 
 def init(allreduce: AllreduceSettings | None = None) -> World:
-    """Join the job this process was started in (horovodrun, mpirun), or be a job of one rank.
+    """Join the job this process was started in (horovodrun, mpirun, srun), or be a job of one rank.
 
     Args:
         allreduce: settings that Horovod reads only now.
+
+    Raises:
+        UserError: the ranks do not find one another (a ConnectionError where only some know).
     """
     os.environ.update(allreduce.environment() if allreduce else {})
     if launcher.rank() is None:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
+    elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
+        rendezvous.meet(step)
     hvd.init()
+    if launcher.size() not in (None, hvd.size()):
+        raise UserError(
+            f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
+            "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
+        )
     world = join()
     _watch(world)
     return world

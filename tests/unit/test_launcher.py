@@ -3,16 +3,32 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from hpcfast import launcher
 
+STEP = {
+    "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
+    "SLURM_STEP_NODELIST": "n[1-3]", "SLURM_PROCID": "3", "SLURM_NODEID": "1", "SLURM_LOCALID": "1",
+}  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in launcher.RANK_VARIABLES:
+    for name in (*launcher.RANK_VARIABLES, *launcher.SIZE_VARIABLES, *STEP):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> launcher.Step:
+    """This process is task 3 of the five that srun started on three nodes."""
+    for name, value in STEP.items():
+        monkeypatch.setenv(name, value)
+    found = launcher.slurm_step()
+    assert found
+    return found
 
 
 def test_alone_there_is_no_rank() -> None:
@@ -48,3 +64,47 @@ def test_the_command_lines_import_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_task_of_srun_is_a_rank_and_horovod_learns_which(step: launcher.Step) -> None:
+    assert (launcher.rank(), launcher.size()) == (3, 5)
+    names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE")
+    assert [step.horovod()[f"HOROVOD_{name}"] for name in names] == ["3", "5", "1", "2", "1", "2"]
+
+
+@pytest.mark.parametrize("name", launcher.RANK_VARIABLES)
+def test_a_rank_of_mpi_or_horovodrun_comes_before_the_steps(
+    name: str, step: launcher.Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert step.rank == 3
+    assert not launcher.is_complete(mpi=True), "without MPI's variables MPI would not find the others"
+    monkeypatch.setenv(name, "1")
+    assert launcher.rank() == 1
+    assert launcher.is_complete(mpi=True)
+    assert launcher.is_complete(mpi=False) == (name == "HOROVOD_RANK")
+
+
+@pytest.mark.parametrize("changes", [{"SLURM_STEP_ID": None}, {"SLURM_STEP_NUM_TASKS": "1"}])
+@pytest.mark.usefixtures("step")
+def test_neither_a_batch_script_nor_an_interactive_shell_is_a_rank(
+    changes: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    assert launcher.slurm_step() is None
+    assert launcher.rank() is None
+    assert launcher.size() == 1
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"),
+        ("n[1-4]", "n1"),
+        ("gpu[001-004,007],login", "gpu001"),
+        ("a,b[1-2]", "a"),
+        ("rack[1-2]node[03,5]-x,z", "rack1node03-x"),
+    ],
+)
+def test_rank_0_is_on_the_first_node_of_the_list(nodes: str, first: str, step: launcher.Step) -> None:
+    assert replace(step, nodes=nodes).first_node == first

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcfast import stop as module
 from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
 
 ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
@@ -30,6 +31,17 @@ def test_a_signal_is_noted_and_nothing_else_happens(number: signal.Signals) -> N
         assert stop.requested is None
         signal.raise_signal(number)
         assert stop.requested == number.name
+
+
+def test_a_signal_that_comes_too_early_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_early", [])
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # as a batch script starts us
+    before = signal.getsignal(signal.SIGTERM)
+    module.note_early()
+    assert signal.getsignal(signal.SIGTERM) is before, "what nobody asked to ignore stays as it is"
+    signal.raise_signal(signal.SIGUSR2)
+    with StopRequest() as stop:
+        assert stop.requested == "SIGUSR2"
 
 
 def test_the_first_signal_is_the_reason() -> None:
@@ -83,6 +95,7 @@ def test_after_a_stop_no_signal_but_ctrl_c_is_heard() -> None:
 
 SCRIPT = """
 import atexit, os, signal, sys
+from hpcfast import stop as module
 from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
 late = getattr(signal, sys.argv[1])
 atexit.register(lambda: os.kill(os.getpid(), late))

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Fast L-infinity adversarial training on ImageNet, over nodes.
+#   [CONFIG=…] [OVERRIDES="…"] sbatch [--nodes=N] [--ntasks-per-node=G --gpus-per-node=G] [--time=…] slurm/train_imagenet_linf.sh
+#SBATCH --job-name=imagenet-linf
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=USR2@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+# sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
+# shellcheck source=slurm/lib.sh
+. "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
+prepare
+# Words of OVERRIDES are settings, such as OVERRIDES="epochs=10 name=short".
+# shellcheck disable=SC2086
+work train "${CONFIG:-configs/imagenet_linf.yaml}" ${OVERRIDES:-}

@@ -1,0 +1,120 @@
+"""A real Slurm of four nodes on this machine, on which the batch scripts of slurm/ run as they stand."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import write_images
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+CONFIG = """
+threat: {{norm: L2, eps: 1.0}}
+data: {{path: {data}, channels: 1, size: 10, batch_size: 4, threads: 1}}
+model: {{name: cifar_resnet8, options: {{width: 2}}, mean: [0.5], std: [0.25]}}
+attack: {{name: fgsm}}
+guard: {{every: 0}}
+epochs: 2
+optim: {{lr: 0.1, lr_batch: 8}}
+schedule: {{name: cosine}}
+evaluation:
+  every: 0
+  monitor: {{attack: {{name: pgd, steps: 1}}}}
+  final: {{attack: {{name: pgd, steps: 1}}}}
+log_every: 1
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A folder to work in, and Slurm's commands."""
+
+    path: Path
+    env: dict[str, str]
+
+    def run(self, *command: str, **variables: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.path, env={**self.env, **variables}, text=True, timeout=60,
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def submit(self, script: str | Path, nodes: int, *flags: str, **variables: str) -> str:
+        """The number of a job of one rank a node."""
+        size = (f"--nodes={nodes}", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
+        return self.run("sbatch", "--parsable", *size, *flags, str(ROOT / "slurm" / script), **variables).strip()
+
+    def train(self, name: str, nodes: int, *overrides: str, script: str = "train_imagenet_l2.sh", **env: str) -> str:
+        return self.submit(script, nodes, CONFIG="tiny.yaml", OVERRIDES=" ".join((f"name={name}", *overrides)), **env)
+
+    def state(self, job: str) -> dict[str, str]:
+        """What ``scontrol show job`` says."""
+        return dict(word.split("=", 1) for word in self.run("scontrol", "show", "job", job).split() if "=" in word)
+
+    def until(self, met: Callable[[], Any], seconds: float = 400) -> None:
+        """Wait until ``met`` returns something true."""
+        deadline = time.monotonic() + seconds
+        while not met():
+            assert time.monotonic() < deadline, "\n".join(path.read_text() for path in self.path.glob("*.log"))
+            time.sleep(0.2)
+
+    def end(self, job: str) -> str:
+        """Wait for the job's end, and return how it ended, such as "COMPLETED 0:0"."""
+        ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+        self.until(lambda: self.state(job)["JobState"] in ended)
+        state = self.state(job)
+        return f"{state['JobState']} {state['ExitCode']}"
+
+    def log(self, job: str) -> str:
+        return Path(self.state(job)["StdOut"]).read_text()
+
+    def values(self, name: str, key: str) -> list[Any]:
+        """What run ``name`` has logged under ``key`` so far."""
+        path = self.path / "runs" / name / "events.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event["value"] for event in map(json.loads, lines) if event["key"] == key]
+
+    def until_trained(self, name: str, steps: int = 1) -> None:
+        """Wait until run ``name`` has logged ``steps`` more of its steps."""
+        before = len(self.values(name, "train_loss"))
+        self.until(lambda: len(self.values(name, "train_loss")) >= before + steps)
+
+    def weights(self, name: str) -> bytes:
+        return (self.path / "runs" / name / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if not (shutil.which("slurmctld") and shutil.which("munged")):
+        message = "no Slurm on this machine: apt install slurm-wlm munge libpmix-dev"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    # Not pytest's own folder: munged wants one that everybody may enter.
+    path = Path(tempfile.mkdtemp(prefix="hpcfast-slurm-"))
+    path.chmod(0o755)
+    env = {
+        "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", str(path)),
+        "SLURM_CONF": f"{path}/slurm/etc/slurm.conf",
+        "HPCFAST_HOME": str(ROOT), "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }  # fmt: skip
+    (path / "site.sh").write_text(
+        f'export PATH="{BIN}:$PATH" HPCFAST_MPI=none HPCFAST_SCRATCH="{path}/scratch"\n'
+        "export HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue} HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-3}\n"
+    )
+    data = write_images(path / "data", {"train": 16, "val": 4}, classes=3)
+    (path / "tiny.yaml").write_text(CONFIG.format(data=data))
+    subprocess.run([ROOT / "scripts" / "start-test-cluster", path / "slurm"], check=True, timeout=60)
+    yield Cluster(path, env)
+    subprocess.run([ROOT / "scripts" / "stop-test-cluster", path / "slurm"], check=True, timeout=60)
+    shutil.rmtree(path)
