@@ -1,0 +1,48 @@
+"""``hpcfast doctor``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpcfast.cli import options
+
+
+def command(
+    quick: Annotated[bool, typer.Option("--quick", help="small files and messages only")] = False,
+    run_dir: Annotated[Path, typer.Option(help="where runs are to be written")] = Path("runs"),
+    json: options.Json = None,
+) -> None:
+    """Examine this machine, or all nodes of a job under srun, mpirun or horovodrun, and say what to do.
+
+    Exits with 2 if something is bad.
+    """
+    from rich.console import Console
+
+    from hpcfast import launcher
+    from hpcfast.errors import UserError
+
+    try:
+        from hpcfast import comm
+    except ImportError as error:
+        raise UserError(f"torch or Horovod cannot be loaded ({error}); 'rm -r .venv', then scripts/setup") from None
+    from hpcfast import doctor
+    from hpcfast.comm import about
+    from hpcfast.doctor.table import rows, table, verdict
+
+    try:
+        world = comm.init()
+    except UserError:
+        if not about.started():
+            raise
+        world = comm.join()  # a job whose ranks do not see one another: the table says why
+    findings = doctor.examine(world, run_dir, quick)
+
+    def report() -> None:
+        if not launcher.rank():  # where Horovod does not see the other ranks, each takes itself for the first
+            Console(width=120).print(table(findings, f"ranks: {world.size}"))
+            options.write_json(json, {"ranks": world.size, "findings": rows(findings)})
+        if bad := verdict(findings):
+            raise UserError(f"bad: {bad}; the table says what to do")
+
+    comm.on_root(report)

@@ -1,0 +1,81 @@
+"""``hpcfast submit``."""
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hpcfast.cli import options
+from hpcfast.errors import UserError
+
+if TYPE_CHECKING:
+    from hpcfast.config import RunConfig
+
+
+def command(
+    config: options.Config,
+    overrides: options.Overrides = None,
+    nodes: Annotated[int | None, typer.Option(help="default: the template's", min=1)] = None,
+    gpus_per_node: Annotated[int | None, typer.Option(help="and as many ranks, if not 0", min=0)] = None,
+    time: Annotated[str | None, typer.Option(help="limit of a job, e.g. 4:00:00")] = None,
+    partition: Annotated[str | None, typer.Option(help="where to run; 'sinfo' lists them")] = None,
+    account: Annotated[str | None, typer.Option(help="who pays")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="any other option of sbatch, e.g. cpus-per-task=4; may be repeated")
+    ] = None,
+    template: Annotated[Literal["train", "evaluate"], typer.Option(help="what to do with CONFIG's run")] = "train",
+    chain: Annotated[int, typer.Option(help="jobs in a row, where requeueing is forbidden", min=1)] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the batch script, write and submit nothing")
+    ] = False,
+) -> None:
+    """Submit CONFIG to Slurm, by a batch script made from those in slurm/."""
+    from hpcfast import submit
+    from hpcfast.config import load
+
+    run = load(config, overrides)
+    flags: dict[str, int | str | None] = {
+        "nodes": nodes,
+        "gpus-per-node": gpus_per_node,
+        "ntasks-per-node": gpus_per_node or None,
+    }
+    flags |= {"time": time, "partition": partition, "account": account}
+    chosen = {"job-name": run.name if template == "train" else f"evaluate-{run.name}"}
+    chosen |= {name: str(value) for name, value in flags.items() if value is not None} | _others(sbatch or [])
+    work = ["train", str(config), *(overrides or [])]
+    if template == "evaluate":
+        work = ["eval", str(run.folder), "--attack", "autoattack"]
+    script = submit.render(template, chosen, work, follow=chain > 1)
+    if dry_run:
+        print(script, end="")
+        return
+    _refuse_needless(run, template)
+    submit.require_sbatch()
+    path = run.runs / f"{run.name}.{template}.sh"
+    submit.write(script, path)
+    jobs = submit.send(path, chosen, chain)
+    after = f", then {', '.join(jobs[1:])}, each after the one before" if jobs[1:] else ""
+    print(f"submitted job {jobs[0]}{after}")
+    print(f"script   {path}")
+    print(f"log      tail -F {shlex.quote(submit.log_of(script, jobs[0]))}")
+    print(f"watch    squeue --jobs={','.join(jobs)}")
+    print(f"cancel   scancel {' '.join(jobs)}")
+
+
+def _others(given: list[str]) -> dict[str, str]:
+    """What ``--sbatch`` says, as name and value."""
+    for text in given:
+        if "=" not in text.lstrip("-"):
+            raise UserError(f"--sbatch {text}: write NAME=VALUE, e.g. --sbatch cpus-per-task=4")
+    return dict(text.lstrip("-").split("=", 1) for text in given)
+
+
+def _refuse_needless(run: "RunConfig", template: str) -> None:
+    """Refuse a job that would wait in the queue only to end at once."""
+    from hpcfast.rundir import RunDirectory
+
+    done = RunDirectory(run.folder).read_summary() is not None
+    if done and template == "train":
+        raise UserError(f"{run.folder} is complete: give another name=, or measure it with --template evaluate")
+    if not done and template == "evaluate":
+        raise UserError(f"{run.folder} is no finished run: submit its training first (without --template)")

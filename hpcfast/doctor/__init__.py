@@ -1,0 +1,57 @@
+"""``hpcfast doctor``: what is wrong with a machine or a cluster, and what to do about it."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcfast import comm
+from hpcfast.doctor import gpus, machine, network, software, storage
+from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
+
+CHECKS: tuple[Check, ...] = (
+    *software.CHECKS, *machine.CHECKS, *gpus.CHECKS, *storage.CHECKS, *network.CHECKS,
+)  # fmt: skip
+
+
+def examine(
+    world: comm.World, folder: Path, quick: bool = False, checks: Sequence[Check] = CHECKS
+) -> dict[str, Finding]:
+    """Run ``checks`` on all ranks; a collective.
+
+    Args:
+        world: this rank.
+        folder: where runs are to be written.
+        quick: small files and messages only.
+        checks: what to look at.
+
+    Returns:
+        A finding for each check, by name, on rank 0; nothing on the others.
+    """
+    job = Job(world, folder.absolute(), quick)
+    host = socket.gethostname()
+    mine = [Answer(world.rank, host, *attempt(lambda check=check: check.probe(job))) for check in checks]  # type: ignore[misc]
+    everyone = comm.gather(mine)
+    if not world.is_root:
+        return {}
+    return {check.name: judge(check, [answers[i] for answers in everyone]) for i, check in enumerate(checks)}
+
+
+def judge(check: Check, answers: Answers) -> Finding:
+    """The finding of ``check``, also where a probe or the judgement itself failed."""
+    failed = [answer for answer in answers if answer.error]
+    if failed:
+        told = f"{failed[0].error} (on {hosts(failed)})"
+        return Finding(told, "bad", "read the message; if it says nothing to you, ask the administrators, or us")
+    finding, error = attempt(lambda: check.judge(answers))
+    return finding or Finding(f"the check itself failed: {error}", "warn", "please report this")
+
+
+def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
+    """The result of ``work`` and '', or None and what went wrong: one check must not stop the others."""
+    try:
+        return work(), ""
+    except comm.PeerLost:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a machine is what we came to hear
+        return None, f"{type(error).__name__}: {error}"

@@ -1,0 +1,86 @@
+"""What a check is: a probe that every rank runs, and a judgement of all ranks' answers, made on rank 0.
+
+Probes only measure and judgements only judge, so a fault that no test machine has can be put to a judgement by hand.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hpcfast.comm import World
+
+Verdict = Literal["ok", "warn", "bad", "not here"]
+SHOWN = 8
+"""Hosts or ranks that a finding lists; there may be thousands."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found; ``cure`` says what to do where it is not ok, ``numbers`` is for programs."""
+
+    value: str
+    verdict: Verdict = "ok"
+    cure: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What probes may look at."""
+
+    world: World
+    folder: Path
+    """Where runs are to be written."""
+    quick: bool
+
+
+class Answer(NamedTuple):
+    """One rank's answer to a probe, or the error that the probe ended with."""
+
+    rank: int
+    host: str
+    value: Any
+    error: str = ""
+
+
+Answers = Sequence[Answer]
+"""Of all ranks, by rank."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table."""
+
+    name: str
+    probe: Callable[[Job], Any]
+    """Run by all ranks at the same time, so that it may communicate; it must do so even where it finds a fault."""
+    judge: Callable[[Answers], Finding]
+
+
+def same(answers: Answers, cure: str) -> Finding:
+    """Ok where all ranks gave the same answer; else bad, naming the hosts that differ from most (from rank 0's)."""
+    most = Counter(str(answer.value) for answer in answers).most_common(1)[0][0]
+    others: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if str(answer.value) != most:
+            others.setdefault(str(answer.value), []).append(answer)
+    if not others:
+        return Finding(most)
+    told = "; ".join(f"{value} on {hosts(who)}" for value, who in others.items())
+    return Finding(f"{most}, but {told}", "bad", cure)
+
+
+def hosts(answers: Answers) -> str:
+    """The hosts of ``answers``, each once, in words."""
+    names = list(dict.fromkeys(answer.host for answer in answers))
+    return ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+
+
+def by_host(answers: Answers) -> dict[str, list[Answer]]:
+    """The answers of each host's ranks."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.host, []).append(answer)
+    return groups
