@@ -71,7 +71,7 @@ class Campaign:
         self.folder, self.random = folder, random.Random(seed)
         self.kills: list[Kill] = []
         self.wrong: list[str] = []
-        self.runs = 0
+        self.runs = self.deadlocks = 0
         self.expected: dict[int, dict[str, Any]] = {}
         self.seconds: dict[int, float] = {}
         for ranks in (1, 2):
@@ -138,7 +138,10 @@ class Campaign:
         stopped = kill.signal == "SIGTERM" and kill.doing not in ("start-up", "end")
         if kill.hung and (kill.doing, kill.launcher) != ("start-up", "forked"):
             log = (self.folder / f"{kill.run}.log").read_text()
-            self.wrong.append(f"the survivors hung: {kill}\n{log[-6000:]}")
+            if kill.launcher == "forked" and kill_jobs.is_horovods_deadlock(log):
+                self.deadlocks += 1
+            else:
+                self.wrong.append(f"the survivors hung: {kill}\n{log[-6000:]}")
         if stopped and not set(kill.codes) <= {0, 1 if kill.launcher == "horovodrun" else 75}:  # whose only code is 1
             self.wrong.append(f"asked to stop, it failed: {kill}")
 
@@ -171,6 +174,8 @@ class Campaign:
             lines.append(f"| {kind} | " + " | ".join(str(hits[column]) for column in columns) + f" | {hits.total()} |")
         started = Counter(f"{kill.launcher}, {kill.ranks} ranks" for kill in self.kills)
         lines.append(f"{len(self.kills)} kills of {self.runs} runs: {dict(started)}; {len(self.wrong)} wrong")
+        if self.deadlocks:
+            lines.append(f"{self.deadlocks} survivors were in Horovod's own deadlock, which any launcher ends")
         return "\n".join([*lines, *self.wrong])
 
 

@@ -7,6 +7,7 @@ import atexit
 import faulthandler
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,17 @@ LAUNCHERS = {
 
 LAST_WORDS = 5.0
 """Seconds in which a rank that hangs may write where."""
+_ENQUEUES = re.compile(r'first\):\n  File "[^"]*/horovod/torch/mpi_ops\.py", line \d+ in _\w*async\n')
+
+
+def is_horovods_deadlock(log: str) -> bool:
+    """Whether a rank's last words say that it hangs where Horovod 0.28.1 itself deadlocks once a peer has died.
+
+    The main thread hands over a tensor: it has Python's lock and waits for Horovod's. Horovod's own thread, which
+    gives up, has that one and, to free a tensor, waits for Python's. With it our watchdog waits too; only a launcher,
+    which ends all ranks when one has died, can help, and here there is none.
+    """
+    return bool(_ENQUEUES.search(log.rpartition("Fatal Python error: Aborted")[2]))
 
 
 class Forked:

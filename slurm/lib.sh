@@ -41,9 +41,10 @@ ranks() {
 work() {
     local code=0
     # A signal before Python can handle it would kill the rank. Two codes are no bad exit, on which srun would kill the
-    # other ranks before they are ready: 75, "stopped, with a checkpoint", and 2, of which rank 0 has the message.
+    # other ranks before they are ready: 75, "stopped, with a checkpoint", and 2, of which rank 0 has the message; when
+    # it ends with that, srun ends the others (143), whose code must not hide it.
     # shellcheck disable=SC2016
-    ranks bash -c 'trap "" USR2 TERM; "$@"; code=$?; case $code-$SLURM_PROCID in 75-* | 2-[1-9]*) ;; *) exit $code ;; esac' \
+    ranks bash -c 'trap "" USR2 TERM; "$@"; code=$?; case $code-$SLURM_PROCID in 75-* | 2-[1-9]* | 143-[1-9]*) ;; *) exit $code ;; esac' \
         rank hpcfast "$@" --json "$result" || code=$?
     if [ -s "$result" ]; then
         echo "== done; numbers in $result"

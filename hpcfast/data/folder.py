@@ -49,7 +49,11 @@ class Split:
         """
         file = os.open(self.files[i], os.O_RDONLY)  # of all ways to read a small file the cheapest by a third
         try:
-            return np.frombuffer(os.read(file, os.fstat(file).st_size), np.uint8)
+            size = os.fstat(file).st_size
+            data = os.read(file, size)
+            while len(data) < size and (more := os.read(file, size - len(data))):  # a signal may cut a read short
+                data += more
+            return np.frombuffer(data, np.uint8)
         finally:
             os.close(file)
 

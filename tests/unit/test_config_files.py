@@ -37,8 +37,7 @@ def test_its_header_says_paper_command_and_result(path: Path) -> None:
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("# Paper: ", "# Command: ", "# Expect: "):
         assert any(line.startswith(word) for line in header), f"{path}: no line '{word.strip()}'"
-    command = next(line for line in header if line.startswith("# Command: "))
-    assert command.endswith(f"hpcfast train configs/{path.name}")
+    assert any(line.endswith(f"hpcfast train configs/{path.name}") for line in header), "no command that trains it"
 
 
 @each
