@@ -1,7 +1,7 @@
-"""The run's clocks, in seconds: one never pauses, the other counts training alone.
+"""The run's clocks, in seconds: one never pauses, one counts training alone, one what of it is waiting for images.
 
 The wall clock starts when the run is first started and goes on through evaluations, checkpoints, interruptions
-and lost work. Both are part of the checkpoint.
+and lost work. All are part of the checkpoint.
 """
 
 import time
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 class Clock:
     """Wall time since ``started`` (seconds since 1970), and time spent in ``training()`` blocks: wall and CPU.
 
-    CPU time is that of all threads of this process.
+    CPU time is that of all threads of this process. ``waited`` is time spent in ``waiting()`` blocks.
     """
 
     def __init__(self, started: float | None = None) -> None:
         self.started = time.time() if started is None else started
-        self.trained = self.trained_cpu = 0.0
+        self.trained = self.trained_cpu = self.waited = 0.0
 
     @property
     def wall(self) -> float:
@@ -32,3 +32,12 @@ class Clock:
         finally:
             self.trained += time.perf_counter() - begun
             self.trained_cpu += time.process_time() - cpu
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time of this block as waiting for images."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - begun

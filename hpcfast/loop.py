@@ -50,7 +50,8 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                bad = self._ahead is not None and self._ahead.look()
+                with run.clock.waiting():
+                    bad = self._ahead is not None and self._ahead.look()
                 self._heed(self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad))
         run.record("epoch_stop")
         run.settle()
@@ -64,7 +65,8 @@ class Loop:
         A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
         """
         while self._ahead is None:
-            self._ahead = Ahead(self._batches())
+            with self.run.clock.waiting():
+                self._ahead = Ahead(self._batches())
             self._leave_out()
             while self._ahead is not None and (batches := self._ahead.take()):
                 yield batches

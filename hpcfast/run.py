@@ -116,6 +116,7 @@ class Run:
             "unexamined": self.unexamined,
             "images": self.images,
             "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
+            "waited_seconds": self.clock.waited,
             "target_reached": self.target_reached,
             "world_size": self.world.size,
         }
@@ -145,6 +146,7 @@ class Run:
         self._reconcile(state.get("skips", {}))
         self.unexamined, self.images = state["unexamined"], state["images"]
         self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
+        self.clock.waited = state.get("waited_seconds", 0.0)
         self.target_reached = state["target_reached"]
 
     def leave_out(self, faults: dict[int, str]) -> None:

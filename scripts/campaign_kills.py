@@ -40,6 +40,7 @@ class Kill:
 
     run: str
     ranks: int
+    data: str
     launcher: str
     doing: str
     signal: str
@@ -53,15 +54,26 @@ class Setting:
     """How a run is started."""
 
     ranks: int
-    launcher: str
-    asynchronous: bool
+    launcher: str = "forked"
+    asynchronous: bool = False
+    data: str = "data"
+    """Images as they are, or in a "pack": in another order, hence other weights."""
 
     def start(self, folder: Path, name: str) -> "kill_jobs.Forked | kill_jobs.Launched":
         overrides = [f"name={name}", f"checkpoint.asynchronous={str(self.asynchronous).lower()}"]
+        overrides += [f"data.path={folder / self.data}"]
         command, log = ["train", str(folder / "tiny.yaml"), *overrides], folder / f"{name}.log"
         if self.launcher in kill_jobs.LAUNCHERS:
             return kill_jobs.Launched(self.launcher, self.ranks, command, log)
         return kill_jobs.Forked(self.ranks, command, log)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What an uninterrupted run reached, and how many seconds it took."""
+
+    outcome: dict[str, Any]
+    seconds: float
 
 
 class Campaign:
@@ -72,15 +84,21 @@ class Campaign:
         self.kills: list[Kill] = []
         self.wrong: list[str] = []
         self.runs = self.deadlocks = 0
-        self.expected: dict[int, dict[str, Any]] = {}
-        self.seconds: dict[int, float] = {}
-        for ranks in (1, 2):
-            began = time.monotonic()
-            self.finish(Setting(ranks, "forked", False), f"whole-{ranks}")
-            self.seconds[ranks] = time.monotonic() - began
-            self.expected[ranks] = self.outcome(f"whole-{ranks}")
-            if not self.expected[ranks]["catastrophic_overfitting"]["collapses"]:
+        self.whole: dict[Setting, Whole] = {}
+        pack = ["data", "pack", str(folder / "data"), str(folder / "pack")]
+        if kill_jobs.Forked(1, pack, folder / "pack.log").end(LIMIT)[0] != [0]:
+            raise RuntimeError((folder / "pack.log").read_text())
+
+    def uninterrupted(self, setting: Setting) -> "Whole":
+        """The run that nothing interrupts, with these ranks and this data."""
+        plain = Setting(setting.ranks, data=setting.data)
+        if plain not in self.whole:
+            name, began = f"whole-{plain.ranks}-{plain.data}", time.monotonic()
+            self.finish(plain, name)
+            self.whole[plain] = Whole(self.outcome(name), time.monotonic() - began)
+            if not self.whole[plain].outcome["catastrophic_overfitting"]["collapses"]:
                 raise RuntimeError("no collapse: the campaign's configuration provokes no rollback")
+        return self.whole[plain]
 
     def outcome(self, name: str) -> dict[str, Any]:
         run = self.folder / "runs" / name
@@ -96,14 +114,14 @@ class Campaign:
     def run(self, setting: Setting, kills: int) -> None:
         """Kill a run up to ``kills`` times, then let it finish, and compare."""
         self.runs += 1
-        name = f"run-{self.runs}"
+        name, expected = f"run-{self.runs}", self.uninterrupted(setting).outcome
         summary = self.folder / "runs" / name / "summary.json"
         for _ in range(kills):
             self.attempt(setting, name)
             if summary.is_file():
                 break
         self.finish(setting, name)
-        found, expected = self.outcome(name), self.expected[setting.ranks]
+        found = self.outcome(name)
         different = [key for key in found if found[key] != expected[key]]
         if different:
             self.wrong.append(f"{name} ({setting}): other {', '.join(different)}")
@@ -127,7 +145,7 @@ class Campaign:
             alone = busy == "start-up" and setting.launcher == "forked"
             codes, hung = job.end(LIMIT / 10 if alone else LIMIT)
             who = "all" if len(victims) == len(running) else "one"
-            kill = Kill(name, setting.ranks, setting.launcher, busy, number.name, who, codes, hung)
+            kill = Kill(name, setting.ranks, setting.data, setting.launcher, busy, number.name, who, codes, hung)
             if victims:
                 self.judge(kill)
         else:
@@ -154,7 +172,7 @@ class Campaign:
         launched = setting.launcher in kill_jobs.LAUNCHERS
         while launched and aim != "start-up" and job.running() and len(events.read(run / "events.jsonl")) == before:
             time.sleep(0.05)  # else imports would be all that is killed
-        patience = self.random.uniform(0, 0.6 * self.seconds[setting.ranks])
+        patience = self.random.uniform(0, 0.6 * self.uninterrupted(setting).seconds)
         deadline = time.monotonic() + patience  # what is aimed at may be over, in this run
         if aim in ("checkpoint", "evaluation"):  # not always the first one
             time.sleep(self.random.uniform(0, patience))
@@ -172,7 +190,7 @@ class Campaign:
         for kind in (*kill_runs.KINDS, "end"):
             hits = Counter((kill.signal, kill.victims) for kill in self.kills if kill.doing == kind)
             lines.append(f"| {kind} | " + " | ".join(str(hits[column]) for column in columns) + f" | {hits.total()} |")
-        started = Counter(f"{kill.launcher}, {kill.ranks} ranks" for kill in self.kills)
+        started = Counter(f"{kill.launcher}, {kill.ranks} ranks, {kill.data}" for kill in self.kills)
         lines.append(f"{len(self.kills)} kills of {self.runs} runs: {dict(started)}; {len(self.wrong)} wrong")
         if self.deadlocks:
             lines.append(f"{self.deadlocks} survivors were in Horovod's own deadlock, which any launcher ends")
@@ -197,7 +215,9 @@ def main() -> int:
             while (left := goal - len(campaign.kills)) > 0:
                 launcher = launchers[campaign.runs % len(launchers)]
                 ranks = campaign.random.choice([1, 2]) if launcher == "forked" else 2
-                campaign.run(Setting(ranks, launcher, campaign.random.random() < 0.5), min(left, KILLS_A_RUN))
+                data = campaign.random.choice(["data", "pack"])
+                setting = Setting(ranks, launcher, campaign.random.random() < 0.5, data)
+                campaign.run(setting, min(left, KILLS_A_RUN))
                 print(f"{len(campaign.kills)} kills, {campaign.runs} runs, {len(campaign.wrong)} wrong", flush=True)
     table = campaign.table()
     print(table)

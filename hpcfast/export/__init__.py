@@ -36,6 +36,7 @@ def summary(run: Run, result: dict[str, Any]) -> dict[str, Any]:
         "train_images_per_second": run.images / clock.trained,
         "train_seconds": clock.trained,
         "train_cpu_seconds": clock.trained_cpu,
+        "data_wait": clock.waited / clock.trained,
         "wall_seconds": clock.wall,
         **_target(run, result["robust_accuracy"]),
         "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},

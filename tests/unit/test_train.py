@@ -50,6 +50,7 @@ def test_the_summary_has_the_agreed_keys(plain: RunConfig) -> None:
     assert 0 <= summary["robust_accuracy"] <= summary["clean_accuracy"] <= 1
     assert summary["wall_seconds"] > summary["train_seconds"] > 0
     assert summary["train_images_per_second"] == pytest.approx(72 / summary["train_seconds"])
+    assert 0 < summary["data_wait"] < 1
 
 
 def test_the_exported_weights_are_the_last_checkpoints(plain: RunConfig) -> None:
