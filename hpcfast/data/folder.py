@@ -83,7 +83,7 @@ def read(root: Path, listed: Path | None = None) -> tuple[Split, Split]:
         from hpcfast.data import synthetic
 
         return synthetic.read(str(root))
-    train, val = packed.read(root) if _is_pack(root) else _read_folders(root)
+    train, val = packed.read(root) if is_pack(root) else _read_folders(root)
     own = root / skips.NAME
     names = skips.read(listed or own) if listed or own.exists() else {}
     return skips.without(train, names), skips.without(val, names)
@@ -100,7 +100,7 @@ def _read_folders(root: Path) -> tuple[Split, Split]:
     return train, val
 
 
-def _is_pack(root: Path) -> bool:
+def is_pack(root: Path) -> bool:
     """Whether ``root`` was made by ``hpcfast data pack``."""
     try:
         return bool(json.loads((root / "manifest.json").read_text())["format"] == "hpcfast-pack")

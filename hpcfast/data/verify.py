@@ -1,6 +1,5 @@
 """``hpcfast data verify``: find what would spoil a run, before it begins."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -10,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from hpcfast.data import skips
 from hpcfast.data.faults import Examined, examine
-from hpcfast.data.folder import SUFFIXES
+from hpcfast.data.folder import SUFFIXES, is_pack
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 
@@ -58,7 +57,7 @@ def verify(
     """
     if not root.is_dir():
         raise UserError(f"no folder {root}; give a data set: a folder with train/ and val/, or a pack")
-    if _is_pack(root):
+    if is_pack(root):
         return _check_pack(root, quick)
     names, found = _survey(root)
     hashes: dict[bytes, str] = {}
@@ -127,14 +126,6 @@ def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
     bad = Counter(name.rpartition("/")[0] for name in {each.name for each in found if each.remedy == "skip"})
     lost = [label for label, count in bad.items() if count == images[label]]
     return [Found(label, "empty class", f"none of its {bad[label]} images can be read", "mend") for label in lost]
-
-
-def _is_pack(root: Path) -> bool:
-    try:
-        manifest = json.loads((root / "manifest.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == "hpcfast-pack"
 
 
 def _check_pack(root: Path, quick: bool) -> Checked:

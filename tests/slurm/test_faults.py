@@ -1,16 +1,25 @@
 """Ranks and nodes that fail: the job ends by itself, says which and why, and the same command goes on."""
 
+import contextlib
 import os
 import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.slurm.conftest import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
-LONG = "epochs=4000"
+LONG, ENDS = "epochs=4000", "epochs=150"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cluster: Cluster) -> str:
+    """The name of a run that nothing came between."""
+    assert cluster.end(cluster.train("quiet", 2, ENDS)) == "COMPLETED 0:0"
+    return "quiet"
 
 
 def rank(cluster: Cluster, job: str, node: str) -> int:
@@ -24,13 +33,24 @@ def rank(cluster: Cluster, job: str, node: str) -> int:
     raise AssertionError(f"no rank on {node} among {rows}")
 
 
+def kill_node(node: str) -> None:
+    """Kill the daemon of ``node`` and all that it has started, as a power cut would."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            daemon = process.name() == "slurmd" and process.cmdline()[-1] == node
+            if daemon or process.environ().get("SLURMD_NODENAME") == node:
+                process.kill()
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [(signal.SIGKILL, "n2: task 1: Exited with exit code 137"), (signal.SIGSTOP, "has been silent for")],
 )
-def test_a_lost_rank_ends_the_job_and_is_named(cluster: Cluster, number: signal.Signals, message: str) -> None:
+def test_a_lost_rank_ends_the_job_and_is_named(
+    cluster: Cluster, uninterrupted: str, number: signal.Signals, message: str
+) -> None:
     name = f"lost-{number.name}"
-    job = cluster.train(name, 2, LONG)
+    job = cluster.train(name, 2, ENDS)
     cluster.until_trained(name)
     os.kill(rank(cluster, job, "n2"), number)
     started = time.monotonic()
@@ -39,6 +59,40 @@ def test_a_lost_rank_ends_the_job_and_is_named(cluster: Cluster, number: signal.
     log = cluster.log(job)
     assert message in log, log
     assert "== the same sbatch command goes on from the last checkpoint" in log
+    assert cluster.end(cluster.train(name, 2, ENDS)) == "COMPLETED 0:0"
+    assert cluster.weights(name) == cluster.weights(uninterrupted)
+
+
+def test_a_job_whose_node_is_lost_goes_on_with_another(cluster: Cluster, uninterrupted: str) -> None:
+    job = cluster.train("lost-node", 2, ENDS)
+    cluster.until_trained("lost-node")
+    kill_node("n2")
+    try:
+        cluster.until(lambda: cluster.state(job)["Restarts"] == "1")
+        assert cluster.end(job) == "COMPLETED 0:0", cluster.log(job)
+        assert "== nodes n[1,3]" in cluster.log(job)
+        assert cluster.weights("lost-node") == cluster.weights(uninterrupted)
+    finally:
+        cluster.run("slurmd", "-N", "n2")
+        cluster.until(lambda: "IDLE" in cluster.run("scontrol", "show", "node", "n2"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(cluster: Cluster, uninterrupted: str) -> None:
+    disk = cluster.path / "small"
+    disk.mkdir()
+    cluster.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk))
+    try:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(960 << 10))
+        job = cluster.train("full", 2, ENDS, f"runs={disk}")
+        assert cluster.end(job) == "FAILED 2:0", cluster.log(job)
+        assert "No space left on device" in cluster.log(job)
+        ballast.unlink()
+        assert cluster.end(cluster.train("full", 2, ENDS, f"runs={disk}")) == "COMPLETED 0:0"
+        assert (disk / "full" / "model.safetensors").read_bytes() == cluster.weights(uninterrupted)
+    finally:
+        cluster.run("umount", str(disk))
 
 
 def test_a_cancelled_job_stays_cancelled(cluster: Cluster) -> None:
