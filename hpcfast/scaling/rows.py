@@ -1,0 +1,56 @@
+"""What is known of each job of a study: the table that reports, comparisons and predictions are made of."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
+PARTS = ("start", "attack", "update", "communication", "data_wait", "guard", "evaluation", "checkpoint", "lost", "other")
+"""What a run's clock is spent on; ``communication`` is what the backward pass does not hide."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job: what it was to do, how it ended and, if it got so far, what it measured. Times are in seconds."""
+
+    job: str
+    """Its name, which is its run directory's: ``digits-fast-strong-2-seed0``."""
+    data: str
+    method: str
+    scaling: Literal["strong", "weak"]
+    nodes: int
+    ranks: int
+    seed: int
+    status: Status
+    note: str = ""
+    """Why it has no time to robust accuracy."""
+    global_batch: int | None = None
+    target: float | None = None
+    ttra: float | None = None
+    """Time to robust accuracy: from the run's first start to the target met, if the confirmation agreed."""
+    epochs: float | None = None
+    """Until training ended: at the target, or at the run's end."""
+    steps: int | None = None
+    images: int | None = None
+    """Trained on, over all ranks, those of steps that were undone too."""
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    clean_accuracy: float | None = None
+    robust_accuracy: float | None = None
+    """Under the monitor's attack, when training ended."""
+    confirmed: dict[str, float] = field(default_factory=dict)
+    """Robust accuracy by attack, off the clock."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the clock, on rank 0, by PARTS; they add up to the clock's reading when training ended."""
+    noise_scale: float | None = None
+    """Gradient noise scale (McCandlish et al. 2018), images."""
+    joules: float | None = None
+    """Over all nodes; None where nothing measures it."""
+    hardware: str = ""
+    versions: str = ""
+    stragglers: tuple[str, ...] = ()
+    """``rank 3 on n2: 1.4 times the median step``."""
+
+    @property
+    def node_hours(self) -> float | None:
+        """What the time to robust accuracy cost."""
+        return None if self.ttra is None else self.nodes * self.ttra / 3600
