@@ -55,6 +55,9 @@ class OpenShards:
         self._lock = threading.Lock()
         weakref.finalize(self, _close, self._open)
 
+    def __reduce__(self) -> tuple[type, tuple[list[Path]]]:
+        return type(self), (self._paths,)  # another process opens its own
+
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """At most ``size`` bytes from ``offset`` on."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import resource
 import shutil
 import sys
@@ -68,6 +69,14 @@ def test_files_are_closed_with_their_split(many: Path) -> None:
     assert open_files() == before + 1
     del train
     assert open_files() == before
+
+
+def test_another_process_opens_its_own_files(many: Path) -> None:
+    train, _ = packed.read(many / "pack")
+    before = train.encoded(0)
+    again = pickle.loads(pickle.dumps(train))  # as a DataLoader's worker gets it
+
+    assert (again.encoded(0) == before).all()
 
 
 def test_more_shards_than_files_may_be_open(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
