@@ -5,7 +5,6 @@ not at all. So a killed command, given again, only does what is missing.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from PIL import Image
 from hpcfast.component import choices
 from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.data.folder import read_split
+from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 
@@ -78,20 +78,7 @@ def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Cal
     """
     files = _named(_chosen(data / "val", images))
     manifest = _manifest(files, plan)
-    out = out.resolve()
-    part = out.with_name(out.name + ".part")
-    if _holds(out, manifest):
-        return manifest
-    try:
-        if not _holds(part, manifest):
-            part.mkdir(parents=True, exist_ok=True)
-            (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _write(files, part, plan, progress)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error}. Give a folder on a disk with room.") from None
+    fill(out, MANIFEST, manifest, "these corruptions", lambda part: _write(files, part, plan, progress))
     return manifest
 
 
@@ -123,25 +110,6 @@ def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
         "files": hashlib.sha256("\n".join(files).encode()).hexdigest(),
         "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
     }
-
-
-def _holds(place: Path, manifest: dict[str, Any]) -> bool:
-    """Whether ``place`` was made, or begun, with ``manifest``; False where there is nothing.
-
-    Raises:
-        UserError: there is something else.
-    """
-    try:
-        found = json.loads((place / MANIFEST).read_text())
-    except (OSError, ValueError):
-        found = None  # no manifest of ours
-    if found == manifest:
-        return True
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        odd = [key for key, value in manifest.items() if found.get(key) != value] if isinstance(found, dict) else []
-        hint = f" (made with other {', '.join(odd)})" if odd else ""
-        raise UserError(f"{place} holds something else than these corruptions{hint}; give another --out or remove it")
-    return False
 
 
 def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from hpcfast.data.prepare import MANIFEST
+from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 
@@ -87,38 +88,9 @@ def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> di
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    out, manifest = out.resolve(), recipe.manifest()
-    part = out.with_name(out.name + ".part")
-    if _holds(out, manifest):
-        return manifest
-    try:
-        if not _holds(part, manifest):
-            part.mkdir(parents=True, exist_ok=True)
-            (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _write(recipe, part, progress)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error}. Give a folder on a disk with room.") from None
+    manifest = recipe.manifest()
+    fill(out, MANIFEST, manifest, "this synthetic data set", lambda part: _write(recipe, part, progress))
     return manifest
-
-
-def _holds(place: Path, manifest: dict[str, Any]) -> bool:
-    """Whether ``place`` was made, or begun, with ``manifest``; False where there is nothing.
-
-    Raises:
-        UserError: there is something else.
-    """
-    try:
-        found = json.loads((place / MANIFEST).read_text())
-    except (OSError, ValueError):
-        found = None  # no manifest of ours
-    if found == manifest:
-        return True
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise UserError(f"{place} exists and is not this synthetic data set; give another folder or remove it")
-    return False
 
 
 def _write(recipe: Recipe, part: Path, progress: Callable[[int], None]) -> None:
