@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hpcfast import comm, export
+from hpcfast.config import Check
 from hpcfast.data import skips
 from hpcfast.evaluate import chosen_images, evaluate, rounds
 from hpcfast.evaluate.kept import evaluate_kept
@@ -16,7 +17,7 @@ def after_epoch(run: Run) -> None:
     epoch, every = run.position.epoch, run.config.evaluation.every
     healthy = not run.guard.on
     if run.guard.due(epoch, run.plan.finished(run.position)):
-        with run.clock.training():  # it is a cost of training
+        with run.clock.training(), run.clock.spend("guard"):  # it is a cost of training
             health = examine(
                 run.learner.model, run.train_split, run.config, run.guard.attack, run.world, run.leave_if_asked
             )
@@ -47,26 +48,27 @@ def _go_back(run: Run, health: Health) -> bool:
     run.take_up(run.last_healthy())
     run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
     run.unexamined = False
+    run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
     run.save()
     run.mark_healthy()
-    run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
     run.reporter.say(f"{found}; back to epoch {run.position.epoch}, on with {run.guard.attack.name}")
     return True
 
 
 def _monitor(run: Run) -> None:
     check = run.config.evaluation.monitor
-    run.record("eval_start")
+    run.record("eval_start", "monitor")
     comm.tell(run.position.step, "evaluation")
-    result = evaluate(
-        run.learner.result, run.val_split, run.config, check, run.world, lambda done: run.leave_if_asked()
-    )
+    with run.clock.spend("evaluation"):
+        result = evaluate(
+            run.learner.result, run.val_split, run.config, check, run.world, lambda done: run.leave_if_asked()
+        )
     _mention(run, result)
     for key in ("clean_accuracy", "robust_accuracy"):
         run.record(key, result[key])
     run.record("eval_stop")
-    if run.config.target and result["robust_accuracy"] >= run.config.target:
-        run.target_reached = run.clock.wall
+    if run.config.goal is not None and result["robust_accuracy"] >= run.config.goal:
+        run.target_reached = run.clock.stop()
         run.record("target_reached", result["robust_accuracy"])
     run.reporter.say(
         f"epoch {run.position.epoch}/{run.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
@@ -81,23 +83,42 @@ def _mention(run: Run, result: dict[str, Any]) -> None:
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Evaluate, export, summarise."""
-    config = run.config
-    check = config.evaluation.final
-    tries = len(rounds(config, check, len(run.val_split.classes)))
-    task = run.reporter.task("final evaluation", tries * len(chosen_images(run.val_split, check, run.world)), "attacks")
+    """Evaluate, confirm a target that was reached, export, summarise."""
+    settings = run.config.evaluation
+    result = _measure(run, "final", settings.final)
+    confirmation = [_measure(run, "confirm", check) for check in settings.confirm] if run.target_reached else []
+    summary = export.summary(run, result, confirmation)
+    if run.target_reached:
+        run.reporter.say(_verdict(summary))
+    run.record("run_stop", {"status": summary["status"]})  # before the summary: a run that has one is complete
+    comm.on_root(lambda: export.write(run.dir, run.config, run.learner.result, run.train_split.classes, summary))
+    return summary
+
+
+def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
+    """Evaluate the trained model, off the clock; what was measured before is not measured again."""
+    model, split, config = run.learner.result, run.val_split, run.config
+    tries = len(rounds(config, check, len(split.classes)))
+    title = f"{purpose} evaluation, {check.attack.name}"
+    task = run.reporter.task(title, tries * len(chosen_images(split, check, run.world)), "attacks")
 
     def progress(done: int) -> None:
         task.update(done)
         run.leave_if_asked()
 
-    run.record("eval_start")
-    comm.tell(run.position.step, "final evaluation")
-    model, folder = run.learner.result, run.dir.evaluations
-    result, _ = evaluate_kept(model, run.val_split, config, check, run.world, folder, progress)
-    run.record("eval_stop")
+    run.record("eval_start", purpose)
+    comm.tell(run.position.step, title)
+    result, _ = evaluate_kept(model, split, config, check, run.world, run.dir.evaluations, progress)
+    run.record("eval_stop", {key: result[key] for key in ("attack", "clean_accuracy", "robust_accuracy")})
     _mention(run, result)
     task.close()
-    summary = export.summary(run, result)
-    comm.on_root(lambda: export.write(run.dir, config, model, run.train_split.classes, summary))
-    return summary
+    return result
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    seconds, target = summary["target_reached_seconds"], summary["target"]
+    found = ", ".join(f"{each['attack']['name']} {each['robust_accuracy']:.3f}" for each in summary["confirmation"])
+    said = f"the monitor saw the target {target:g} after {seconds:,.1f} s; "
+    if summary["time_to_robust_accuracy_seconds"] is None:
+        return f"{said}not confirmed ({found}), so the run counts as not converged: raise target_margin"
+    return f"{said}confirmed ({found})"

@@ -1,31 +1,126 @@
-"""The run's clocks, in seconds: one never pauses, one counts training alone, one what of it is waiting for images.
+"""Where a run's time goes, in seconds.
 
-The wall clock starts when the run is first started and goes on through evaluations, checkpoints, interruptions
-and lost work. All are part of the checkpoint.
+The wall clock starts when the run is first started and never pauses: evaluations, checkpoints, interruptions and
+lost work are on it. At any moment it counts for one of ``PARTS``, so the parts add up to its reading. All of it is
+part of the checkpoint.
 """
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Protocol
+
+PARTS = (
+    *("start", "attack", "update", "communication", "data_wait", "guard", "evaluation", "checkpoint"),
+    *("lost", "other"),
+)
+"""``communication`` is waiting for other ranks: what the backward pass does not hide. ``lost`` are interruptions,
+and work that was undone or is repeated."""
+
+
+class Mark(Protocol):
+    """A moment on a device's own clock."""
+
+    def seconds_until(self, other: Any) -> float:
+        """Seconds from this moment to ``other``."""
 
 
 class Clock:
-    """Wall time since ``started`` (seconds since 1970), and time spent in ``training()`` blocks: wall and CPU.
+    """Seconds since ``started`` (itself in seconds since 1970) by part, and those in ``training()``: wall and CPU.
 
-    CPU time is that of all threads of this process. ``waited`` is time spent in ``waiting()`` blocks.
+    CPU time is that of all threads of this process.
+
+    Args:
+        started: when the run was; now if it is new.
+        mark: returns the present moment of a device that works on its own, where there is one; it must not wait.
     """
 
-    def __init__(self, started: float | None = None) -> None:
-        self.started = time.time() if started is None else started
-        self.trained = self.trained_cpu = self.waited = 0.0
+    def __init__(self, started: float | None = None, mark: Callable[[], Mark] | None = None) -> None:
+        self._begun = time.time(), time.perf_counter()
+        self.started = self._begun[0] if started is None else started
+        self.trained = self.trained_cpu = 0.0
+        self.watch: Callable[[str], object] = lambda part: None
+        """Told of every turn: a profile names its ranges so."""
+        self._part, self._since = "start", 0.0
+        self._seconds = dict.fromkeys(PARTS, 0.0)
+        self._stopped: dict[str, float] | None = None
+        self._mark = mark
+        self._laps: list[tuple[str, Mark]] = []
+        self._last: tuple[dict[str, float], list[tuple[str, Mark]]] | None = None
 
     @property
     def wall(self) -> float:
-        return time.time() - self.started
+        """Seconds since the run was first started."""
+        begun, at = self._begun
+        return begun - self.started + time.perf_counter() - at
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The reading by part; of a clock that was stopped: when it was."""
+        if self._stopped is None:
+            self.turn(self._part)
+        return dict(self._seconds if self._stopped is None else self._stopped)
+
+    @property
+    def own(self) -> float:
+        """Of the reading, what steps of training took without waiting for other ranks."""
+        seconds = self.seconds
+        return sum(seconds[part] for part in ("attack", "update", "data_wait", "other"))
+
+    def turn(self, part: str) -> str:
+        """Let time count for ``part`` from now on; returns what it has counted for."""
+        before, now = self._part, self.wall
+        self._seconds[before] += now - self._since
+        self._part, self._since = part, now
+        if part != before:
+            self.watch(part)
+            if self._mark and self._laps:
+                self._laps.append((part, self._mark()))
+        return before
+
+    @contextmanager
+    def spend(self, part: str) -> Iterator[None]:
+        """Let the time of this block count for ``part``."""
+        before = self.turn(part)
+        try:
+            yield
+        finally:
+            self.turn(before)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A step of training. Where a device works on its own, the block's time is divided as the device divides it.
+
+        The host only hands out work, and waits somewhere. The device's moments are read one step later, when they
+        have passed: nothing waits for them.
+        """
+        if self._mark is None:
+            yield
+            return
+        before, self._laps = self.seconds, [(self._part, self._mark())]
+        try:
+            yield
+        finally:
+            self.turn(self._part)
+            host = {part: self._seconds[part] - before[part] for part in PARTS}
+            last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
+            self._laps = []
+        if last:
+            self._divide(*last)
+
+    def _divide(self, host: dict[str, float], laps: list[tuple[str, Mark]]) -> None:
+        device = dict.fromkeys(PARTS, 0.0)
+        for (part, begun), (_, ended) in pairwise(laps):
+            device[part] += begun.seconds_until(ended)
+        total, whole = math.fsum(host.values()), math.fsum(device.values())
+        for part in PARTS if whole else ():
+            self._seconds[part] += total * device[part] / whole - host[part]
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Count the time of this block as training."""
+        """Count the time of this block as training too."""
         begun, cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -33,11 +128,19 @@ class Clock:
             self.trained += time.perf_counter() - begun
             self.trained_cpu += time.process_time() - cpu
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time of this block as waiting for images."""
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited += time.perf_counter() - begun
+    def stop(self) -> float:
+        """Training is over: the clock stands still, if it does not yet; returns its reading."""
+        self._stopped = self.seconds
+        return math.fsum(self._stopped.values())
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"seconds": self.seconds, "stopped": self._stopped is not None}
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint: whatever has happened since then, in this process or not, is lost."""
+        self.turn("lost" if self._part == "start" else self._part)
+        self._last = None
+        self._seconds = dict.fromkeys(PARTS, 0.0) | state.get("seconds", {})
+        self._stopped = dict(self._seconds) if state.get("stopped") else None
+        self._seconds["lost"] += self._since - math.fsum(self._seconds.values())

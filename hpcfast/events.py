@@ -18,10 +18,11 @@ class EventLog:
         if self._file and path and path.read_bytes()[-1:] not in (b"", b"\n"):
             self._file.write("\n")  # after a line that a kill cut off
 
-    def write(self, key: str, value: Any = None, *, step: int, epoch: float) -> None:
-        """Record ``value`` under ``key`` with the wall-clock time (seconds since 1970)."""
+    def write(self, key: str, value: Any = None, *, step: int, epoch: float, at: float | None = None) -> None:
+        """Record ``value`` under ``key`` with the wall-clock time ``at`` (seconds since 1970; default: now)."""
         if self._file:
-            event = {"time": time.time(), "key": key, "value": value, "step": step, "epoch": round(epoch, 6), "rank": 0}
+            now = time.time() if at is None else at
+            event = {"time": now, "key": key, "value": value, "step": step, "epoch": round(epoch, 6), "rank": 0}
             self._file.write(json.dumps(event) + "\n")
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """What training changes - weights, their average, the optimizer, the loss scale - and one step of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,16 +11,19 @@ from torch import Tensor, nn
 
 from hpcfast import comm, models, precision
 from hpcfast.attacks import Attack
+from hpcfast.clock import Clock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
+from hpcfast.noise_scale import Gauge
 
 
 class Learner:
     """A network in training; equal on all ranks after every step."""
 
-    def __init__(self, config: RunConfig, classes: int, world: World) -> None:
+    def __init__(self, config: RunConfig, classes: int, world: World, clock: Clock | None = None) -> None:
         self.config = config
+        self.clock = clock or Clock()
         torch.manual_seed(config.seed)
         self.model = config.model.build(classes).to(world.device)
         comm.broadcast_parameters(self.model)
@@ -29,8 +33,11 @@ class Learner:
         # Its decay grows from 0 with the number of steps, so that short runs don't average in their first weights.
         self.average = ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
         self.optimizer = comm.distribute(
-            config.optim.build(self.model), self.model, config.allreduce, passes=config.accumulate
+            config.optim.build(self.model), self.model, config.allreduce, config.accumulate, self._waiting
         )
+        self.network.register_forward_pre_hook(self._turn)
+        self.noise = Gauge(self.model, world.device)
+        self._noisy = world.size * config.accumulate > 1 and config.allreduce.op == "average"
         self.updates = 0
         self._generator = torch.Generator(world.device)
 
@@ -58,12 +65,15 @@ class Learner:
             losses = attack.losses(
                 self.network, batch.x, batch.y, self.config.threat.ball, self._generator, self._criterion
             )
-            for loss in losses:
+            for loss in self._attacked(losses):
                 if number == 1:
                     self.optimizer.zero_grad()
+                    if self._measured:
+                        self.noise.listen()
                 last = number == len(batches)
                 averaged = comm.average_buffers(self.model) if last else None
                 self.scaler.backward(loss / len(batches))
+                self.noise.hush()
                 if averaged:
                     self._update(averaged, good)
                 total += loss.detach() / len(batches) / attack.updates
@@ -71,13 +81,39 @@ class Learner:
 
     def _update(self, averaged: Any, good: list[Tensor]) -> None:
         stepped = self.scaler.step(self.optimizer)
-        averaged()
+        with self.clock.spend("communication"):
+            averaged()
         if good and not self.finite():  # float16 overflowed on the way forward: BatchNorm's statistics are lost
             for buffer, kept in zip(self.model.buffers(), good, strict=True):
                 buffer.copy_(kept)
         self.updates += stepped
         if self.average and stepped:
             self.average.update(self.model, self.updates)
+
+    def _attacked(self, losses: Iterator[Tensor]) -> Iterator[Tensor]:
+        """``losses``; what precedes the forward pass of each counts as attack."""
+        before = self.clock.turn("attack")
+        for loss in losses:
+            self.clock.turn("update")
+            yield loss
+            self.clock.turn("attack")
+        self.clock.turn(before)
+
+    def _turn(self, network: nn.Module, images: tuple[Tensor, ...]) -> None:
+        """The first forward pass that asks for gradients of the weights alone ends the attack."""
+        if torch.is_grad_enabled() and not images[0].requires_grad:
+            self.clock.turn("update")
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self.clock.spend("communication"):
+            yield
+        self.noise.compare(self.config.accumulate, lambda: self.scaler.scale)
+
+    @property
+    def _measured(self) -> bool:
+        """Whether the next step measures the noise scale: ten do between two entries of the log."""
+        return self._noisy and self.updates % max(1, self.config.log_every // 10) == 0
 
     def _criterion(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)

@@ -11,6 +11,7 @@ from hpcfast.attacks.noise import seed_of
 from hpcfast.data import Batch, dali, folder
 from hpcfast.data.feed import Ahead
 from hpcfast.failure import Suspect
+from hpcfast.profiling import Profile
 from hpcfast.progress import Task
 from hpcfast.run import Run
 
@@ -18,8 +19,8 @@ from hpcfast.run import Run
 class Loop:
     """Trains a run on, epoch by epoch; whatever it decides, all ranks decide alike, by votes."""
 
-    def __init__(self, run: Run, task: Task) -> None:
-        self.run, self.task = run, task
+    def __init__(self, run: Run, task: Task, profile: Profile | None = None) -> None:
+        self.run, self.task, self._profile = run, task, profile
         self._ballot = comm.Ballot()
         self._suspect: Suspect | None = None
         self._ahead: Ahead[tuple[Batch, ...]] | None = None
@@ -36,13 +37,15 @@ class Loop:
         meter, note = torch.zeros(2, device=run.world.device), ""
         run.record("epoch_start")
         run.learner.model.train()
+        own, step = run.clock.own, run.position.step
         with run.clock.training():
             for batches in self._steps():
                 comm.tell(run.position.step, "training")
                 lr = self._learning_rate()
-                loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
-                meter += torch.stack((loss, torch.ones_like(loss)))
-                self._look_at(loss, lr, batches)
+                with run.clock.step():
+                    loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
+                    meter += torch.stack((loss, torch.ones_like(loss)))
+                    self._look_at(loss, lr, batches)
                 run.position = run.plan.advance(run.position)
                 run.images += sum(len(batch.y) for batch in batches) * run.world.size
                 if run.position.step % run.config.log_every == 0:
@@ -50,10 +53,15 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                with run.clock.waiting():
+                with run.clock.spend("data_wait"):
                     bad = self._ahead is not None and self._ahead.look()
-                self._heed(self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad))
+                with run.clock.spend("communication"):
+                    votes = self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad)
+                self._heed(votes)
+                if self._profile:
+                    self._profile.step()
         run.record("epoch_stop")
+        run.compare_ranks(run.clock.own - own, run.position.step - step)
         run.settle()
         saved = self._heed(self._ballot.count())
         if run.unexamined and not saved:
@@ -65,7 +73,7 @@ class Loop:
         A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
         """
         while self._ahead is None:
-            with self.run.clock.waiting():
+            with self.run.clock.spend("data_wait"):
                 self._ahead = Ahead(self._batches())
             self._leave_out()
             while self._ahead is not None and (batches := self._ahead.take()):
@@ -139,7 +147,8 @@ class Loop:
         """Record means over all ranks since the last call, and reset ``meter``."""
         learner = self.run.learner
         sums = torch.cat((meter.double().cpu(), learner.network.take_counts()))
-        loss, steps, asked, vanished = comm.total(sums).tolist()
+        with self.run.clock.spend("communication"):
+            loss, steps, asked, vanished = comm.total(sums).tolist()
         meter.zero_()
         self.run.record("train_loss", loss / steps if math.isfinite(loss) else str(loss))
         self.run.record("learning_rate", lr)

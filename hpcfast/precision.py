@@ -78,6 +78,11 @@ class Scaler:
     def enabled(self) -> bool:
         return self._scaler.is_enabled()
 
+    @property
+    def scale(self) -> float:
+        """By which gradients are too long; asking for it waits for the device."""
+        return float(self._scaler.get_scale())
+
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()
 

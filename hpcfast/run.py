@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from hpcfast import checkpoint, comm, events
+from hpcfast import checkpoint, comm, events, profiling
 from hpcfast.clock import Clock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
@@ -24,6 +24,7 @@ from hpcfast.plan import Plan, Position
 from hpcfast.progress import Reporter
 from hpcfast.rundir import RunDirectory
 from hpcfast.stop import Stopped, StopRequest
+from hpcfast.survey import Survey
 
 
 class Run:
@@ -37,7 +38,9 @@ class Run:
         reporter: Reporter,
         stop: StopRequest,
         writer: checkpoint.Writer,
+        began: float,
     ) -> None:
+        """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
         self.config, self.world, self.reporter = config, world, reporter
         self.train_split, self.val_split = splits
         self._listed = frozenset(self.train_split.skips)
@@ -46,10 +49,13 @@ class Run:
         self._stop, self._writer = stop, writer
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
+        self._log.write("init_start", step=0, epoch=0, at=began)
+        self._requeued = any(event["key"] == "run_start" for event in past)
         # What follows is the run's state.
-        self.learner = Learner(config, len(self.train_split.classes), world)
+        self.clock = Clock(past[0]["time"] if past else began, profiling.mark_of(world.device))
+        self.learner = Learner(config, len(self.train_split.classes), world, self.clock)
         self.guard = Guard(config)
-        self.clock = Clock(started=past[0]["time"] if past else None)
+        self.survey = Survey(world)
         self.position = Position()
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
@@ -69,7 +75,12 @@ class Run:
         state, healthy = comm.on_root(load)
         if state is not None:
             self.take_up(state)
-        self.record("run_start", {"world_size": self.world.size, "device": str(self.world.device)})
+            self.survey.take_up(state.get("survey", {}))
+        elif self._requeued:
+            self.clock.take_up({})
+        self.record("init_stop")
+        about = {"world_size": self.world.size, "device": str(self.world.device)}
+        self.record("requeue" if self._requeued else "run_start", about)
         if state is None:
             self.save()
             self.mark_healthy()
@@ -97,7 +108,8 @@ class Run:
             UserError: on all ranks, if the disk is full or weights are no longer numbers.
         """
         self.record("checkpoint_start")
-        comm.on_root(self._save)
+        with self.clock.spend("checkpoint"):
+            comm.on_root(self._save)
         self._saved = time.monotonic()
         self.record("checkpoint_stop")
         comm.make_way()
@@ -116,7 +128,8 @@ class Run:
             "unexamined": self.unexamined,
             "images": self.images,
             "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
-            "waited_seconds": self.clock.waited,
+            "clock": self.clock.state(),
+            "survey": self.survey.state(),
             "target_reached": self.target_reached,
             "world_size": self.world.size,
         }
@@ -146,8 +159,25 @@ class Run:
         self._reconcile(state.get("skips", {}))
         self.unexamined, self.images = state["unexamined"], state["images"]
         self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
-        self.clock.waited = state.get("waited_seconds", 0.0)
+        self.clock.take_up(state.get("clock", {}))
         self.target_reached = state["target_reached"]
+
+    def compare_ranks(self, seconds: float = 0.0, steps: int = 0) -> None:
+        """Hear from all ranks how they fared, and name those that were slow; a collective.
+
+        Args:
+            seconds: that this rank has spent in the last ``steps`` steps without waiting for others.
+        """
+        phase = self.plan.phase(self.position)
+        known = self.survey.stragglers
+        with self.clock.spend("communication"):
+            slow = self.survey.take(
+                seconds, steps, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase)
+            )
+        if slow:
+            self.record("stragglers", slow)
+        if slow and not known:
+            self.reporter.say(f"slow: {', '.join(slow)}; every step waits for the slowest rank")
 
     def leave_out(self, faults: dict[int, str]) -> None:
         """Train on without the bad images that ranks have found, none of which was trained on; a collective.

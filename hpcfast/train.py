@@ -1,6 +1,8 @@
 """``hpcfast train CONFIG``, alone or under horovodrun or mpirun: from a configuration to a model."""
 
+import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from hpcfast import checkpoint, checks, comm, rundir
@@ -11,14 +13,19 @@ from hpcfast.errors import UserError
 from hpcfast.evaluate import chosen_images
 from hpcfast.loop import Loop
 from hpcfast.plan import Plan
+from hpcfast.profiling import Profile
 from hpcfast.progress import Reporter
 from hpcfast.run import Run
 from hpcfast.rundir import RunDirectory
 from hpcfast.stop import StopRequest
 
 
-def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str, Any]:
+def train(config: RunConfig, world: World, overwrite: bool = False, profile: Path | None = None) -> dict[str, Any]:
     """Train, or go on with, or report the finished run that ``config`` names; a collective of all ranks.
+
+    Args:
+        overwrite: lose what a run of this name left before.
+        profile: folder for traces of a few steps (:class:`hpcfast.profiling.Profile`).
 
     Returns:
         The run's summary (see docs/run-directory.md).
@@ -28,6 +35,7 @@ def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str,
             has diverged.
         Stopped: a signal asked for it; a checkpoint is saved, and the same call goes on from it.
     """
+    began = time.time()  # the run's clock starts before the data set is touched
     train_split, val_split = comm.together(lambda: folder.read(config.data.path, config.data.skips))
     splits = train_split.some(config.data.images), val_split
     _check_sizes(config, world, *splits)
@@ -45,29 +53,34 @@ def train(config: RunConfig, world: World, overwrite: bool = False) -> dict[str,
             return summary
         stop = held.enter_context(StopRequest())
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
-        return _train(Run(config, world, splits, reporter, stop, writer))
+        return _train(Run(config, world, splits, reporter, stop, writer, began), profile)
 
 
-def _train(run: Run) -> dict[str, Any]:
+def _train(run: Run, folder: Path | None) -> dict[str, Any]:
+    profile = Profile(folder, run.world, run.clock) if folder else None
     run.begin()
+    run.clock.turn("other")
     task = run.reporter.task("training", run.plan.total_images, "images", done=run.position.images)
-    loop = Loop(run, task)
+    loop = Loop(run, task, profile)
     while run.unexamined or not (run.plan.finished(run.position) or run.target_reached):
         if run.unexamined:
             checks.after_epoch(run)
         else:
             loop.train()
+    run.compare_ranks()
+    run.clock.stop()
+    if profile:
+        profile.close()
     task.close()
     run.finish_writing()
-    summary = checks.finish(run)
-    run.record("run_stop", {"status": summary["status"]})
-    return summary
+    return checks.finish(run)
 
 
 def _check_sizes(config: RunConfig, world: World, train_split: folder.Split, val_split: folder.Split) -> None:
     """Refuse now what would otherwise fail hours later."""
     images = len(train_split.good)
-    for check in (config.evaluation.monitor, config.evaluation.final):
+    confirm = config.evaluation.confirm if config.target else ()
+    for check in (config.evaluation.monitor, config.evaluation.final, *confirm):
         chosen_images(val_split, check, world)
     plan = Plan.of(config, images, world.size)
     for phase in plan.phases:

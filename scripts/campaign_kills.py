@@ -1,4 +1,4 @@
-"""Kill training runs at random moments; each must end bit for bit as one that nothing interrupted.
+"""Kill training runs at random moments; each must end bit for bit as one that nothing interrupted, with a sound log.
 
 ``python scripts/campaign_kills.py --kills 200 --seed 0``; exits with 1 if any weight or accuracy differs. A run is
 tiny, but has all that a run can be doing: it saves every few steps, is rolled back twice, keeps averaged weights.
@@ -27,6 +27,8 @@ import hpcfast.train  # noqa: F401 - likewise
 import kill_jobs
 import kill_runs
 from hpcfast import events
+from hpcfast.errors import UserError
+from hpcfast.scaling.check import check
 
 LIMIT = 60.0
 """Seconds after which ranks that survive the death of another are taken to hang."""
@@ -123,6 +125,10 @@ class Campaign:
         self.finish(setting, name)
         found = self.outcome(name)
         different = [key for key in found if found[key] != expected[key]]
+        try:
+            check(self.folder / "runs" / name)
+        except UserError as error:
+            different.append(f"log: {error}")
         if different:
             self.wrong.append(f"{name} ({setting}): other {', '.join(different)}")
             shutil.copytree(self.folder / "runs" / name, Path("runs/campaign-kills") / name, dirs_exist_ok=True)

@@ -56,8 +56,6 @@ def doing(run: Path, before: int) -> str:
                 now = "guard"
             case "guard":
                 now = "rollback" if event["value"]["seen"] - event["value"]["strong"] > 0.05 else "evaluation"
-            case "rollback":
-                now = "training"
             case "eval_start":
                 now = "evaluation"
             case "eval_stop" if last == "eval_start":  # the final one's numbers are in the summary, not in the log

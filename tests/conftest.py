@@ -25,6 +25,7 @@ schedule: {name: cosine}
 evaluation:
   monitor: {attack: {name: pgd, steps: 2}, images: 6}
   final: {attack: {name: pgd, steps: 3, restarts: 2}}
+  confirm: [{attack: {name: pgd, steps: 3, restarts: 2}}]
   batch_size: 5
 log_every: 1
 """

@@ -57,11 +57,8 @@ def steps(
         times to the first case's in the same round, and ``spread``, the least and the greatest of these ratios;
         ``relative_flops``.
     """
-    learners = [_learner(case, model, options, size, batch, world) for case in STEPS]
-    generator = torch.Generator().manual_seed(world.rank)
-    x = torch.rand(batch, 3, size, size, generator=generator).to(world.device)
-    y = torch.randint(CLASSES, (batch,), generator=generator).to(world.device)
-    batches = [Batch(x, y, torch.arange(batch))]
+    learners = [learner_of(case, model, options, size, batch, world) for case in STEPS]
+    batches = [noise_batch(batch, size, world)]
     flops = [_flops(learner, batches[0]) for learner in learners]
     rounds = [[_time(learner, batches, number) for learner in learners] for number in range(repeats)]
     rows = []
@@ -83,7 +80,16 @@ def steps(
     return rows
 
 
-def _learner(case: Case, model: str, options: dict[str, Any], size: int, batch: int, world: World) -> Learner:
+def noise_batch(batch: int, size: int, world: World) -> Batch:
+    """Images of noise, another on each rank."""
+    generator = torch.Generator().manual_seed(world.rank)
+    x = torch.rand(batch, 3, size, size, generator=generator).to(world.device)
+    y = torch.randint(CLASSES, (batch,), generator=generator).to(world.device)
+    return Batch(x, y, torch.arange(batch))
+
+
+def learner_of(case: Case, model: str, options: dict[str, Any], size: int, batch: int, world: World) -> Learner:
+    """What is trained in ``case``; the arguments are those of :func:`steps`."""
     check = {"attack": {"name": "natural"}}
     config = validate(
         RunConfig,

@@ -43,6 +43,49 @@ def step(
 
 
 @app.command()
+def allreduce(
+    model: Annotated[str, typer.Option(help="any network a config may name")] = "resnet18",
+    size: Annotated[int, typer.Option(help="pixels", min=8)] = 64,
+    batch: Annotated[int, typer.Option(help="images a rank", min=1)] = 16,
+    repeats: Annotated[int, typer.Option(help="timed rounds", min=1)] = 5,
+    json: options.Json = None,
+) -> None:
+    """Time allreduces by size, and what of a training step's is not hidden, under horovodrun, mpirun or srun."""
+    from hpcfast import comm
+    from hpcfast.bench.allreduce import measure
+
+    world = comm.init()
+    found = measure(model, size, batch, repeats, world)
+    if world.is_root:
+        _show_allreduce(found, model)
+    comm.on_root(lambda: options.write_json(json, found))
+
+
+def _show_allreduce(found: dict[str, Any], model: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=120, highlight=False)
+    table = Table(caption="{ranks} ranks on {nodes} nodes, n = {n}, medians".format(**found))
+    for heading in ("KiB", "sent as", "milliseconds", "(range)", "MB/s on a link"):
+        table.add_column(heading, justify="right")
+    for row in [*found["rows"], *found["gradients"]]:
+        low, high = row["spread"]
+        table.add_row(
+            f"{row['bytes'] / 1024:,.0f}", {"none": "fp32"}.get(row["compression"], row["compression"]),
+            f"{1e3 * row['seconds']:,.2f}", f"{1e3 * low:,.2f}-{1e3 * high:,.2f}", f"{row['bus_bandwidth'] / 1e6:,.0f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"the last two: all gradients of {model}, fused")
+    rate = found["bytes_per_second"] / 1e6
+    console.print(f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({rate:,.0f} MB/s)")
+    console.print(
+        "a fast step: {with:.3f} s with allreduce, {without:.3f} s without; exposed {exposed:.3f} s ({0:.3f} to "
+        "{1:.3f}), of which the clock saw {waited:.3f} s".format(*found["step"]["spread"], **found["step"])
+    )
+
+
+@app.command()
 def loader(
     data: Annotated[Path, typer.Argument(help="folder or pack with JPEGs, e.g. of `data synthetic`")],
     size: Annotated[int, typer.Option(help="of the crops, pixels", min=8)] = 224,

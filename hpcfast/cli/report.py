@@ -22,7 +22,7 @@ def command(
 
     from hpcfast.report import fooling, page
     from hpcfast.report import runs as reading
-    from hpcfast.report.table import table
+    from hpcfast.report.table import clock, table
     from hpcfast.rundir import RunDirectory
 
     records = reading.read([RunDirectory(run) for run in runs])
@@ -34,7 +34,10 @@ def command(
     except UserError as error:  # the data may be elsewhere; numbers and curves are worth a report by themselves
         picture, why = None, error
     page.write(records, target, overwrite or out is None)
-    Console(width=None if Console().is_terminal else 140).print(table(records))
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(table(records))
+    if any(record.summary for record in records):
+        console.print(clock(records))
     print(f"picture: {picture}" if picture else f"no picture: {why}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]

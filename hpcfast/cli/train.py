@@ -1,6 +1,7 @@
 """``hpcfast train``."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,29 +21,46 @@ def command(
     elastic: Annotated[
         bool, typer.Option("--elastic", help="go on with the ranks that are left, or that come (horovodrun --min-np)")
     ] = False,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="empty folder for traces of a few steps, torch's and Horovod's")
+    ] = None,
     json: options.Json = None,
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again goes on where it stopped."""
     from hpcfast import comm
     from hpcfast.config import load
 
+    if profile:
+        os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # Horovod looks when it starts
     try:
         allreduce = load(config, overrides).allreduce
     except UserError:
         allreduce = None  # the ranks must meet first, so that they can report it together
     if not elastic:
-        _train(comm.init(allreduce), config, overrides, overwrite, json)
+        _train(comm.init(allreduce), config, overrides, overwrite, profile, json)
         return
     attempts = itertools.count()
-    comm.elastically(lambda: _train(comm.join(), config, overrides, overwrite and next(attempts) == 0, json), allreduce)
+
+    def attempt() -> None:
+        first = next(attempts) == 0
+        _train(comm.join(), config, overrides, overwrite and first, profile if first else None, json)
+
+    comm.elastically(attempt, allreduce)
 
 
-def _train(world: "World", config: Path, overrides: list[str] | None, overwrite: bool, json: Path | None) -> None:
+def _train(
+    world: "World",
+    config: Path,
+    overrides: list[str] | None,
+    overwrite: bool,
+    profile: Path | None,
+    json: Path | None,
+) -> None:
     from hpcfast import comm, train
     from hpcfast.config import load
 
     run_config = comm.together(lambda: load(config, overrides))
-    summary = train.train(run_config, world, overwrite)
+    summary = train.train(run_config, world, overwrite, profile)
     if world.is_root:
         low, high = summary["ci95"]["robust_accuracy"]
         print(

@@ -20,7 +20,14 @@ from hpcfast import launcher
 from hpcfast.allreduce import AllreduceSettings
 from hpcfast.comm import rendezvous
 from hpcfast.comm.elastic import elastically, make_way
-from hpcfast.comm.gradients import average_buffers, broadcast_parameters, distribute
+from hpcfast.comm.gradients import (
+    average_buffers,
+    broadcast_parameters,
+    distribute,
+    mean,
+    start_timeline,
+    stop_timeline,
+)
 from hpcfast.errors import UserError
 from hpcfast.watchdog import Watchdog
 
@@ -38,8 +45,11 @@ __all__ = [
     "init",
     "join",
     "make_way",
+    "mean",
     "on_root",
     "peers",
+    "start_timeline",
+    "stop_timeline",
     "tell",
     "together",
     "total",

@@ -1,6 +1,8 @@
 """How gradients, BatchNorm statistics and first weights get from rank to rank."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import horovod.torch as hvd
@@ -34,25 +36,59 @@ def average_buffers(model: nn.Module) -> Callable[[], object]:
 
 
 def distribute(
-    optimizer: torch.optim.Optimizer, model: nn.Module, settings: AllreduceSettings, passes: int = 1
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    settings: AllreduceSettings,
+    passes: int = 1,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> torch.optim.Optimizer:
     """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks (or Adasum's combination).
 
     Args:
         passes: backward passes whose gradients are added up before they are sent.
+        waiting: the block in which it waits for other ranks (Adasum has none: its waiting is part of its step).
 
     Raises:
         UserError: Adasum was asked for in a job without MPI.
     """
     if settings.op == "adasum" and hvd.size() > 1 and not hvd.mpi_enabled():
         raise UserError("allreduce.op: adasum needs MPI; start the ranks with mpirun or horovodrun --mpi")
-    return hvd.DistributedOptimizer(
+    distributed: Any = hvd.DistributedOptimizer(
         optimizer,
         named_parameters=model.named_parameters(),
-        compression=HalfWire if settings.compression == "fp16" else Wire,
+        compression=_wire(settings.compression),
         backward_passes_per_step=passes,
         op=hvd.Adasum if settings.op == "adasum" else hvd.Average,
     )
+    synchronize = distributed.synchronize
+
+    def wait() -> None:
+        with waiting():
+            synchronize()
+
+    distributed.synchronize = wait  # which step() calls
+    return distributed
+
+
+def mean(tensors: dict[str, Tensor], compression: str = "none") -> dict[str, Tensor]:
+    """The mean over ranks of tensors by name, which Horovod sends together where they are small; a collective."""
+    wire = _wire(compression)
+    packed = {name: wire.compress(tensor) for name, tensor in tensors.items()}
+    handles = {name: hvd.allreduce_async(sent, op=hvd.Average, name=name) for name, (sent, _) in packed.items()}
+    return {name: wire.decompress(hvd.synchronize(handles[name]), how) for name, (_, how) in packed.items()}
+
+
+def start_timeline(file: Path) -> None:
+    """Have Horovod write when each tensor was asked for and sent, until :func:`stop_timeline`; Chrome's trace format.
+
+    Only where HOROVOD_TIMELINE was DYNAMIC when Horovod was started.
+    """
+    hvd.start_timeline(str(file))
+
+
+def stop_timeline() -> None:
+    """End it."""
+    hvd.stop_timeline()
 
 
 class Wire:
@@ -77,3 +113,7 @@ class HalfWire(Wire):
     """The same in half precision."""
 
     precision = hvd.Compression.fp16
+
+
+def _wire(compression: str) -> type[Wire]:
+    return HalfWire if compression == "fp16" else Wire

@@ -69,6 +69,7 @@ class RunConfig(Settings):
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluation: EvaluationSettings
     target: Annotated[Fraction | None, Field(description="robust accuracy at which training ends")] = None
+    target_margin: Annotated[float, Field(ge=0, lt=1, description="by how much the monitor must exceed it")] = 0.0
     log_every: PositiveInt = 50
 
     @model_validator(mode="after")
@@ -84,6 +85,11 @@ class RunConfig(Settings):
             return self.phases
         duration = {key: getattr(self, key) for key in ("epochs", "steps", "images")}
         return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
+
+    @property
+    def goal(self) -> float | None:
+        """The robust accuracy that the monitor must read for training to end; rounded, as 0.1 + 0.2 is above 0.3."""
+        return None if self.target is None else round(self.target + self.target_margin, 9)
 
     @property
     def folder(self) -> Path:

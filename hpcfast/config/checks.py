@@ -21,6 +21,7 @@ def problems(config: "RunConfig") -> Iterator[str]:
     measuring: dict[str, Check | GuardSettings] = {
         "evaluation.monitor": config.evaluation.monitor,
         "evaluation.final": config.evaluation.final,
+        **{f"evaluation.confirm.{i}": check for i, check in enumerate(config.evaluation.confirm)},
         "guard": config.guard,
     }
     for key, settings in measuring.items():
@@ -31,8 +32,21 @@ def problems(config: "RunConfig") -> Iterator[str]:
             f"allreduce.op: adasum cannot be combined with loss scaling (precision={config.precision}); "
             f"set precision to bf16 or fp32, or allreduce.op to average"
         )
-    if config.target is not None and not config.evaluation.every:
+    yield from _target(config)
+
+
+def _target(config: "RunConfig") -> Iterator[str]:
+    margin = config.target_margin
+    if config.target is None:
+        if margin:
+            yield f"target_margin: {margin:g} is added to the target, and there is none; set target, or leave it out"
+        return
+    if not config.evaluation.every:
         yield "target: is looked for at monitoring evaluations; set evaluation.every to 1 or more"
+    if not config.evaluation.confirm:
+        yield "evaluation.confirm: only what it confirms counts as reached; list an attack, e.g. apgd, or leave it out"
+    if config.goal is not None and config.goal >= 1:
+        yield f"target_margin: {config.target:g} + {margin:g} is no accuracy below 1; lower it or the target"
 
 
 def _duration(config: "RunConfig") -> Iterator[str]:

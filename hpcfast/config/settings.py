@@ -54,12 +54,19 @@ class Check(Settings):
     curve: tuple[Pixels, ...] = ()
 
 
+CONFIRM = Check(attack=Pgd(name="pgd", steps=50, restarts=10)), Check(attack=Apgd(name="apgd"))
+
+
 class EvaluationSettings(Settings):
-    """``monitor`` runs every ``every`` epochs (0: never), ``final`` at the end; a batch is a rank's."""
+    """``monitor`` runs every ``every`` epochs (0: never), ``final`` at the end; a batch is a rank's.
+
+    Each check of ``confirm`` must find the target too, off the clock, or the run counts as not converged.
+    """
 
     every: NonNegativeInt = 1
     monitor: Check
     final: Check
+    confirm: tuple[Check, ...] = CONFIRM
     batch_size: PositiveInt = 250
 
 

@@ -13,6 +13,8 @@ from hpcfast.report.words import attack_in_words
 
 Event = dict[str, Any]
 
+STARTS = ("run_start", "requeue")
+"""How a process begins to train: the run's first, and each that goes on."""
 GUARD = ("seen", "strong", "alignment")
 """What a ``guard`` event holds; each becomes a curve."""
 
@@ -72,14 +74,14 @@ class History:
     last: float | None
     """When something was recorded last (seconds since 1970)."""
     start: Event
-    """What the last ``run_start`` says of ranks and device; empty where there is none."""
+    """What the last of STARTS says of ranks and device; empty where there is none."""
 
 
 def tell(events: list[Event], config: RunConfig) -> History:
     """Read the story of a run of ``config`` out of its ``events``."""
     kept, undone = _separate(events)
     kept = [*kept, *_rates(kept, config)]
-    starts = [event["value"] for event in events if event["key"] == "run_start"]
+    starts = [event["value"] for event in events if event["key"] in STARTS]
     samples = _samples(kept)
     return History(
         curves={key: Curve(points, _undone(undone, key)) for key, points in samples.items()}
@@ -99,7 +101,7 @@ def _separate(events: list[Event]) -> tuple[list[Event], list[list[Event]]]:
     undone: list[list[Event]] = []
     ranks = 1
     for event in events:
-        if event["key"] in ("run_start", "rollback"):
+        if event["key"] in (*STARTS, "rollback"):
             later = [each for each in kept if each["step"] > event["step"]]
             kept = [each for each in kept if each["step"] <= event["step"]]
             if event["key"] == "rollback":
@@ -175,7 +177,7 @@ def _timeline(events: list[Event]) -> list[Moment]:
     health: Event = {}
     for event in events:
         key, value, step = event["key"], event["value"], event["step"]
-        if key == "run_start":
+        if key in STARTS:
             what = "went on" if moments else "started"
             detail = f"ranks: {value['world_size']}, device: {value['device']}"
             if reached > step:

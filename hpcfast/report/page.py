@@ -54,6 +54,7 @@ def render(records: list[Record]) -> str:
         alignments=rows.alignments(records),
         settings=rows.settings(records),
         environment=rows.environment(records),
+        times=rows.times(records),
         timeline=rows.timeline(records),
         pictures=[
             (f"{path.name} of {record.name}", base64.b64encode(path.read_bytes()).decode())

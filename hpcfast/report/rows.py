@@ -1,12 +1,14 @@
 """The rows of a page's tables. A run is given by its number, which chooses its colour too."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from hpcfast.report.history import Moment
 from hpcfast.report.runs import Record
+from hpcfast.report.words import duration
 
 NAMES_AND_PLACES = ("name", "runs")
 """Settings in which any two runs differ."""
@@ -18,7 +20,8 @@ def evaluations(records: list[Record]) -> list[tuple[int, str, dict[str, Any]]]:
     for i, record in enumerate(records):
         kept = list(record.evaluations.items())
         if record.summary and not any(_same(record.summary, result) for _, result in kept):
-            found.append((i, "after training", record.summary))
+            # An evaluation's seconds are those of the evaluation; a summary's are those of the run.
+            found.append((i, "after training", {k: v for k, v in record.summary.items() if k != "seconds"}))
         found += [(i, name, result) for name, result in kept]
     return found
 
@@ -77,6 +80,20 @@ def environment(records: list[Record]) -> list[tuple[str, list[str]]]:
     return [(key.replace("_", " "), [column.get(key, "") for column in columns]) for key in _keys(columns)]
 
 
-def _keys(columns: list[dict[str, str]]) -> list[str]:
+def times(records: list[Record]) -> list[tuple[str, list[str]]]:
+    """Where the time of runs went: each part of the clock, as a share and in seconds, in each run that is finished."""
+    columns = [dict((record.summary or {}).get("seconds", {})) for record in records]
+    totals = [sum(column.values()) for column in columns]
+    return [
+        (key.replace("_", " "), [_share(column.get(key), total) for column, total in zip(columns, totals, strict=True)])
+        for key in _keys(columns)
+    ]
+
+
+def _share(seconds: float | None, total: float) -> str:
+    return "–" if seconds is None or not total else f"{100 * seconds / total:.1f} % ({duration(seconds)})"
+
+
+def _keys(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys of all ``columns``, each once, in their order."""
     return list(dict.fromkeys(key for column in columns for key in column))

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from hpcfast.report.rows import times
 from hpcfast.report.runs import Record
 from hpcfast.report.words import attack_in_words
 
@@ -17,6 +18,17 @@ def table(records: list[Record]) -> Table:
         grid.add_column(heading, justify="left" if heading in ("run", "trained with") else "right")
     for record in records:
         grid.add_row(record.name, record.config.attack.name, *_numbers(record))
+    return grid
+
+
+def clock(records: list[Record]) -> Table:
+    """A row a part of the clock, a column a run: where its time went."""
+    grid = Table(caption="communication: waiting for other ranks; see docs/timeline.md", caption_justify="left")
+    grid.add_column("time spent on")
+    for record in records:
+        grid.add_column(record.name, justify="right")
+    for part, shares in times(records):
+        grid.add_row(part, *shares)
     return grid
 
 

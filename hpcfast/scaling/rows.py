@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hpcfast.clock import PARTS as PARTS
+
 Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
-PARTS = ("start", "attack", "update", "communication", "data_wait", "guard", "evaluation", "checkpoint", "lost", "other")
-"""What a run's clock is spent on; ``communication`` is what the backward pass does not hide."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Row:
     """Gradient noise scale (McCandlish et al. 2018), images."""
     joules: float | None = None
     """Over all nodes; None where nothing measures it."""
+    slots: int | None = None
+    """Ranks that find a GPU, or cores for their threads, of their own; with more ranks, they share."""
     hardware: str = ""
     versions: str = ""
     stragglers: tuple[str, ...] = ()

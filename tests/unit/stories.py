@@ -30,7 +30,7 @@ class Story:
     def start(self, ranks: int = 1, step: int = 0) -> None:
         """Begin, or go on from a checkpoint at ``step``."""
         self.step = step
-        self.add("run_start", {"world_size": ranks, "device": "cpu"})
+        self.add("requeue" if self.events else "run_start", {"world_size": ranks, "device": "cpu"})
 
     def train(self, loss: float, steps: int = STEPS, stop: bool = True) -> None:
         """Train on, logging ``loss`` after every fifth step."""
@@ -84,6 +84,7 @@ SUMMARY: dict[str, Any] = RESULT | {
     "train_images_per_second": 1234.5,
     "train_seconds": 60.0,
     "wall_seconds": 4000.0,
+    "seconds": {"attack": 24.0, "update": 30.0, "data_wait": 6.0, "lost": 60.0},
     "versions": {"hpcfast": "0.1.0", "torch": "2.14.1"},
 }
 

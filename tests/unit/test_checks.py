@@ -8,6 +8,7 @@ import pytest
 from hpcfast import checkpoint, checks, loop, train
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.evaluate import evaluate
 from hpcfast.guard import Health
 from tests.unit.runs import Killed, at_call, die, different, last_state, logged, losses, weights
 
@@ -77,7 +78,7 @@ def test_a_collapse_is_undone_and_training_goes_on_with_another_attack(
     assert summary["epochs"] == 3
     out = capsys.readouterr().out
     assert "collapse after epoch 2: accuracy 0.90 under fgsm, 0.20 under pgd; back to epoch 1, on with nfgsm" in out
-    assert logged(config, "eval_start") == 4 * [None], "a collapsed epoch needs no monitor"
+    assert logged(config, "eval_start") == [*3 * ["monitor"], "final"], "a collapsed epoch needs no monitor"
 
 
 def test_a_collapse_in_the_first_epoch_goes_back_to_the_beginning(
@@ -185,13 +186,45 @@ def test_a_target_that_is_reached_ends_the_training(tiny: Tiny, world: World, mo
     assert not different(last_state(config)["learner"]["model"], weights(config))
 
 
-def test_a_target_that_the_final_evaluation_does_not_confirm_has_no_time(
+def test_the_monitor_must_exceed_the_target_by_the_margin(
     tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripted(monkeypatch, [0.7], final=0.69)
-    summary = train.train(tiny("target=0.7"), world)
+    scripted(monkeypatch, [0.29, 0.3], final=0.1)
+    summary = train.train(tiny("target=0.1", "target_margin=0.2"), world)  # whose sum is not 0.3, but a bit more
+    assert (summary["epochs"], summary["target"], summary["target_margin"]) == (2, 0.1, 0.2)
+    assert summary["time_to_robust_accuracy_seconds"] == summary["target_reached_seconds"] > 0
+
+
+def test_every_attack_of_the_confirmation_must_leave_the_target(
+    tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checks, "evaluate", lambda *args: {**evaluate(*args), "robust_accuracy": 0.3})
+    weak, strong = "{attack: {name: natural}}", "{attack: {name: pgd, steps: 9}, images: 9}"
+    config = tiny("target=0.05", f"evaluation.confirm=[{weak}, {strong}]", "threat.eps=5")
+    summary = train.train(config, world)
+    first, second = summary["confirmation"]
+    assert first["robust_accuracy"] >= 0.05 > second["robust_accuracy"]
+    assert (first["n_eval"], second["n_eval"], second["attack"]["steps"]) == (12, 9, 9)
+    assert set(first) == {"attack", "robust_accuracy", "clean_accuracy", "n_eval", "ci95"}
     assert summary["epochs"] == 1
-    assert (summary["target"], summary["time_to_robust_accuracy_seconds"]) == (0.7, None)
+    assert summary["target_reached_seconds"] > 0
+    assert summary["time_to_robust_accuracy_seconds"] is None
+    assert "so the run counts as not converged: raise target_margin" in capsys.readouterr().out
+
+
+def test_a_confirmation_that_was_killed_goes_on(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [0.7], final=0.8)
+    config = tiny("target=0.7", "evaluation.confirm=[{attack: {name: pgd, steps: 2}}, {attack: {name: apgd}}]")
+    with monkeypatch.context() as patch:
+        at_call(patch, checks, "evaluate_kept", 3, die)
+        with pytest.raises(Killed):
+            train.train(config, world)
+    kept = sorted(config.folder.glob("evaluations/*/result.json"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    assert len(kept) == 2
+    summary = train.train(config, world)
+    assert [each["attack"]["name"] for each in summary["confirmation"]] == ["pgd", "apgd"]
+    assert [path.stat().st_mtime_ns for path in kept] == times, "no evaluation is made twice"
 
 
 def test_a_target_that_is_not_reached_has_no_time(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,22 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         "target",
         ["monitoring evaluations", "evaluation.every to 1 or more"],
     ),
+    "a confirmation outside the ball": (
+        ["evaluation.confirm=[{attack: {name: pgd}}, {attack: {name: nfgsm}}]"],
+        "evaluation.confirm.1.attack",
+        ["nfgsm leaves the ball", "pgd or apgd"],
+    ),
+    "a target that nothing confirms": (
+        ["target=0.5", "evaluation.confirm=[]"],
+        "evaluation.confirm",
+        ["only what it confirms counts", "list an attack"],
+    ),
+    "a margin of no target": (["target_margin=0.1"], "target_margin", ["0.1", "there is none", "set target"]),
+    "a margin beyond every accuracy": (
+        ["target=0.7", "target_margin=0.3"],
+        "target_margin",
+        ["0.7 + 0.3", "no accuracy below 1", "lower it or the target"],
+    ),
     "a rung that is the attack itself": (
         ["guard={every: 1, ladder: [{name: pgd}, {name: fgsm}]}"],
         "guard.ladder.1",

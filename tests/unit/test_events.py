@@ -16,11 +16,11 @@ def test_events_are_json_lines_with_time_key_value_step_epoch_and_rank(
     monkeypatch.setattr(events.time, "time", lambda: 1234.5)
     log = EventLog(tmp_path / "events.jsonl")
     log.write("train_loss", 0.25, step=7, epoch=1 / 3)
-    log.write("epoch_stop", step=8, epoch=1)
+    log.write("epoch_stop", step=8, epoch=1, at=1234.25)
     log.close()
     assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
         {"time": 1234.5, "key": "train_loss", "value": 0.25, "step": 7, "epoch": 0.333333, "rank": 0},
-        {"time": 1234.5, "key": "epoch_stop", "value": None, "step": 8, "epoch": 1, "rank": 0},
+        {"time": 1234.25, "key": "epoch_stop", "value": None, "step": 8, "epoch": 1, "rank": 0},
     ]
 
 

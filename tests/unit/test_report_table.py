@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hpcfast.report import words
 from hpcfast.report.runs import read
-from hpcfast.report.table import table
+from hpcfast.report.table import clock, table
 from hpcfast.rundir import RunDirectory
 from tests.unit.stories import Story, collapsing, write
 
@@ -32,6 +32,16 @@ def test_without_a_finished_run_there_is_a_table_too(tmp_path: Path) -> None:
     text = printed(write(tmp_path / "run", Story(), finished=False))
     assert "unfinished, epoch 0 of 3" in text
     assert "robust: under" not in text
+
+
+def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
+    runs = write(tmp_path / "one", Story()), write(tmp_path / "other", Story(), finished=False)
+    console = Console(width=200, file=io.StringIO())
+    console.print(clock(read([RunDirectory(run) for run in runs])))
+    rows = {line.split("│")[1].strip(): line for line in console.file.getvalue().splitlines() if "│" in line}
+    assert "20.0 % (24.0 s)" in rows["attack"]
+    assert "5.0 % (6.0 s)" in rows["data wait"]
+    assert rows["lost"].split("│")[2:4] == [" 50.0 % (60.0 s) ", "     – "]
 
 
 @pytest.mark.parametrize(

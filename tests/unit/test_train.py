@@ -16,7 +16,8 @@ Tiny = Callable[..., RunConfig]
 SUMMARY = {  # the keys that others rely on
     *("status", "dataset", "model", "norm", "eps", "world_size", "epochs", "clean_accuracy", "robust_accuracy"),
     *("n_eval", "ci95", "attack", "train_images_per_second", "train_seconds", "wall_seconds", "target"),
-    *("time_to_robust_accuracy_seconds", "catastrophic_overfitting"),
+    *("time_to_robust_accuracy_seconds", "catastrophic_overfitting", "target_margin", "target_reached_seconds"),
+    *("confirmation", "steps", "images", "global_batch"),
 }
 
 
@@ -44,6 +45,9 @@ def test_the_summary_has_the_agreed_keys(plain: RunConfig) -> None:
         "eps": 0.5,
         "world_size": 1,
         "epochs": 3,
+        "steps": 9,
+        "images": 72,
+        "global_batch": 8,
         "n_eval": 12,
     }
     assert {key: summary[key] for key in facts} == facts
@@ -70,7 +74,7 @@ def test_events_tell_the_run_in_order(plain: RunConfig) -> None:
     step = ["train_loss", "learning_rate", "zero_gradients"]
     save, evaluation = ["checkpoint_start", "checkpoint_stop"], ["clean_accuracy", "robust_accuracy"]
     epoch = ["epoch_start", *3 * step, "epoch_stop", *save, "eval_start", *evaluation, "eval_stop"]
-    assert keys == ["run_start", *save, *3 * epoch, "eval_start", "eval_stop", "run_stop"]
+    assert keys == ["init_start", "init_stop", "run_start", *save, *3 * epoch, "eval_start", "eval_stop", "run_stop"]
     assert [event["step"] for event in log(plain) if event["key"] == "train_loss"] == list(range(1, 10))
     assert [event["time"] for event in log(plain)] == sorted(event["time"] for event in log(plain))
 

@@ -143,6 +143,19 @@ def check_an_overflow_on_one_rank_is_skipped_by_all() -> None:
     assert not differ(weights(subject))
 
 
+def check_the_noise_scale_is_measured_from_each_ranks_own_gradients() -> None:
+    subject = learner()
+    step(subject, 0)
+    local, mean, n = subject.noise.take()
+    assert n == 1
+    received = sum(float(parameter.grad.square().sum()) for parameter in subject.model.parameters())
+    assert abs(mean - received) < 1e-4 * received
+    assert not differ(torch.tensor(mean))
+    assert differ(torch.tensor(local))
+    apart = sum(each - mean for each in comm.gather(local))
+    assert apart > 0, "the mean is shorter than what it is the mean of"
+
+
 class Hasty(precision.Scaler):
     """The order that looks natural, and is wrong: each rank looks for an overflow in its own gradients."""
 

@@ -1,0 +1,103 @@
+"""What a training step and the command's start cost in counts, which are the same on every machine.
+
+A number here that an improvement lowers is lowered with it; one that grows says what the growth buys.
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+from hpcfast.learner import Learner
+
+Tiny = Callable[..., RunConfig]
+METHODS = {"natural": "{name: natural}", "fgsm": "{name: fgsm}", "pgd-2": "{name: pgd, steps: 2}"}
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "equal", "_unique2")
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that do work, as views and bare allocations don't."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if not func.is_view and not name.startswith(("empty", "detach", "_record_function")):
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def batch(size: int) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    return Batch(torch.rand(8, 1, size, size, generator=generator), torch.arange(8) % 3, torch.arange(8))
+
+
+@pytest.mark.parametrize(
+    ("method", "precision", "passes", "total"),
+    [
+        ("natural", "fp32", 1, 210),
+        ("fgsm", "fp32", 2, 330),
+        ("pgd-2", "fp32", 3, 434),
+        ("natural", "bf16", 1, 235),
+        ("fgsm", "bf16", 2, 370),
+    ],
+)
+def test_a_step_is_its_passes_and_little_else(
+    method: str, precision: str, passes: int, total: int, tiny: Tiny, world: World
+) -> None:
+    learner, images = Learner(tiny(f"attack={METHODS[method]}", f"precision={precision}"), 3, world), batch(10)
+    learner.step([images], learner.config.attack, 0.05, 0)  # makes the optimizer's state
+    with Kernels() as counted:
+        learner.step([images], learner.config.attack, 0.05, 1)
+    found = counted.found
+    assert not [name for name in found if name in WAITS], "the step waits for the device"
+    assert found["convolution"] == found["convolution_backward"] == 9 * passes
+    assert found["native_batch_norm"] == found["native_batch_norm_backward"] == 9 * passes
+    assert found["mm"] == 1 + passes, "the linear layer's weights get a gradient once"
+    assert sum(found.values()) == total, dict(found)
+
+
+def peak(learner: Learner) -> int:
+    """Most bytes that a step holds at a time, beyond those it began with."""
+    images = batch(24)
+    learner.step([images], learner.config.attack, 0.05, 0)  # makes the optimizer's state
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        learner.step([images], learner.config.attack, 0.05, 1)
+    assert watched.profiler is not None
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_attack_needs_no_more_memory_than_the_update(precision: str, tiny: Tiny, world: World) -> None:
+    """Its graph is gone when that of the update grows."""
+    found = {
+        name: peak(Learner(tiny("model.options.width=8", f"attack={attack}", f"precision={precision}"), 3, world))
+        for name, attack in METHODS.items()
+    }
+    assert found["fgsm"] <= 1.05 * found["natural"]
+    assert found["pgd-2"] <= 1.05 * found["natural"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; before = set(sys.modules); import hpcfast.cli; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "hpcfast.cli.train" in loaded
+    light = {"hpcfast", "typer", "annotated_doc", "shellingham"}  # the last two are typer's own
+    assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names <= light
