@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from hpcfast import launcher
-from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, submit, train
+from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
 from hpcfast.errors import UserError
 from hpcfast.stop import EXIT_STOPPED, Stopped, note_early
 
@@ -31,6 +31,7 @@ app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
+app.add_typer(scaling.app, name="scaling")
 
 
 def main() -> None:

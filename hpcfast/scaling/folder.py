@@ -1,0 +1,59 @@
+"""A study's folder: whose it is, and who may work in it."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from hpcfast.errors import UserError
+from hpcfast.scaling.files import save_text
+from hpcfast.scaling.study import FREE, Study
+
+
+@contextmanager
+def claim(study: Study) -> Iterator[None]:
+    """Make or reopen the folder of ``study`` and hold it for this block.
+
+    Raises:
+        UserError: it cannot be written, it holds something else, or another ``run`` is at work there.
+    """
+    try:
+        study.folder.mkdir(parents=True, exist_ok=True)
+        lock = (study.folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {study.folder} ({error}); go to a folder that you may write") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another 'hpcfast scaling run' is at work in {study.folder}; wait for it") from None
+        refuse_another(study)
+        save_text(study.folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+        yield
+
+
+def refuse_another(study: Study) -> None:
+    """Refuse a folder that holds another study, or none.
+
+    Raises:
+        UserError: it does; with the settings that differ.
+    """
+    file = study.folder / "study.yaml"
+    if not file.is_file():
+        if any(path.name != ".lock" for path in study.folder.glob("*")):
+            cure = "give this one another name:, or empty the folder"
+            raise UserError(f"{study.folder} holds files but no study; {cure}")
+        return
+    there, given = (_fixed(values) for values in (yaml.safe_load(file.read_text()), study.model_dump(mode="json")))
+    keys = [key for key in given if there.get(key) != given[key]]
+    if keys:
+        raise UserError(
+            f"{study.folder} holds the runs of a study with another {', '.join(keys)} (see {file}); give this one "
+            f"another name:, or move that folder away"
+        )
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in FREE}

@@ -1,0 +1,118 @@
+"""The jobs of a study, and what is known of each from the files that it leaves.
+
+A job's run directory is ``studies/STUDY/runs/JOB``, its log ``studies/STUDY/logs/JOB.log``. Whoever starts it writes
+a line ``== start`` to the log before it and ``== end CODE SECONDS`` after it: a log without the second is that of a job
+that was killed with the study.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hpcfast.scaling.study import Data, Method, Study
+
+START = "== start"
+STOPPED = (None, 75, 143)
+"""Exit codes of a job that was asked to stop, and what stands for the code of one whose end nobody saw."""
+_END = re.compile(r"^== end (\d+) ([\d.]+)$", re.MULTILINE)
+State = Literal["done", "crashed", "unfinished", "missing"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What jobs have in common that differ only in the seed."""
+
+    data: str
+    method: str
+    scaling: Literal["strong", "weak"]
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study."""
+
+    study: Study
+    of: Data
+    method: Method
+    kind: Kind
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``digits-fast-strong-2-seed0``; the number is that of nodes."""
+        kind = self.kind
+        return f"{kind.data}-{kind.method}-{kind.scaling}-{kind.nodes}-seed{self.seed}"
+
+    @property
+    def ranks(self) -> int:
+        return self.kind.nodes * self.study.ranks_per_node
+
+    @property
+    def batch(self) -> int:
+        """Images of a step, a rank's."""
+        return self.of.batch(self.kind.scaling, self.ranks)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.study.folder / "runs" / self.name
+
+    @property
+    def log(self) -> Path:
+        return self.study.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the run's configuration file is changed by; what the study says of the run comes last."""
+        own = [f"runs={self.folder.parent}", f"name={self.name}", f"seed={self.seed}", f"target={self.of.target}"]
+        own += [f"target_margin={self.of.margin}"] if self.of.margin else []
+        own += [f"data.batch_size={self.batch}", f"data.threads={self.study.threads}"]
+        return [*self.study.set, *self.of.set, *self.method.set, *own]
+
+    @property
+    def arguments(self) -> list[str]:
+        """What ``hpcfast`` is to be called with on all ranks."""
+        return ["train", str(self.method.config), *self.overrides]
+
+    @property
+    def state(self) -> State:
+        """How far it is: a summary is written last."""
+        if (self.folder / "summary.json").is_file():
+            return "done"
+        if not self.log.is_file():
+            return "missing"
+        return "unfinished" if last_end(self.log)[0] in STOPPED else "crashed"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took in all, if it is done: starts, evaluations and confirmation too."""
+        return last_end(self.log)[1] if self.state == "done" else None
+
+
+def jobs(study: Study) -> list[Job]:
+    """All jobs, seed by seed: what is done of a study is then balanced, and a drift of the machine hits all alike."""
+    return [Job(study, *rest, seed) for seed in range(study.seeds) for rest in _kinds(study)]
+
+
+def _kinds(study: Study) -> Iterator[tuple[Data, Method, Kind]]:
+    for data in study.data:
+        for method in data.methods:
+            for scaling, counts in (("strong", study.strong), ("weak", study.weak)):
+                for nodes in counts:
+                    yield data, method, Kind(data.name, method.name, scaling, nodes)  # type: ignore[arg-type]
+
+
+def last_end(log: Path) -> tuple[int | None, float | None]:
+    """How the last start in a log ended: the exit code and the seconds, or twice None while it has not."""
+    text = log.read_text(errors="replace").rpartition(START)[2] if log.is_file() else ""
+    ends = _END.findall(text)
+    return (int(ends[-1][0]), float(ends[-1][1])) if ends else (None, None)
+
+
+def tail(log: Path, lines: int = 3) -> str:
+    """The last lines of a log that say something, in one line."""
+    said = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return " | ".join([line.strip() for line in said if line.strip() and not line.startswith("== ")][-lines:])

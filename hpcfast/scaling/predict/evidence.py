@@ -1,0 +1,104 @@
+"""What a study's rows say of one data set and method: step times, epochs to the target, time beside the steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcfast.errors import UserError
+from hpcfast.scaling.predict.epochs import Reached
+from hpcfast.scaling.predict.fit import Point
+from hpcfast.scaling.rows import Row
+
+IN_STEPS = ("attack", "update", "communication", "data_wait", "other")
+"""Parts of the clock that belong to a step."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Seconds that are not in steps, means over the runs. What interruptions cost is left out: see ``simulate``."""
+
+    start: float
+    evaluation: float
+    """An epoch's on one rank; the ranks share it."""
+    rest: float
+    """An epoch's: guard and checkpoints."""
+
+    def seconds(self, ranks: int, epochs: float, load: float) -> float:
+        """Of a run."""
+        return self.start + epochs * (self.evaluation * load / ranks + self.rest)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a prediction uses; ``rows`` are those that were trained."""
+
+    rows: tuple[Row, ...]
+    per_node: int
+    """Ranks a node."""
+    images: float
+    """An epoch's."""
+    beside: Beside
+
+    @property
+    def points(self) -> list[Point]:
+        """The step time of each run."""
+        return [point(row) for row in self.rows]
+
+    @property
+    def reached(self) -> list[Reached]:
+        """The epochs of each run that met its target."""
+        met = [row for row in self.rows if row.status == "converged" and row.epochs]
+        return [Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale) for row in met]
+
+    def without(self, nodes: int) -> "Evidence":
+        """The same of all other node counts."""
+        return gather([row for row in self.rows if row.nodes != nodes])
+
+
+def gather(rows: Sequence[Row]) -> Evidence:
+    """Collect what ``rows``, all of one data set and method, have measured.
+
+    Raises:
+        UserError: none has trained; or they ran on mixed hardware or versions, or with other ranks a node.
+    """
+    trained = tuple(row for row in rows if _told(row))
+    if not trained:
+        raise UserError("no run has told how long its steps took; run the study first ('hpcfast scaling run')")
+    for what, values in (
+        ("hardware", {row.hardware for row in trained}),
+        ("versions", {row.versions for row in trained}),
+        ("ranks a node", {str(row.ranks // row.nodes) for row in trained}),
+        ("targets", {str(row.target) for row in trained}),
+    ):
+        if len(values) > 1:
+            mixed = "; ".join(sorted(values))
+            raise UserError(f"mixed {what} ({mixed}); run all jobs alike, in a study of its own")
+    sizes = [(row.images or 0) / (row.epochs or 1) for row in trained]
+    return Evidence(trained, trained[0].ranks // trained[0].nodes, float(np.median(sizes)), _beside(trained))
+
+
+def point(row: Row) -> Point:
+    """The mean step time of a run; the clock's parts if there are any, else the time in training."""
+    steps, batch = row.steps or 1, (row.global_batch or 0) / row.ranks
+    spent = sum(row.seconds.get(part, 0.0) for part in IN_STEPS) or row.train_seconds or 0.0
+    return Point(row.nodes, row.ranks, batch, spent / steps, load(row))
+
+
+def load(row: Row) -> float:
+    """Ranks that shared the place of one."""
+    return max(1.0, row.ranks / row.slots) if row.slots else 1.0
+
+
+def _told(row: Row) -> bool:
+    done = row.status in ("converged", "not converged")
+    return bool(done and row.steps and row.epochs and row.images and row.global_batch and point(row).seconds > 0)
+
+
+def _beside(rows: Sequence[Row]) -> Beside:
+    def mean(part: str) -> float:
+        return float(np.mean([row.seconds.get(part, 0.0) / (row.epochs or 1) for row in rows]))
+
+    start = float(np.mean([row.seconds.get("start", 0.0) for row in rows]))
+    alone = [row.seconds.get("evaluation", 0.0) / (row.epochs or 1) * row.ranks / load(row) for row in rows]
+    return Beside(start, float(np.mean(alone)), mean("guard") + mean("checkpoint"))

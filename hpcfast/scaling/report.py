@@ -1,0 +1,134 @@
+"""What came out of a study: one HTML page that needs nothing else, a Markdown file, a CSV table and the figures.
+
+The words are in ``findings``, the numbers in ``statistics``, the figures in ``figures``; the page has the style of the
+page on runs (hpcfast/report/templates/style.css).
+"""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import jinja2
+
+import hpcfast
+from hpcfast.errors import UserError
+from hpcfast.report import words
+from hpcfast.scaling import collect, findings
+from hpcfast.scaling.figures import SHARES, Picture, pictures
+from hpcfast.scaling.files import save_text
+from hpcfast.scaling.rows import Row
+from hpcfast.scaling.statistics import Cell, cells
+
+MARK = '<meta name="generator" content="hpcfast scaling report">'
+"""Says that a folder's report.html is ours and may be replaced."""
+
+
+class Asked(Protocol):
+    """What a report needs to know of a study."""
+
+    name: str
+    title: str
+    price_per_node_hour: float | None
+
+    @property
+    def folder(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """All about one data set."""
+
+    data: str
+    cells: list[Cell]
+    pictures: list[Picture]
+
+    @property
+    def duels(self) -> list[findings.Duel]:
+        return findings.duels(self.cells)
+
+
+def write(study: Asked, rows: list[Row], out: Path | None = None) -> list[Path]:
+    """Write report.html, report.md, results.csv and figures/ into ``out``, by default the study's folder.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        UserError: the folder cannot be written, or ``out`` holds a report.html that is not ours.
+    """
+    folder = out or study.folder
+    try:
+        _refuse_strangers(folder)
+        parts = [
+            Part(data, own, pictures(data, own))
+            for data, group in groupby(cells(rows), lambda cell: cell.key[0])
+            for own in [list(group)]
+        ]
+        written = [folder / "report.html", folder / "report.md", folder / "results.csv"]
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        for picture in (each for part in parts for each in part.pictures):
+            written += [folder / "figures" / f"{picture.name}.{kind}" for kind in ("svg", "png")]
+            save_text(written[-2], picture.light)
+            half = written[-1].with_suffix(".part")
+            half.write_bytes(picture.png)
+            half.replace(written[-1])
+        collect.write_csv(folder / "results.csv", rows)
+        save_text(folder / "report.md", render("study.md.j2", study, rows, parts))
+        save_text(folder / "report.html", render("study.html.j2", study, rows, parts))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error}); give --out a folder you may write") from None
+    return written
+
+
+def render(template: str, study: Asked, rows: list[Row], parts: list[Part]) -> str:
+    """The page, or the Markdown file."""
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("hpcfast.scaling"), jinja2.PackageLoader("hpcfast.report")]),
+        autoescape=template.endswith("html.j2"),  # a job, a host or an error may have any name
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        percent=words.percent, duration=words.duration, moment=words.moment, number=number, embedded=embedded,
+        pipes=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+    )  # fmt: skip
+    every = [cell for part in parts for cell in part.cells]
+    return environment.get_template(template).render(
+        mark=MARK,
+        version=hpcfast.__version__,
+        now=datetime.now(UTC).timestamp(),
+        study=study,
+        parts=parts,
+        rows=rows,
+        warnings=findings.warnings(every),
+        environment=environments(rows),
+        shares=SHARES,
+        say=findings,
+    )
+
+
+def environments(rows: Iterable[Row]) -> list[tuple[str, str, int]]:
+    """(hardware, versions, runs) of the runs that say so."""
+    known = sorted((row.hardware or "unknown", row.versions or "unknown") for row in rows if row.status != "missing")
+    return [(*key, len(list(group))) for key, group in groupby(known)]
+
+
+def number(value: float | None, form: str = "{:,.4g}") -> str:
+    """A number, or a dash for what is not known."""
+    return "–" if value is None else form.format(value)
+
+
+def embedded(svg: str) -> str:
+    """An SVG file as a URL that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+def _refuse_strangers(folder: Path) -> None:
+    page = folder / "report.html"
+    if page.is_file() and MARK not in page.read_text(errors="replace")[:1000]:
+        raise UserError(f"{page} is no report on a study of ours; give another --out")

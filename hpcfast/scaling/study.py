@@ -1,0 +1,139 @@
+"""A study: one YAML that says which runs are to be compared, on how many nodes, with how many seeds each.
+
+Strong scaling keeps the global batch of one node and shares it out; weak scaling keeps a rank's batch, so that the
+global batch grows with the ranks and the learning rate with it, as the configuration's ``optim.lr_rule`` says.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from hpcfast.component import Invalid, Settings, validate
+from hpcfast.errors import UserError
+
+OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
+"""Settings of a run that follow from the study."""
+FREE = ("title", "strong", "weak", "seeds", "minutes", "price_per_node_hour")
+"""What may be changed of a study that has runs: they remain what they are."""
+
+
+def _overrides(given: tuple[str, ...]) -> tuple[str, ...]:
+    for text in given:
+        key, found, _ = text.partition("=")
+        if not found:
+            raise ValueError(f"'{text}' is no setting; write key=value, e.g. epochs=10")
+        if key in OWN:
+            raise ValueError(f"{key} follows from the study; leave it out")
+    return given
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
+Overrides = Annotated[tuple[str, ...], AfterValidator(_overrides)]
+
+
+class Method(Settings):
+    """A way of training, which a run's configuration describes."""
+
+    name: Name
+    config: Path
+    set: Overrides = ()
+
+
+class Data(Settings):
+    """A data set, the robust accuracy to be reached on it, and the methods that shall reach it."""
+
+    name: Name
+    target: Annotated[float, Field(gt=0, lt=1)]
+    margin: Annotated[NonNegativeFloat, Field(lt=1, description="how much the monitor's attack flatters")] = 0.0
+    global_batch: Annotated[PositiveInt | None, Field(description="of strong scaling")] = None
+    rank_batch: Annotated[PositiveInt | None, Field(description="of weak scaling")] = None
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)]
+    set: Overrides = ()
+
+    def batch(self, scaling: Literal["strong", "weak"], ranks: int) -> int:
+        """Images of a step, a rank's; a study has the number that its kind of scaling needs."""
+        return (self.rank_batch if scaling == "weak" else (self.global_batch or 0) // ranks) or 0
+
+
+class Study(Settings):
+    """All that a study says; ``strong`` and ``weak`` list node counts."""
+
+    name: Name
+    title: str
+    data: Annotated[tuple[Data, ...], Field(min_length=1)]
+    strong: tuple[PositiveInt, ...] = ()
+    weak: tuple[PositiveInt, ...] = ()
+    seeds: Annotated[PositiveInt, Field(description="so many, from 0 on")] = 5
+    ranks_per_node: PositiveInt = 1
+    gpus: Annotated[bool, Field(description="one a rank")] = False
+    threads: Annotated[PositiveInt, Field(description="a rank's")] = 1
+    minutes: Annotated[PositiveFloat, Field(description="a job may take, with its start and confirmation")] = 60
+    price_per_node_hour: Annotated[NonNegativeFloat | None, Field(description="null: no cost is reported")] = None
+    set: Annotated[Overrides, Field(description="settings of all runs")] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Study":
+        if wrong := [*self._twice(), *self._batches()]:
+            raise Invalid(wrong)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs and its report are."""
+        return Path("studies") / self.name
+
+    def _twice(self) -> list[str]:
+        lists: dict[str, list[Any]] = {"strong": [*self.strong], "weak": [*self.weak]}
+        lists["data"] = [data.name for data in self.data]
+        lists |= {f"data.{i}.methods": [method.name for method in data.methods] for i, data in enumerate(self.data)}
+        double = {key: [value for value, n in Counter(values).items() if n > 1] for key, values in lists.items()}
+        wrong = [f"{key}: {values[0]} is there twice; leave one out" for key, values in double.items() if values]
+        if not (self.strong or self.weak):
+            wrong.append("strong: no node counts, and none in weak; give e.g. strong: [1, 2, 4]")
+        return wrong
+
+    def _batches(self) -> list[str]:
+        wrong = []
+        for i, data in enumerate(self.data):
+            if self.weak and data.rank_batch is None:
+                wrong.append(f"data.{i}.rank_batch: missing; weak scaling keeps it fixed")
+            if self.strong and data.global_batch is None:
+                wrong.append(f"data.{i}.global_batch: missing; strong scaling shares it out")
+            uneven = [n for n in self.strong if data.global_batch and data.global_batch % (n * self.ranks_per_node)]
+            if uneven:
+                n, ranks = uneven[0], uneven[0] * self.ranks_per_node
+                shared = f"{data.global_batch} images cannot be shared out over the {ranks} ranks of {n} nodes"
+                wrong.append(f"data.{i}.global_batch: {shared}; give a multiple of {ranks}")
+        return wrong
+
+
+def load(path: Path) -> Study:
+    """Read a study; without a ``name`` it is called after the file.
+
+    Raises:
+        UserError: the file cannot be read, or settings are wrong, a line for each wrong key; or a run's configuration
+            file is not there.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        near = ", ".join(sorted(str(file) for file in Path("configs/studies").glob("*.yaml")))
+        raise UserError(f"no study {path}; there are: {near or 'none in configs/studies/'}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is no readable YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold 'key: value' lines at its top level")
+    try:
+        study = validate(Study, {"name": path.stem, **values})
+    except Invalid as error:
+        lines = "\n".join(f"  {line}" for line in error.lines)
+        raise UserError(f"{path}: wrong settings\n{lines}\ndocs/scaling.md explains them") from None
+    for data in study.data:
+        for method in data.methods:
+            if not method.config.is_file():
+                cure = "paths are relative to the folder that you are in"
+                raise UserError(f"{path}: {data.name}, {method.name}: no config file {method.config}; {cure}")
+    return study

@@ -1,0 +1,175 @@
+"""Predictions: the formulas, the fit, and what is said where data do not suffice."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hpcfast.cli.scaling import app
+from hpcfast.cli.scaling_predict import counts
+from hpcfast.errors import UserError
+from hpcfast.scaling.collect import write_csv
+from hpcfast.scaling.predict import epochs, fit, forecast, model, network
+from hpcfast.scaling.predict.epochs import Reached
+from hpcfast.scaling.predict.fit import Point
+from hpcfast.scaling.predict.model import Link, Network, Steps
+from tests.unit import studied
+
+LINK = Link(1e-5, 1e9)
+
+
+@pytest.mark.parametrize("allreduce", [model.ring, model.tree])
+def test_an_allreduce_costs_nothing_alone_and_its_traffic_with_many(allreduce: Callable[..., float]) -> None:
+    assert allreduce(1, 1e8, LINK) == 0
+    assert allreduce(64, 1e8, Link(0, 1e9)) == pytest.approx(2 * 63 / 64 * 0.1)
+
+
+def test_a_ring_has_many_messages_a_tree_few_and_hierarchy_is_between() -> None:
+    ring, tree = model.ring(64, 0, LINK), model.tree(64, 0, LINK)
+    assert (ring, tree) == (pytest.approx(126e-5), pytest.approx(12e-5))
+    assert tree < model.hierarchical(8, 8, 0, LINK, LINK) < ring
+    assert model.hierarchical(8, 1, 1e8, LINK, LINK) == pytest.approx(model.ring(8, 1e8, LINK))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 16, 1024])
+def test_the_slowest_rank_is_as_slow_as_drawn_ones(ranks: int) -> None:
+    drawn = np.random.default_rng(0).standard_normal((4000, ranks)).max(axis=1)
+    assert model.slowest(ranks, 0.1) == pytest.approx(1 + 0.1 * drawn.mean(), abs=0.006)
+
+
+@pytest.mark.parametrize("growth", model.GROWTHS)
+def test_a_fit_finds_the_model_that_made_the_points(growth: model.Growth) -> None:
+    true = Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}, growth)
+    points = [Point(n, n, 256 / n, true.seconds(n, 256 / n)) for n in (1, 2, 4, 8, 16)]
+    found = fit.steps(points, growth)
+    assert found.seconds(64, 4) == pytest.approx(true.seconds(64, 4), rel=1e-6)
+    assert fit.misfit(found, points) < 1e-6
+
+
+@pytest.mark.parametrize(("places", "terms"), [(2, 2), (3, 2), (4, 3), (5, 3)])
+def test_few_points_have_few_parameters(places: int, terms: int) -> None:
+    points = [Point(2**i, 2**i, 64 / 2**i, 1 / 2**i + i) for i in range(places)]  # strong: three can be told apart
+    assert len(fit.steps(points).coefficients) == terms
+
+
+def test_what_cannot_be_told_apart_is_not_fitted() -> None:
+    points = [Point(n, n, 64, 1 + math.log2(n)) for n in (1, 2, 4, 8, 16)]  # always the same batch a rank
+    assert "fixed" not in fit.steps(points).coefficients
+
+
+def test_ranks_that_share_cores_are_not_taken_for_slow_communication() -> None:
+    alone, shared = Point(1, 1, 64, 1.0), Point(4, 4, 16, 0.5, load=2.0)
+    assert fit.steps([alone, Point(2, 2, 32, 0.5), shared]).seconds(4, 16) == pytest.approx(0.25)
+
+
+def test_measured_communication_is_hidden_behind_compute() -> None:
+    known = Network(Link(1e-3, 1e9), 1e8, overlap=0.5)
+    true = Steps({"image": 2e-3, "fixed": 1e-3}, network=known)
+    points = [Point(n, n, 256 / n, true.seconds(n, 256 / n)) for n in (1, 2, 8)]
+    found = fit.steps(points, network=known)
+    assert found.coefficients == pytest.approx(true.coefficients, rel=1e-4)
+    assert found.parts(1, 256)["communication"] == 0 < found.parts(256, 1)["communication"]
+    with pytest.raises(UserError, match="a whole step took"):
+        fit.steps(points, network=Network(Link(1, 1e9), 1e8))
+
+
+def test_the_network_is_read_from_bench_allreduce(tmp_path: Path) -> None:
+    file = tmp_path / "allreduce.json"
+    found = {"ranks": 4, "gradient_bytes": 4e7, "latency_seconds": 4e-4, "bytes_per_second": 1e9}
+    file.write_text(json.dumps(found))
+    assert network.read(file).seconds(4) == pytest.approx(4e-4 + 4e7 / 1e9)
+    for wrong, words in ((found | {"ranks": 1}, "two or more"), ({"ranks": 2}, "gradient_bytes")):
+        file.write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=words):
+            network.read(file)
+
+
+def test_epochs_follow_the_law_from_batches_or_from_the_noise_scale() -> None:
+    by_batch = epochs.fit([Reached(b, 10 * (1 + b / 4000)) for b in (100, 1000, 8000)])
+    assert (by_batch.at(16000), by_batch.noise) == (pytest.approx(50), pytest.approx(4000))
+    by_noise = epochs.fit([Reached(4000, 20, 4000.0)])
+    assert (by_noise.least, by_noise.at(8000)) == (pytest.approx(10), pytest.approx(30))
+
+
+def test_epochs_of_another_batch_are_unknown_without_a_noise_scale() -> None:
+    known = epochs.fit([Reached(512, 12)])
+    assert (known.at(512), known.at(1024), known.noise) == (12, None, None)
+    assert epochs.fit([Reached(512, 12), Reached(1024, 12)]).noise == math.inf
+
+
+@pytest.mark.parametrize("scaling", ["strong", "weak"])
+def test_node_counts_held_out_are_predicted_within_a_tenth(scaling: str) -> None:
+    (found,), refused = forecast.forecasts(studied.rows(scaling=scaling), [1, 4, 16], price=3.0)
+    assert not refused
+    assert [held.nodes for held in found.held] == [1, 2, 4, 8, 16]
+    assert found.error is not None
+    assert found.error < 0.1
+    assert found.ttra_error is not None
+    assert found.ttra_error < 0.1
+    for at in found.rows:
+        assert at.low < found.measured[at.nodes] < at.high
+        assert at.cost == pytest.approx(3 * at.nodes * at.ttra / 3600)
+
+
+def test_far_predictions_are_less_certain_and_the_knee_is_found() -> None:
+    (found,), _ = forecast.forecasts(studied.rows(), [1, 4, 64, 512, 4096])
+    widths = [at.high / at.low for at in found.rows]
+    assert widths[0] < widths[2] < widths[3]
+    assert found.impossible == [4096]
+    assert found.knee is not None
+    assert 8 <= found.knee <= 64
+    assert all(later.efficiency < at.efficiency for at, later in zip(found.rows, found.rows[1:], strict=False))
+
+
+def test_two_node_counts_suffice_but_nothing_can_be_held_out() -> None:
+    (found,), _ = forecast.forecasts(studied.rows((1, 2)), [4])
+    assert found.error is None
+    assert not found.held
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "no runs"),
+        (studied.rows((2,)), "at least two"),
+        (studied.rows((1, 2), status="crashed", steps=None), "run the study first"),
+        (studied.rows((1, 2), status="not converged", ttra=None), "no run met its target"),
+        ([*studied.rows((1,)), *studied.rows((2,), hardware="another")], "mixed hardware"),
+        (studied.rows((1, 2), scaling="weak", noise_scale=None)[:5], "at least two"),
+    ],
+)
+def test_too_little_is_refused(rows: list[studied.Row], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        forecast.forecasts(rows, [1, 2, 4])
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"), [("1,2,6", [1, 2, 6]), ("1..8", [1, 2, 4, 8]), ("3..20", [3, 6, 12, 20]), ("5..5", [5])]
+)
+def test_node_counts(text: str, nodes: list[int]) -> None:
+    assert counts(text) == nodes
+
+
+@pytest.mark.parametrize("text", ["", "0..4", "8..4", "many", "1,,2", "1..2..4", "-1"])
+def test_wrong_node_counts(text: str) -> None:
+    with pytest.raises(UserError, match="--nodes"):
+        counts(text)
+
+
+def test_the_command_writes_a_page_a_picture_and_numbers(tmp_path: Path) -> None:
+    table, out = tmp_path / "study" / "results.csv", tmp_path / "out.json"
+    write_csv(table, [*studied.rows((1, 2, 4)), *studied.rows((1,), method="pgd7")])
+    done = CliRunner().invoke(app, ["predict", str(table), "--nodes", "1..64", "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "error on node counts held out of the fit" in done.output
+    assert "no prediction for d, pgd7, strong" in done.output
+    page = (table.parent / "prediction.md").read_text()
+    assert "## d, fast, strong scaling" in page
+    assert "knee" in page
+    assert (table.parent / "figures" / "prediction.svg").read_text().startswith("<?xml")
+    (numbers,) = json.loads(out.read_text())["forecasts"]
+    assert [row["nodes"] for row in numbers["rows"]] == [1, 2, 4, 8, 16, 32, 64]

@@ -1,0 +1,49 @@
+"""The predictor against public tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hpcfast.cli.scaling import app
+from hpcfast.scaling.predict import published
+
+CHECKS = published.check()
+DOCS = Path(__file__).parents[2] / "docs" / "scaling-predict.md"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.curve.name}-{check.point.ranks}")
+def test_the_large_end_is_predicted_from_the_small_one_within_a_fifth(check: published.Check) -> None:
+    assert abs(check.error) <= 0.2
+    assert check.point.ranks > check.curve.small[-1].ranks
+    row = f"| {check.curve.name} | {check.curve.small[-1].ranks} | {check.point.ranks} | {check.error:+.1%} |"
+    assert row in DOCS.read_text(), "docs show another error"
+
+
+def test_it_is_better_than_assuming_that_nothing_is_lost() -> None:
+    ours = sum(abs(check.error) for check in CHECKS)
+    assert ours < 0.5 * sum(abs(check.perfect / check.point.seconds - 1) for check in CHECKS)
+
+
+def test_epochs_at_the_largest_batch_are_predicted_from_the_smaller_ones() -> None:
+    found = published.epochs()
+    assert found.batch == 67456
+    assert abs(found.error) <= 0.2
+
+
+def test_every_table_has_a_source_and_a_date() -> None:
+    for curve in published.curves():
+        assert curve.source
+        assert curve.date
+        assert len(curve.points) >= 3
+        assert [point.ranks for point in curve.points] == sorted(point.ranks for point in curve.points)
+
+
+def test_the_command_prints_all_errors(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["published", "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "mean error" in done.output
+    assert f"n = {len(CHECKS)}" in done.output
+    assert len(json.loads(out.read_text())["rows"]) == len(CHECKS)

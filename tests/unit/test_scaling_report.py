@@ -1,0 +1,193 @@
+"""What is on the face of a study's report, and which files it may replace."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from hpcfast.cli.scaling import app
+from hpcfast.errors import UserError
+from hpcfast.scaling import collect, findings, report
+from hpcfast.scaling.figures import SHARES, pictures
+from hpcfast.scaling.rows import PARTS, Row
+from hpcfast.scaling.statistics import cells
+from tests.unit.studies import cell, row, study_rows
+from tests.unit.test_report_page import Parser
+
+SHORT = [*cell(30.0, 31.0, 29.5, 30.5, 29.0), *cell(90.0, 91.0, 89.5, 90.5, 89.0, method="pgd7")]
+ONE = [replace(SHORT[0], seconds={}, epochs=None, images_per_second=None)]
+"""Has few figures."""
+
+
+def asked(folder: Path, **changed: Any) -> Any:
+    return SimpleNamespace(name="s", title="A <title>", price_per_node_hour=2.0, folder=folder, **changed)
+
+
+def rendered(rows: list[Row], template: str = "study.html.j2") -> str:
+    """Without pictures: they take time."""
+    parts = [report.Part("digits", cells(rows), [])] if rows else []
+    text = report.render(template, asked(Path("unused")), rows, parts)
+    return Parser(text).text if template.endswith("html.j2") else text
+
+
+def test_a_person_finds_question_answer_and_numbers() -> None:
+    text = rendered(SHORT)
+    for part in (
+        "A <title>",
+        "How long do fast and pgd7 take to 50.0 % robust accuracy on digits, on 1 node, with strong scaling and 5",
+        "The fastest was fast on 1 node (strong scaling): 30.0 s.",
+        "fast gets there 3.00 [",
+        "30.0 s 2.6 % 1.00 100.0 % 4 7.5",  # time, variation, speed-up, efficiency, epochs, seconds an epoch
+        "0.008333 0.01667 not measured 3 of 5",  # node-hours, cost, joules
+        "digits-fast-strong-1-seed4 converged dropped 29.0 s", "pgd 50 x 10 51.0 %, apgd 50.5 %",
+        "a CPU, 1 thread a rank hpcfast 0.1.0 10", "attack", "exposed communication",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "warning" not in text.lower()
+
+
+@pytest.mark.parametrize("template", ["study.html.j2", "study.md.j2"])
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"status": "missing"}, "1 of 10 runs missing, not averaged: digits-fast-strong-1-seed0"),
+        ({"status": "crashed", "note": "oom"}, "1 of 10 runs crashed, not averaged: digits-fast-strong-1-seed0 (o"),
+        ({"status": "unfinished"}, "1 of 10 runs unfinished, not averaged"),
+        ({"status": "not converged", "note": "apgd"}, "1 of 10 runs not converged: digits-fast-strong-1-seed0 (apgd"),
+        ({"hardware": "another"}, "digits, fast, strong, 1 node: not averaged: mixed hardware"),
+        ({"versions": "another"}, "Mixed versions: another; hpcfast 0.1.0."),
+        ({"ranks": 4, "slots": 2}, "digits, fast, strong, 1 node: 4 ranks share the cores or GPUs of 2;"),
+        ({"stragglers": ("rank 3 on n2: 1.4 times the median step",)}, "seed0: slow ranks: rank 3 on n2: 1.4 times"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_on_its_face(template: str, changed: dict[str, Any], words: str) -> None:
+    if "status" in changed:
+        changed = {"ttra": None, **changed}
+    assert words in rendered([replace(SHORT[0], **changed), *SHORT[1:]], template)
+
+
+def test_suspicious_cells_and_few_seeds_are_on_its_face() -> None:
+    fast = [row(seed, 2, epochs=2.0) for seed in range(3)]
+    text = rendered([*SHORT, *fast])
+    assert "digits, fast, strong, 2 nodes is suspiciously fast: 2 epochs to the target" in text
+    assert "1 of 3 cells have fewer than 5 runs that ended" in text
+    assert "Methods cannot be compared" in findings.answer(cells(fast))
+
+
+def test_chance_is_called_chance_and_no_answer_is_none() -> None:
+    other = cell(30.2, 31.2, 29.7, 30.7, 29.2, method="other")
+    assert "which may be chance" in findings.answer(cells([*SHORT[:5], *other]))
+    nothing = cell(None, None)
+    assert "No answer yet" in rendered(nothing)
+    assert "2 of 2 did not converge" in rendered(nothing)
+    assert "The study has no jobs." in rendered([])
+
+
+def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:
+    strange = replace(SHORT[0], ttra=None, status="crashed", note="<script>|\nx", job="<b>|")
+    html = rendered([strange])  # the parser checks that elements are closed
+    assert "<script>|" in html
+    line = next(line for line in rendered([strange], "study.md.j2").splitlines() if line.startswith("| <b>"))
+    assert len(re.findall(r"(?<!\\)\|", line)) == 9
+
+
+def test_files_are_written_and_strangers_kept(tmp_path: Path) -> None:
+    study = asked(tmp_path / "studies" / "s")
+    written = report.write(study, ONE)
+    names = {path.relative_to(study.folder).as_posix() for path in written}
+    assert {"report.html", "report.md", "results.csv", "figures/digits-ttra.svg", "figures/digits-ttra.png"} <= names
+    assert "figures/digits-shares.svg" not in names
+    assert all(path.stat().st_size for path in written)
+    assert not list(study.folder.rglob("*.part"))
+    assert collect.read_csv(study.folder / "results.csv") == ONE
+    html = written[0].read_text()
+    assert not re.findall(r"(?:src|href|srcset)=\"(?!#|data:)|url\(|@import", html)
+    report.write(study, [])
+    assert "no jobs" in written[0].read_text()
+    written[0].write_text("mine")
+    with pytest.raises(UserError, match="no report on a study of ours"):
+        report.write(study, [])
+    assert written[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize("blocked", ["file", "file/below"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, blocked: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="give --out a folder you may write"):
+        report.write(asked(tmp_path), [], tmp_path / blocked)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Any]:
+    rows = study_rows(seeds=2)
+    failed = [replace(rows[0], ttra=None, status="not converged"), *rows[1:]]
+    return {picture.name: picture for picture in pictures("digits", cells(failed))}
+
+
+def test_every_figure_has_words(drawn: dict[str, Any]) -> None:
+    names = ("ttra", "speed-up", "efficiency", "epochs", "epoch-seconds", "throughput", "shares")
+    assert list(drawn) == [f"digits-{name}" for name in names]
+    assert re.search("pgd7, weak scaling: 1 node [12].?, 2 nodes [34]., 4 nodes 7.$", drawn["digits-throughput"].alt)
+    assert "fast, strong scaling: 1 node no result" in drawn["digits-ttra"].alt
+    assert "fast, strong, 4: attack 35.7 %" in drawn["digits-shares"].alt
+
+
+def test_figures_can_be_told_apart_in_grey(drawn: dict[str, Any]) -> None:
+    assert set(SHARES) == set(PARTS)
+    assert len({(colour, hatch) for _, colour, hatch in SHARES.values()}) == len(SHARES)
+    plain = sorted(grey(colour) for _, colour, hatch in SHARES.values() if not hatch)
+    assert min(np.diff(plain)) > 25  # of 255: those without hatching differ by lightness
+    image = Image.open(io.BytesIO(drawn["digits-shares"].png)).convert("L")
+    assert len(np.unique(np.asarray(image))) > 20
+
+
+def grey(colour: str) -> int:
+    return Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))  # type: ignore[return-value]
+
+
+def test_a_dark_figure_has_other_colours_and_no_light_ones(drawn: dict[str, Any]) -> None:
+    for picture in drawn.values():
+        assert not re.search("#ffffff|#1c2430|#566170|#dfe3e8", picture.dark)
+        assert "#1b2027" in picture.dark
+        assert picture.light.count("\n") == picture.dark.count("\n")
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(app, ["report", *map(str, words)])
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Row]], Path]:
+    """A study whose runs are these rows."""
+    path = tmp_path / "small.yaml"
+    root = Path(__file__).parents[2]
+    path.write_text((root / "configs/studies/tiny.yaml").read_text())
+    monkeypatch.chdir(root)
+    return lambda rows: monkeypatch.setattr(collect, "rows", lambda study: rows) or path
+
+
+def test_the_command_says_what_came_out(study: Callable[[list[Row]], Path], tmp_path: Path) -> None:
+    done = command(
+        study([replace(ONE[0], ttra=None, status="not converged"), row(1, ttra=None, status="missing")]),
+        "--out",
+        tmp_path / "out",
+    )
+    assert done.exit_code == 0, done
+    assert "digits: No answer yet" in done.output
+    assert "warning: 1 of 2 runs missing" in done.output
+    assert f"page: {tmp_path / 'out' / 'report.html'}" in done.output.replace("\n", "")
+
+
+def test_a_study_that_has_not_begun_has_no_report(study: Callable[[list[Row]], Path], tmp_path: Path) -> None:
+    refused = command(study([row(0, ttra=None, status="missing")]), "--out", tmp_path / "out")
+    assert isinstance(refused.exception, UserError)
+    assert "start it with 'hpcfast scaling run" in str(refused.exception)
+    assert not (tmp_path / "out").exists()
