@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-slurm docs campaign-accuracy campaign-kills campaign-eval-kills
+.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -36,10 +36,18 @@ test: check ## check, then all tests with coverage
 test-slurm: setup ## all tests on a Slurm of four nodes that lives on this machine while they run
 	pytest -x tests/slurm
 
+bench: setup ## docs/speed.md: each stage beside its peers and its limit (20 minutes on 2 idle cores)
+	@python -m benchmarks
+
 campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a row, 2 hours on 2 cores
 	@hpcfast data prepare digits
 	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
 	@python scripts/campaign.py scripts/campaigns/*.yaml
+
+campaign-scaling: setup ## a scaling study, 60 jobs on 1, 2 and 4 ranks, and its report; goes on where it was stopped
+	@hpcfast data prepare digits
+	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
+	@hpcfast scaling run configs/studies/small.yaml --local
 
 campaign-kills: setup ## 200 kills at random moments; each run must end as one that nothing interrupted
 	@scripts/campaign-kills

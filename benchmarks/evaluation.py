@@ -1,104 +1,81 @@
-"""PGD-50 x 10 by ``hpcfast eval`` and by torchattacks, side by side: the same run, images and threads.
+"""Robust accuracy of one fast model on Fashion-MNIST, L2 1.5, one core: the same network, images and attack.
 
-``python benchmarks/evaluation.py runs/digits_l2 --images 250 --repeats 5`` prints a table: CPU seconds, robust accuracy
-and, round by round, how much faster ours is. torchattacks has no restarts: they are ten calls on all images, or its
-MultiAttack, which leaves out images that are fooled.
+torchattacks knows no restarts: ten calls attack every image ten times, MultiAttack leaves out those that are fooled.
+AutoAttack is APGD-CE and targeted APGD, which do nearly all of its work, by pyautoattack alone and by
+``hpcfast eval``, which calls it. No limit is known: what an attack needs depends on the images.
 """
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torchattacks
+from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from hpcfast import comm, export
+from benchmarks import Bench, recipe
+from benchmarks.table import Row
+from benchmarks.turns import compare, take_turns
+from hpcfast.attacks import Attack
+from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import Check
 from hpcfast.data import dali, folder
 from hpcfast.evaluate import evaluate
-from hpcfast.rundir import RunDirectory
 
-STEPS, RESTARTS = 50, 10
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--images", type=int, default=250)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--eps", type=float, help="instead of the run's")
-    options = parser.parse_args()
-    world = comm.init()
-    directory = RunDirectory(options.run)
-    config = directory.read_config()
-    if options.eps:
-        config = config.model_copy(update={"threat": config.threat.model_copy(update={"eps": options.eps})})
-    model, _ = export.load(directory, config)
-    split = folder.read(config.data.path)[1]
-    ids = folder.spread(len(split), options.images)
-    shard = dali.Shard(0, 1, world.device, world.threads)
-    x, y, _ = next(dali.batches(split, ids, config.data, shard, len(ids), None))
-    # As their users have them: contiguous, as torchvision and torch.load give networks.
-    theirs = model.to(memory_format=torch.contiguous_format), x.contiguous(), y
-    kind = torchattacks.PGDL2 if config.threat.norm == "L2" else torchattacks.PGD
-
-    def attack(model: nn.Module) -> torchattacks.attack.Attack:
-        return kind(model, eps=config.threat.eps, alpha=2.5 * config.threat.eps / STEPS, steps=STEPS)
-
-    def ours() -> float:
-        check = Check(attack=Pgd(name="pgd", steps=STEPS, restarts=RESTARTS), images=options.images)
-        return float(evaluate(model, split, config, check, world)["robust_accuracy"])
-
-    rows: dict[str, Callable[[], float]] = {
-        "torchattacks, ten calls": lambda: ten_calls(attack(theirs[0]), *theirs),
-        "torchattacks.MultiAttack": lambda: multi(attack, *theirs),
-        "hpcfast": ours,
-    }
-    report(measured(rows, options.repeats), f"{len(ids)} images, {torch.get_num_threads()} threads")
+TITLE = "Evaluation"
 
 
-def ten_calls(attack: "torchattacks.attack.Attack", model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Robust accuracy, the worst of ten runs counting for each image."""
-    robust = model(x).argmax(1) == y
-    for _ in range(RESTARTS):
-        robust &= model(attack(x, y)).argmax(1) == y
-    return robust.float().mean().item()
+def rows(bench: Bench) -> list[Row]:
+    """Measure."""
+    steps, restarts, images, rounds = (2, 2, 20, 1) if bench.short else (50, 10, 100, 3)
+    apgd_images = 4 if bench.short else 30
+    config = recipe.read(bench, "threat.eps=1.5", "data.images=10000", "epochs=1", "schedule={name: cosine}")
+    train, val = folder.read(config.data.path)
+    model = recipe.trained(bench, config, train.some(config.data.images)).result.eval()
+    theirs = _contiguous(bench, config.model.build(len(val.classes)), model)
+    eps, alpha = config.threat.eps, 2.5 * config.threat.eps / steps
+
+    def own(attack: Attack, images: int) -> Callable[[], object]:
+        check = Check(attack=attack, images=images)
+        return lambda: evaluate(model, val, config, check, bench.world)
+
+    def images_of(count: int) -> tuple[Tensor, Tensor]:
+        ids, shard = folder.spread(len(val), count), dali.Shard.of(bench.world, 1)
+        x, y, _ = next(dali.batches(val, ids, config.data, shard, len(ids), None))
+        return x.contiguous(), y
+
+    def attack() -> torchattacks.attack.Attack:
+        return torchattacks.PGDL2(theirs, eps=eps, alpha=alpha, steps=steps)
+
+    x, y = images_of(images)
+    few = images_of(apgd_images)
+    taken = take_turns(
+        {
+            f"hpcfast, PGD-{steps} x {restarts}": own(Pgd(name="pgd", steps=steps, restarts=restarts), images),
+            f"torchattacks, {restarts} calls": lambda: [theirs(attack()(x, y)) for _ in range(restarts)],
+            "torchattacks, MultiAttack": lambda: torchattacks.MultiAttack([attack() for _ in range(restarts)])(x, y),
+            "hpcfast, AutoAttack's APGD": own(Apgd(name="apgd"), apgd_images),
+            "pyautoattack": lambda: _autoattack(theirs, eps).run_standard_evaluation(*few),
+        },
+        rounds,
+        warm=False,
+    )
+    pgd, calls, multi, apgd, plain = taken
+    return [
+        compare(taken, pgd, calls, "folded BatchNorm, channels-last; fooled images drop out, also within a run"),
+        compare(taken, pgd, multi, "folded BatchNorm, channels-last; fooled images drop out within a run"),
+        compare(taken, apgd, plain, "folded BatchNorm, channels-last; the steps are the same code"),
+    ]
 
 
-def multi(attack: Callable[[nn.Module], "torchattacks.attack.Attack"], model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """The same, each run at the images that stood until then."""
-    together = torchattacks.MultiAttack([attack(model) for _ in range(RESTARTS)])
-    return (model(together(x, y)).argmax(1) == y).float().mean().item()
+def _contiguous(bench: Bench, fresh: nn.Module, model: nn.Module) -> nn.Module:
+    """As their users have it: torchvision and torch.load give contiguous networks."""
+    fresh.load_state_dict(model.state_dict())
+    return fresh.to(bench.world.device, memory_format=torch.contiguous_format).eval()
 
 
-def measured(rows: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and robust accuracy of each row, round by round."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
-    for repeat in range(repeats):
-        for name, run in rows.items():
-            torch.manual_seed(repeat)
-            started = time.process_time()
-            robust = run()
-            found[name].append((time.process_time() - started, robust))
-    return found
-
-
-def report(found: dict[str, list[tuple[float, float]]], caption: str) -> None:
-    """A Markdown table: medians, the spread of accuracies, ratios round by round."""
-    ours = [seconds for seconds, _ in found["hpcfast"]]
-    print("| PGD-50 x 10 by | CPU seconds | robust accuracy | hpcfast is faster by |\n|---|---|---|---|")
-    for name, rounds in found.items():
-        ratios = [seconds / own for (seconds, _), own in zip(rounds, ours, strict=True)]
-        seconds, robust = (statistics.median(values) for values in zip(*rounds, strict=True))
-        low, high = min(each for _, each in rounds), max(each for _, each in rounds)
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
-        print(f"| {name} | {seconds:.1f} | {robust:.3f} ({low:.3f}-{high:.3f}) | {spread} |")
-    print(f"\n{caption}, n = {len(ours)}")
-
-
-main()
+def _autoattack(model: nn.Module, eps: float) -> AutoAttack:
+    """With one run of each attack, as its standard version has them."""
+    attack = AutoAttack(model, norm="L2", eps=eps, version="custom", attacks=["apgd-ce", "apgd-t"])
+    attack.apgd.n_restarts = 1
+    return attack
