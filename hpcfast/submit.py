@@ -4,6 +4,7 @@ The script differs from its template in three places: sbatch's options, ``HPCFAS
 slurm/lib.sh and slurm/site.sh do the same for both.
 """
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from hpcfast.errors import UserError
 HOME = Path(hpcfast.__file__).parents[1]
 """The checkout, whose folder slurm/ has the templates."""
 TEMPLATES = {"train": "train_imagenet_l2.sh", "evaluate": "evaluate.sh"}
+TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
+"""Slurm's forms of a time limit: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S."""
 MARK = "# Written by `hpcfast submit`"
 """Says that a file is ours and may be replaced."""
 
@@ -31,8 +34,11 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
         follow: jobs that follow go on where one was stopped, so that it need not be requeued.
 
     Raises:
-        UserError: there is no such template, or it is none.
+        UserError: there is no such template, or it is none; or the time limit is no time.
     """
+    if not TIME.fullmatch(limit := options.get("time", "1")):
+        cure = "minutes, or H:M:S as in 4:00:00, or D-H as in 2-12, or UNLIMITED"
+        raise UserError(f"a time limit of {limit!r} is none of Slurm's; give {cure}")
     template = HOME / "slurm" / TEMPLATES[kind]
     try:
         lines = template.read_text().splitlines()

@@ -37,15 +37,55 @@ ranks() {
         "${HPCFAST_CONTAINER[@]}" "$@"
 }
 
+# rank COMMAND…: what srun starts on every rank. A signal before Python can handle it would kill the rank. Two codes are
+# no bad exit, on which srun would kill the other ranks before they are ready: 75, "stopped, with a checkpoint", and 2,
+# of which rank 0 has the message; when it ends with that, srun ends the others (143), whose code must not hide it.
+rank() {
+    local code=0 cause="by somebody, or because the whole node was out of memory"
+    trap "" USR2 TERM
+    "$@" || code=$?
+    if [ "$code" = 137 ]; then
+        [ "$(memory_kills)" = 0 ] || cause="out of memory: ask for more --mem, or set a smaller data.batch_size"
+        echo "rank $SLURM_PROCID on host $(hostname) was killed, $cause" >&2
+    fi
+    case $code-$SLURM_PROCID in
+        0-* | 75-* | 2-[1-9]* | 143-[1-9]*) exit 0 ;;
+    esac
+    (set -o noclobber && echo "$code" >"$failed") 2>/dev/null || true
+    exit "$code"
+}
+
+# How many processes the kernel has killed because this rank's control group (version 1 or 2) was out of memory.
+memory_kills() {
+    local kind path
+    while IFS=: read -r _ kind path; do
+        case $kind in
+            memory) cat "/sys/fs/cgroup/memory$path/memory.oom_control" ;;
+            "") cat "/sys/fs/cgroup$path/memory.events" ;;
+        esac
+    done </proc/self/cgroup 2>/dev/null | awk '$1 == "oom_kill" { kills += $2 } END { print kills + 0 }'
+}
+
+# give_up_on SRUN FILE: where a node is cut off, srun waits for its ranks until Slurm gives the node up, for minutes. Once
+# a rank has failed (FILE is there) and srun has had time to end the others, it is ended: Slurm does the rest.
+give_up_on() {
+    until [ -e "$2" ]; do sleep 1; done
+    sleep 15
+    kill -KILL "$1"
+}
+
 # work COMMAND…: run `hpcfast COMMAND…` on all ranks, and again in another job if it must stop before it is done.
 work() {
-    local code=0
-    # A signal before Python can handle it would kill the rank. Two codes are no bad exit, on which srun would kill the
-    # other ranks before they are ready: 75, "stopped, with a checkpoint", and 2, of which rank 0 has the message; when
-    # it ends with that, srun ends the others (143), whose code must not hide it.
-    # shellcheck disable=SC2016
-    ranks bash -c 'trap "" USR2 TERM; "$@"; code=$?; case $code-$SLURM_PROCID in 75-* | 2-[1-9]* | 143-[1-9]*) ;; *) exit $code ;; esac' \
-        rank hpcfast "$@" --json "$result" || code=$?
+    local code=0 failed=${result%.json}.failed srun watch
+    rm -f "$failed" # of a start that Slurm ended
+    ranks bash -c "$(declare -f rank memory_kills); failed=${failed@Q}; rank \"\$@\"" rank hpcfast "$@" --json "$result" &
+    srun=$!
+    give_up_on "$srun" "$failed" &
+    watch=$!
+    { wait "$srun"; } 2>/dev/null || code=$?
+    kill "$watch" 2>/dev/null || true
+    [ ! -s "$failed" ] || code=$(cat "$failed")
+    rm -f "$failed"
     if [ -s "$result" ]; then
         echo "== done; numbers in $result"
     elif [ "$code" = 0 ]; then
@@ -59,7 +99,7 @@ fail() {
     echo "== FAILED with code $1 on $SLURM_JOB_NODELIST, start $((restarts + 1)): the first error above has rank, host and cause" >&2
     case $1 in
         2) echo "== the message above says what to change; nothing was lost" >&2 ;;
-        137 | 9) echo "== a rank was killed: out of memory, if nobody did it (more --mem, or a smaller data.batch_size)" >&2 ;;
+        137 | 9) echo "== a rank was killed: its own line above says whether it was out of memory" >&2 ;;
     esac
     [ "$1" = 2 ] || echo "== the same sbatch command goes on from the last checkpoint" >&2
     exit "$1"

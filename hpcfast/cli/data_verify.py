@@ -31,11 +31,14 @@ def command(
     """
     import rich
 
+    from hpcfast import launcher
     from hpcfast.data import skips as lists
     from hpcfast.data import verify
     from hpcfast.errors import UserError
     from hpcfast.progress import Reporter
 
+    if launcher.rank() is not None:  # each rank would do all of it
+        raise UserError("data verify is no job of several ranks: start it without mpirun, horovodrun or srun -n")
     target = skips or data / lists.NAME
     known = verify.earlier(target) if data.is_dir() else {}
     with Reporter(visible=True) as reporter:

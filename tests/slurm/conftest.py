@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,18 +34,26 @@ evaluation:
   final: {{attack: {{name: pgd, steps: 1}}}}
 log_every: 1
 """
+# For the configurations of configs/: less work, for CPUs. Without blanks, which separate the settings in OVERRIDES.
+SMALL = (
+    "epochs=2", 'schedule={"name":"cosine"}', "model.name=cifar_resnet8", 'model.options={"width":2}', "data.size=40",
+    "data.batch_size=2", "data.threads=1", "guard.every=0", "evaluation.every=0",
+    'evaluation.final={"attack":{"name":"pgd","steps":1}}',
+)  # fmt: skip
+ENDS = "epochs=60"
+PHASES = 'phases=[{"epochs":1,"size":32,"batch_size":4},{"epochs":1,"size":40,"batch_size":2}]'
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A folder to work in, and Slurm's commands."""
+    """A folder to work in, which looks like a checkout, and Slurm's commands."""
 
     path: Path
     env: dict[str, str]
 
     def run(self, *command: str, **variables: str) -> str:
         done = subprocess.run(
-            command, cwd=self.path, env={**self.env, **variables}, text=True, timeout=60,
+            command, cwd=self.path, env={**self.env, **variables}, text=True, timeout=300,
             capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -53,10 +62,12 @@ class Cluster:
     def submit(self, script: str | Path, nodes: int, *flags: str, **variables: str) -> str:
         """The number of a job of one rank a node."""
         size = (f"--nodes={nodes}", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
-        return self.run("sbatch", "--parsable", *size, *flags, str(ROOT / "slurm" / script), **variables).strip()
+        return self.run("sbatch", "--parsable", *size, *flags, str(Path("slurm") / script), **variables).strip()
 
-    def train(self, name: str, nodes: int, *overrides: str, script: str = "train_imagenet_l2.sh", **env: str) -> str:
-        return self.submit(script, nodes, CONFIG="tiny.yaml", OVERRIDES=" ".join((f"name={name}", *overrides)), **env)
+    def train(self, name: str, nodes: int, *overrides: str, flags: tuple[str, ...] = (), **env: str) -> str:
+        """The number of a job that trains run ``name``."""
+        words = " ".join((f"name={name}", *overrides))
+        return self.submit("train_imagenet_l2.sh", nodes, *flags, CONFIG="tiny.yaml", OVERRIDES=words, **env)
 
     def state(self, job: str) -> dict[str, str]:
         """What ``scontrol show job`` says."""
@@ -69,10 +80,10 @@ class Cluster:
             assert time.monotonic() < deadline, "\n".join(path.read_text() for path in self.path.glob("*.log"))
             time.sleep(0.2)
 
-    def end(self, job: str) -> str:
+    def end(self, job: str, seconds: float = 400) -> str:
         """Wait for the job's end, and return how it ended, such as "COMPLETED 0:0"."""
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-        self.until(lambda: self.state(job)["JobState"] in ended)
+        self.until(lambda: self.state(job)["JobState"] in ended, seconds)
         state = self.state(job)
         return f"{state['JobState']} {state['ExitCode']}"
 
@@ -90,8 +101,35 @@ class Cluster:
         before = len(self.values(name, "train_loss"))
         self.until(lambda: len(self.values(name, "train_loss")) >= before + steps)
 
+    @property
+    def networks(self) -> str:
+        """What the names of the nodes' networks begin with; "" where all use this machine's."""
+        path = self.path / "daemons" / "etc" / "network"
+        return path.read_text().strip() if path.exists() else ""
+
+    def start_node(self, node: str) -> None:
+        """Start the daemon of a node again, after somebody killed it."""
+        self.run(str(self.path / "daemons" / "etc" / "start-node"), node)
+        self.until(lambda: "IDLE" in self.run("scontrol", "show", "node", node))
+
     def weights(self, name: str) -> bytes:
         return (self.path / "runs" / name / "model.safetensors").read_bytes()
+
+
+def pages() -> list[str]:
+    """The sbatch lines of docs/cluster.md that submit a script of slurm/, as they stand there."""
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    return re.findall(r"^((?:\w+=.*)?sbatch .*slurm/\w+\.sh)", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def imagenet(cluster: Cluster) -> Path:
+    """A synthetic ImageNet where the configurations look for it; their other data sets are made of it, too."""
+    folder = cluster.path / "data" / "imagenet"
+    cluster.run("hpcfast", "data", "synthetic", str(folder), "--images", "32", "--classes", "4", "--size", "96x80")
+    for other in ("cifar10", "restricted-imagenet"):
+        folder.with_name(other).symlink_to(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -104,17 +142,32 @@ def cluster() -> Iterator[Cluster]:
     path.chmod(0o755)
     env = {
         "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", str(path)),
-        "SLURM_CONF": f"{path}/slurm/etc/slurm.conf",
-        "HPCFAST_HOME": str(ROOT), "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
+        "SLURM_CONF": f"{path}/daemons/etc/slurm.conf",
+        "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }  # fmt: skip
+    for name in ("slurm", "configs"):  # like a checkout
+        (path / name).symlink_to(ROOT / name)
     (path / "site.sh").write_text(
-        f'export PATH="{BIN}:$PATH" HPCFAST_MPI=none HPCFAST_SCRATCH="{path}/scratch"\n'
+        f'export PATH="{BIN}:$PATH" HPCFAST_MPI=none HPCFAST_SCRATCH=/dev/shm\n'
         "export HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue} HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-3}\n"
     )
     data = write_images(path / "data", {"train": 16, "val": 4}, classes=3)
     (path / "tiny.yaml").write_text(CONFIG.format(data=data))
-    subprocess.run([ROOT / "scripts" / "start-test-cluster", path / "slurm"], check=True, timeout=60)
+    subprocess.run([ROOT / "scripts" / "start-test-cluster", path / "daemons"], check=True, timeout=60)
     yield Cluster(path, env)
-    subprocess.run([ROOT / "scripts" / "stop-test-cluster", path / "slurm"], check=True, timeout=60)
+    subprocess.run([ROOT / "scripts" / "stop-test-cluster", path / "daemons"], check=True, timeout=60)
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def idle(cluster: Cluster) -> None:
+    """All nodes are idle: a job of two gets n1 and n2."""
+    cluster.until(lambda: cluster.run("sinfo", "--noheader", "--states=idle", "--format=%D").strip() == "4")
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(cluster: Cluster) -> str:
+    """The name of a run that nothing came between."""
+    assert cluster.end(cluster.train("quiet", 2, ENDS)) == "COMPLETED 0:0"
+    return "quiet"

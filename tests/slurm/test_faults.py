@@ -1,25 +1,20 @@
-"""Ranks and nodes that fail: the job ends by itself, says which and why, and the same command goes on."""
+"""Ranks that fail: the job ends by itself, says which and why, and the same command goes on."""
 
-import contextlib
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.slurm.conftest import Cluster
+from tests.slurm.conftest import ENDS, Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
-LONG, ENDS = "epochs=4000", "epochs=60"
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(cluster: Cluster) -> str:
-    """The name of a run that nothing came between."""
-    assert cluster.end(cluster.train("quiet", 2, ENDS)) == "COMPLETED 0:0"
-    return "quiet"
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("idle")]
+LONG = "epochs=4000"
+V1, V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+MEMORY, LIMIT = (V1, "memory.limit_in_bytes") if V1.is_dir() else (V2, "memory.max")
+"""Control groups of the kernel, version 1 or 2."""
 
 
 def rank(cluster: Cluster, job: str, node: str) -> int:
@@ -33,26 +28,9 @@ def rank(cluster: Cluster, job: str, node: str) -> int:
     raise AssertionError(f"no rank on {node} among {rows}")
 
 
-def cut_power(node: str) -> None:
-    """Kill the daemon of ``node`` and all that it has started, none of which must have time to tell."""
-    doomed = {process for process in psutil.process_iter() if is_on(process, node)}
-    doomed |= {parent for process in doomed for parent in process.parents() if parent.name() == "slurmstepd"}
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for process in doomed:
-            process.send_signal(number)
-
-
-def is_on(process: psutil.Process, node: str) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return (process.name() == "slurmd" and process.cmdline()[-1] == node) or (
-            process.environ().get("SLURMD_NODENAME") == node
-        )
-    return False
-
-
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(signal.SIGKILL, "n2: task 1: Exited with exit code 137"), (signal.SIGSTOP, "has been silent for")],
+    [(signal.SIGKILL, "was killed, by somebody, or because"), (signal.SIGSTOP, "has been silent for")],
 )
 def test_a_lost_rank_ends_the_job_and_is_named(
     cluster: Cluster, uninterrupted: str, number: signal.Signals, message: str
@@ -71,21 +49,23 @@ def test_a_lost_rank_ends_the_job_and_is_named(
     assert cluster.weights(name) == cluster.weights(uninterrupted)
 
 
-def test_a_job_whose_node_is_lost_goes_on_with_another(cluster: Cluster, uninterrupted: str) -> None:
-    job = cluster.train("lost-node", 2, ENDS)
-    cluster.until_trained("lost-node")
-    cut_power("n2")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can limit memory")
+def test_a_rank_that_is_out_of_memory_is_told_from_one_that_was_killed(cluster: Cluster) -> None:
+    group = MEMORY / f"hpcfast-{os.getpid()}"
+    group.mkdir()
     try:
-        # Whoever notices first: the other ranks, then the job fails; or Slurm, which starts it again.
-        cluster.until(lambda: cluster.state(job)["Restarts"] == "1" or cluster.state(job)["JobState"] == "FAILED", 60)
-        if cluster.state(job)["JobState"] == "FAILED":
-            job = cluster.train("lost-node", 2, ENDS)
-        assert cluster.end(job) == "COMPLETED 0:0", cluster.log(job)
-        assert cluster.state(job)["NodeList"] in ("n[1,3]", "n[1,4]", "n[3-4]")
-        assert cluster.weights("lost-node") == cluster.weights(uninterrupted)
+        if not (group / LIMIT).exists():
+            pytest.skip(f"no memory controller in {MEMORY}")
+        (group / LIMIT).write_text(str(100 << 20))  # less than torch alone
+        enter = cluster.path / "enter.sh"
+        enter.write_text(f'[ "$SLURMD_NODENAME" != n2 ] || echo $$ >{group}/cgroup.procs\nexec "$@"\n')
+        site = cluster.path / "small-site.sh"
+        site.write_text(f"{(cluster.path / 'site.sh').read_text()}HPCFAST_CONTAINER=(bash {enter})\n")
+        job = cluster.train("hungry", 2, HPCFAST_SITE=str(site))
+        assert cluster.end(job) == "FAILED 137:0", cluster.log(job)
+        assert re.search(r"1: rank 1 on host \S+ was killed, out of memory: ask for more --mem", cluster.log(job))
     finally:
-        cluster.run("slurmd", "-N", "n2")
-        cluster.until(lambda: "IDLE" in cluster.run("scontrol", "show", "node", "n2"))
+        group.rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -136,3 +116,12 @@ def test_where_requeue_is_forbidden_a_job_submits_the_one_that_follows(cluster: 
     assert "start 2" in cluster.log(follower)
     cluster.run("scancel", follower)
     cluster.end(follower)
+
+
+def test_the_next_task_of_an_array_goes_on_where_one_was_stopped(cluster: Cluster, uninterrupted: str) -> None:
+    job = cluster.train("array", 2, ENDS, flags=("--array=1-2%1",), HPCFAST_AGAIN="never")
+    cluster.until_trained("array")
+    cluster.run("scancel", "--signal=USR2", f"{job}_1")
+    assert cluster.end(f"{job}_1") == "FAILED 75:0"
+    assert cluster.end(f"{job}_2") == "COMPLETED 0:0", cluster.log(f"{job}_2")
+    assert cluster.weights("array") == cluster.weights(uninterrupted)

@@ -60,6 +60,11 @@ def test_dry_run_prints_a_script_and_writes_nothing(folder: Path, monkeypatch: p
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
+@pytest.mark.parametrize("limit", ["90", "90:30", "4:00:00", "2-12", "2-12:30", "2-12:30:15", "UNLIMITED"])
+def test_all_of_slurms_forms_of_a_time_limit_are_known(limit: str) -> None:
+    assert f"#SBATCH --time={limit}\n" in submit.render("train", {"time": limit}, ["train", "tiny.yaml"])
+
+
 def test_jobs_of_a_chain_follow_one_another(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     assert run(monkeypatch, "--nodes", "2", "--partition", "gpu", "--chain", "3") == 0
     calls = (folder / "calls").read_text().splitlines()
@@ -102,6 +107,9 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(
     ("arguments", "parts"),
     [
         (["epochs=0"], ["epochs", "got 0"]),
+        (["--time", "soon", "--dry-run"], ["'soon'", "4:00:00"]),
+        (["--time", "1:2:3:4", "--dry-run"], ["'1:2:3:4'", "4:00:00"]),
+        (["--sbatch", "time=2-", "--dry-run"], ["'2-'", "2-12"]),
         (["--sbatch", "exclusive"], ["--sbatch exclusive", "NAME=VALUE"]),
         (["runs=/proc/nowhere"], ["/proc/nowhere", "runs="]),
     ],

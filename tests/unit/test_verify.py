@@ -37,6 +37,13 @@ def data(images: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(images, tmp_path / "data"))
 
 
+def test_ranks_that_would_all_do_the_same_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    with pytest.raises(UserError, match="without mpirun"):
+        CliRunner().invoke(cli.app, ["data", "verify", str(data)], catch_exceptions=False)
+    assert not (data / "skips.txt").exists()
+
+
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_good_file_has_no_fault(tmp_path: Path, name: str, quick: bool) -> None:
