@@ -90,12 +90,16 @@ def batches(
                     raise
                 raise BadImages(split, faults) from error
             chosen = torch.as_tensor(batch).to(shard.device)
-            yield Batch(_tensor(x).to(shard.device), torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
+            yield Batch(_pixels(x, shard.device), torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
 
 
-def _tensor(x: TensorListCPU | TensorListGPU) -> torch.Tensor:
-    """Images of equal sizes as one tensor, in DALI's memory, which DALI does not use again while the tensor lives."""
-    return torch.utils.dlpack.from_dlpack(x.as_tensor())
+def _pixels(x: TensorListCPU | TensorListGPU, device: torch.device) -> torch.Tensor:
+    """Images of bytes, height x width x channels, as floats in [0,1], channels first, on ``device``.
+
+    Bytes travel there, a quarter of the floats; torch converts them in half the time that DALI takes on a CPU.
+    """
+    images = torch.utils.dlpack.from_dlpack(x.as_tensor()).to(device)
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255)
 
 
 def _undecodable(
@@ -154,7 +158,7 @@ def _graph(
 ) -> DataNode | tuple[DataNode, DataNode]:
     encoded = fn.external_source(source, dtype=types.UINT8, ndim=1)
     if numbers is None or settings.augment == "none":
-        images, mirror = _decode(encoded, settings, decoder), 0
+        images, mirror = _decode(encoded, settings, decoder), None
     elif settings.augment == "pad_crop_flip":
         images, mirror = _shifted(encoded, numbers, settings, decoder)
     elif part is Part.DECODED:
@@ -163,17 +167,11 @@ def _graph(
         images, mirror = _cropped(encoded, numbers, settings, decoder)
     if part is Part.RESIZED:
         return images, mirror
-    if numbers is not None and settings.colour_jitter:
+    if numbers is None:
+        return fn.crop(images, crop=(settings.size, settings.size))
+    if settings.colour_jitter:
         images = _jittered(images, numbers, settings.colour_jitter)
-    return fn.crop_mirror_normalize(
-        images,
-        crop=(settings.size, settings.size),
-        mirror=mirror,
-        mean=0.0,
-        std=255.0,
-        dtype=types.FLOAT,
-        output_layout="CHW",
-    )
+    return fn.flip(images, horizontal=mirror) if mirror is not None else images
 
 
 def _decode(encoded: DataNode, settings: DataSettings, decoder: str) -> DataNode:
