@@ -1,6 +1,7 @@
 """What holds for all tests in one process."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks are slower with more threads, and many times slower where other work runs."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # comm.init() then leaves torch's threads as they are
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _tracer() -> Iterator[None]:
+    """pyautoattack's checks end all tracing, coverage's too."""
+    before = sys.gettrace()
+    yield
+    sys.settrace(before)
 
 
 @pytest.fixture(autouse=True)
