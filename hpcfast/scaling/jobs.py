@@ -98,11 +98,12 @@ def jobs(study: Study) -> list[Job]:
 
 
 def _kinds(study: Study) -> Iterator[tuple[Data, Method, Kind]]:
+    lists: dict[Literal["strong", "weak"], tuple[int, ...]] = {"strong": study.strong, "weak": study.weak}
     for data in study.data:
         for method in data.methods:
-            for scaling, counts in (("strong", study.strong), ("weak", study.weak)):
+            for scaling, counts in lists.items():
                 for nodes in counts:
-                    yield data, method, Kind(data.name, method.name, scaling, nodes)  # type: ignore[arg-type]
+                    yield data, method, Kind(data.name, method.name, scaling, nodes)
 
 
 def last_end(log: Path) -> tuple[int | None, float | None]:
