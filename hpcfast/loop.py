@@ -37,7 +37,7 @@ class Loop:
         meter, note = torch.zeros(2, device=run.world.device), ""
         run.record("epoch_start")
         run.learner.model.train()
-        own, step = run.clock.own, run.position.step
+        own = run.clock.own
         with run.clock.training():
             for batches in self._steps():
                 comm.tell(run.position.step, "training")
@@ -61,7 +61,7 @@ class Loop:
                 if self._profile:
                     self._profile.step()
         run.record("epoch_stop")
-        run.compare_ranks(run.clock.own - own, run.position.step - step)
+        run.compare_ranks(run.clock.own - own)
         run.settle()
         saved = self._heed(self._ballot.count())
         if run.unexamined and not saved:

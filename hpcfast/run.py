@@ -56,6 +56,7 @@ class Run:
         self.learner = Learner(config, len(self.train_split.classes), world, self.clock)
         self.guard = Guard(config)
         self.survey = Survey(world)
+        self._stragglers_said = False
         self.position = Position()
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
@@ -162,22 +163,21 @@ class Run:
         self.clock.take_up(state.get("clock", {}))
         self.target_reached = state["target_reached"]
 
-    def compare_ranks(self, seconds: float = 0.0, steps: int = 0) -> None:
+    def compare_ranks(self, seconds: float = 0.0) -> None:
         """Hear from all ranks how they fared, and name those that were slow; a collective.
 
         Args:
-            seconds: that this rank has spent in the last ``steps`` steps without waiting for others.
+            seconds: that this rank has spent in steps since the last call, without waiting for others.
         """
         phase = self.plan.phase(self.position)
-        known = self.survey.stragglers
         with self.clock.spend("communication"):
-            slow = self.survey.take(
-                seconds, steps, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase)
-            )
-        if slow:
-            self.record("stragglers", slow)
-        if slow and not known:
+            slow = self.survey.take(seconds, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase))
+        if not slow:
+            return
+        if not self._stragglers_said:
             self.reporter.say(f"slow: {', '.join(slow)}; every step waits for the slowest rank")
+        self._stragglers_said = True
+        self.record("stragglers", slow)
 
     def leave_out(self, faults: dict[int, str]) -> None:
         """Train on without the bad images that ranks have found, none of which was trained on; a collective.

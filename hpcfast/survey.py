@@ -17,6 +17,9 @@ from hpcfast.noise_scale import NoiseScale
 SLOW = 1.2
 """How many times the median step a straggler's takes."""
 
+ENOUGH = 10.0
+"""Seconds of steps that a judgement takes: over less, ranks are called slow that are only unlucky."""
+
 
 class Report(NamedTuple):
     """One rank's, since its last."""
@@ -45,29 +48,33 @@ class Survey:
         self._hardware, self._slots = _hardware(world), _slots(world)
         self._meter = energy.find(world)
         self._seconds = [0.0] * world.size
-        self._steps = 0
+        self._unjudged = [0.0] * world.size
 
-    def take(self, seconds: float, steps: int, noise: tuple[float, float, int], small: int, large: int) -> list[str]:
+    def take(self, seconds: float, noise: tuple[float, float, int], small: int, large: int) -> list[str]:
         """Add up all ranks' reports; a collective.
 
         Args:
-            seconds: that this rank has spent in ``steps`` steps without waiting for others.
+            seconds: that this rank has spent in steps since the last call, without waiting for others.
             noise: what this rank's gauge has measured, in batches of ``small`` images and steps of ``large``.
 
         Returns:
-            The stragglers of these steps, as the summary names those of the run.
+            The stragglers since ranks were last judged, as the summary names those of the run; none where that is
+            less than ``ENOUGH``.
         """
         meter = self._meter
         mine = Report(socket.gethostname(), self._hardware, self._slots, seconds, noise, meter.take(), meter.by)
         everyone = self._reports = comm.gather(mine)
-        self._steps += steps
-        self._seconds = [sum(pair) for pair in zip(self._seconds, (each.seconds for each in everyone), strict=True)]
+        self._seconds = [own + more.seconds for own, more in zip(self._seconds, everyone, strict=True)]
+        self._unjudged = [own + more.seconds for own, more in zip(self._unjudged, everyone, strict=True)]
         self._add_joules(everyone)
         local = statistics.fmean(report.noise[0] for report in everyone)
         _, mean, n = noise
         if n:
             self.noise_scale.add(local, mean, n, small, large)
-        return self._slow([report.seconds for report in everyone]) if steps else []
+        slow = self._slow(self._unjudged)
+        if min(self._unjudged) >= ENOUGH:
+            self._unjudged = [0.0] * len(everyone)
+        return slow
 
     def _add_joules(self, everyone: list[Report]) -> None:
         used = [report.joules for report in everyone if report.joules is not None]
@@ -78,9 +85,11 @@ class Survey:
     @property
     def stragglers(self) -> list[str]:
         """Ranks that were slow over all that this process has seen."""
-        return self._slow(self._seconds) if self._steps else []
+        return self._slow(self._seconds)
 
     def _slow(self, seconds: list[float]) -> list[str]:
+        if min(seconds) < ENOUGH:
+            return []
         # Of two ranks the median is the faster: half the ranks are no slower than it.
         typical = statistics.median_low(seconds)
         return [

@@ -162,7 +162,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def idle(cluster: Cluster) -> None:
-    """All nodes are idle: a job of two gets n1 and n2."""
+    """All nodes are idle, and no job is still about to leave them: a job of two gets n1 and n2."""
+    cluster.until(lambda: not cluster.run("squeue", "--noheader"))
     cluster.until(lambda: cluster.run("sinfo", "--noheader", "--states=idle", "--format=%D").strip() == "4")
 
 

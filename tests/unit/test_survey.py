@@ -25,18 +25,22 @@ def told(monkeypatch: pytest.MonkeyPatch, seconds: list[float], joules: list[flo
     ]
     monkeypatch.setattr(survey.comm, "gather", lambda mine: reports)
     subject = Survey(World(0, len(seconds), 0, 1))
-    subject.found = subject.take(0, 10, NO_NOISE, 1, 1)  # type: ignore[attr-defined]
+    subject.found = subject.take(0, NO_NOISE, 1, 1)  # type: ignore[attr-defined]
     return subject
 
 
 @pytest.mark.parametrize(
     ("seconds", "slow"),
     [
-        ([1.0], []),
-        ([1.0, 1.19], []),
-        ([1.0, 1.5], ["rank 1 on n0: 1.5 times the median step"]),
-        ([1.0, 1.1, 3.0, 0.9], ["rank 2 on n1: 3.0 times the median step"]),
-        ([2.0, 1.0, 1.0, 2.0], ["rank 0 on n0: 2.0 times the median step", "rank 3 on n1: 2.0 times the median step"]),
+        ([10.0], []),
+        ([10.0, 11.9], []),
+        ([10.0, 15.0], ["rank 1 on n0: 1.5 times the median step"]),
+        ([10.0, 11.0, 30.0, 12.0], ["rank 2 on n1: 2.7 times the median step"]),
+        (
+            [20.0, 10.0, 10.0, 30.0],
+            ["rank 0 on n0: 2.0 times the median step", "rank 3 on n1: 3.0 times the median step"],
+        ),
+        ([9.9, 30.0], []),
     ],
 )
 def test_ranks_slower_than_the_median_are_named(
@@ -44,7 +48,13 @@ def test_ranks_slower_than_the_median_are_named(
 ) -> None:
     subject = told(monkeypatch, seconds, [0.0] * len(seconds))
     assert subject.stragglers == subject.found == slow  # type: ignore[attr-defined]
-    assert subject.take(0, 0, NO_NOISE, 1, 1) == [], "without a step nobody is slow"
+
+
+def test_short_epochs_are_judged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = told(monkeypatch, [4.0, 6.0], [0.0, 0.0])
+    slow = [subject.take(0, NO_NOISE, 1, 1) for _ in range(5)]
+    assert [bool(each) for each in slow] == [False, True, False, False, True]
+    assert subject.stragglers == slow[1] == ["rank 1 on n0: 1.5 times the median step"]
 
 
 def test_joules_are_those_of_all_nodes_and_survive_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +62,7 @@ def test_joules_are_those_of_all_nodes_and_survive_a_checkpoint(monkeypatch: pyt
     assert (subject.joules, subject.by) == (42, "rapl")
     resumed = told(monkeypatch, [1, 1], [1, 2])
     resumed.take_up(subject.state())
-    resumed.take(0, 0, NO_NOISE, 1, 1)
+    resumed.take(0, NO_NOISE, 1, 1)
     assert resumed.joules == 45
 
 
@@ -133,7 +143,8 @@ def test_a_straggler_is_logged_every_epoch_and_said_once(
     tiny: Callable[..., RunConfig], world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = ["rank 0 on n0: 2.0 times the median step"]
-    monkeypatch.setattr(Survey, "_slow", lambda self, seconds: slow)
+    monkeypatch.setattr(survey, "ENOUGH", 0)
+    monkeypatch.setattr(Survey, "_slow", lambda self, seconds: slow if any(seconds) else [])
     summary = train.train(tiny("epochs=2", "evaluation.every=0"), world)
     assert logged(tiny(), "stragglers") == [slow, slow]
     assert summary["stragglers"] == slow
