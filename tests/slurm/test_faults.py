@@ -70,12 +70,12 @@ def test_a_rank_that_is_out_of_memory_is_told_from_one_that_was_killed(cluster: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(cluster: Cluster, uninterrupted: str) -> None:
-    disk = cluster.path / "small"
+    disk = cluster.path / "daemons" / "shared" / "small"
     disk.mkdir()
     cluster.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk))
     try:
         ballast = disk / "ballast"
-        ballast.write_bytes(bytes(1004 << 10))  # what is left does not hold a checkpoint and the one before
+        ballast.write_bytes(bytes(960 << 10))
         job = cluster.train("full", 2, ENDS, f"runs={disk}")
         assert cluster.end(job) == "FAILED 2:0", cluster.log(job)
         assert "No space left on device" in cluster.log(job)
