@@ -55,8 +55,7 @@ class Learner:
         Returns:
             The mean loss on this rank, a scalar still on the device.
         """
-        torch.manual_seed(seed)
-        self._generator.manual_seed(seed)
+        self._seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         total = torch.zeros((), device=self._generator.device)
@@ -78,6 +77,13 @@ class Learner:
                     self._update(averaged, good)
                 total += loss.detach() / len(batches) / attack.updates
         return total
+
+    def _seed(self, seed: int) -> None:
+        # Not torch.manual_seed: for each device that is not there it would keep the call, and a stack trace, for ever.
+        torch.default_generator.manual_seed(seed)
+        if self._generator.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        self._generator.manual_seed(seed)
 
     def _update(self, averaged: Any, good: list[Tensor]) -> None:
         stepped = self.scaler.step(self.optimizer)

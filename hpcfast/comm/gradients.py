@@ -1,5 +1,6 @@
 """How gradients, BatchNorm statistics and first weights get from rank to rank."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from hpcfast.allreduce import AllreduceSettings
 from hpcfast.errors import UserError
+
+PAUSE = 2e-4
+"""Seconds between two looks at whether gradients have been sent; steps that send any take far longer."""
 
 
 def broadcast_parameters(model: nn.Module) -> None:
@@ -64,10 +68,21 @@ def distribute(
 
     def wait() -> None:
         with waiting():
+            for handle, _ in distributed._handles.values():
+                _rest(handle)
             synchronize()
 
     distributed.synchronize = wait  # which step() calls
     return distributed
+
+
+def _rest(handle: int | None) -> None:
+    """Let others have the core until what ``handle`` stands for has been sent.
+
+    Horovod would ask again and again without a pause, and so keep its own threads, and other ranks, from working.
+    """
+    while handle is not None and not hvd.poll(handle):
+        time.sleep(PAUSE)
 
 
 def mean(tensors: dict[str, Tensor], compression: str = "none") -> dict[str, Tensor]:

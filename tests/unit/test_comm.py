@@ -121,6 +121,14 @@ def test_votes_are_counted_at_the_next_call(world: World) -> None:
     assert ballot.count() == [1, 1, 1]
 
 
+def test_who_waits_for_gradients_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, pauses = [False, False, True], []
+    monkeypatch.setattr(gradients.hvd, "poll", lambda handle: answers.pop(0))
+    monkeypatch.setattr(gradients.time, "sleep", pauses.append)
+    gradients._rest(7)
+    assert (answers, pauses) == ([], [gradients.PAUSE] * 2)
+
+
 def test_gradients_of_several_passes_are_added_up(world: World) -> None:
     weights = []
     for passes in (1, 2):

@@ -6,6 +6,7 @@ A number here that an improvement lowers is lowered with it; one that grows says
 import gc
 import subprocess
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,15 @@ def test_a_step_is_its_passes_and_little_else(
     assert found["native_batch_norm"] == found["native_batch_norm_backward"] == 9 * passes
     assert found["mm"] == 1 + passes, "the linear layer's weights get a gradient once"
     assert sum(found.values()) == total, dict(found)
+
+
+def test_a_step_takes_no_stack_trace(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.manual_seed does for each kind of device that is not there, to keep them for ever."""
+    learner = Learner(tiny(), 3, world)
+    monkeypatch.setattr(traceback, "format_stack", lambda: pytest.fail("a stack trace"))
+    with pytest.raises(pytest.fail.Exception):
+        torch.manual_seed(0)
+    learner.step([batch(10)], learner.config.attack, 0.05, 1)
 
 
 def peak(learner: Learner) -> int:
