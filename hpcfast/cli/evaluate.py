@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpcfast.cli import options
+from hpcfast.cli import imports, options
 
 FOREIGN = "Weights from elsewhere, instead of RUN"
 
@@ -39,11 +39,12 @@ def command(
 
     Stopped or killed, the same command goes on; what was measured before is shown again.
     """
-    from hpcfast import comm
-    from hpcfast.allreduce import AllreduceSettings
-    from hpcfast.cli import subject
-    from hpcfast.errors import UserError
-    from hpcfast.evaluate.session import Subject, measure
+    with imports.quick():
+        from hpcfast import comm
+        from hpcfast.allreduce import AllreduceSettings
+        from hpcfast.cli import subject
+        from hpcfast.errors import UserError
+        from hpcfast.evaluate.session import Subject, measure
 
     first = [str(run)] if run and "=" in str(run) else []  # without RUN a setting stands in its place
     chosen = {"attack.name": attack, "attack.steps": steps, "attack.restarts": restarts, "attack.version": version}

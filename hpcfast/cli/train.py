@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpcfast.cli import options
+from hpcfast.cli import imports, options
 from hpcfast.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again goes on where it stopped."""
-    from hpcfast import comm
-    from hpcfast.config import load
+    with imports.quick():
+        from hpcfast import comm, train  # noqa: F401 - used below, once the ranks have met
+        from hpcfast.config import load
 
     if profile:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # Horovod looks when it starts

@@ -9,11 +9,11 @@ from hpcfast.scaling.rows import Row
 IMAGES = 10_000
 
 
-def step(ranks: int, batch: float) -> float:
-    """Seconds: compute with a start-up cost, a ring half hidden behind the backward pass, the slowest of the ranks."""
+def step(ranks: int, batch: float) -> tuple[float, float]:
+    """Seconds: compute with a start-up cost; a ring, in part hidden behind it, and the slowest of the ranks."""
     compute = 2e-3 + 4e-4 * batch
     ring = 2 * (ranks - 1) * (20e-6 + 40e6 / ranks / 5e9)
-    return compute * (1 + 0.01 * np.sqrt(2 * np.log(ranks))) + max(0.0, ring - 0.3 * compute)
+    return compute, compute * 0.01 * np.sqrt(2 * np.log(ranks)) + max(0.0, ring - 0.3 * compute)
 
 
 def epochs(batch: int) -> float:
@@ -38,9 +38,11 @@ def rows(
             slow, long = np.exp(random.normal(0, noise, 2))
             needed = epochs(batch) * long
             steps = round(needed * IMAGES / batch)
+            compute, communication = step(ranks, batch / ranks)
             seconds = {
                 "start": 5.0,
-                "update": steps * step(ranks, batch / ranks) * slow,
+                "update": steps * compute * slow,
+                "communication": steps * communication * slow,
                 "evaluation": 2 * needed / ranks,
             }
             made.append(Row(**{  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hpcfast.cli.scaling import app
 from hpcfast.cli.scaling_predict import counts
 from hpcfast.errors import UserError
 from hpcfast.scaling.collect import write_csv
-from hpcfast.scaling.predict import epochs, fit, forecast, model, network
+from hpcfast.scaling.predict import epochs, fit, forecast, model, network, show
 from hpcfast.scaling.predict.epochs import Reached
 from hpcfast.scaling.predict.fit import Point
 from hpcfast.scaling.predict.model import Link, Network, Steps
@@ -64,6 +65,19 @@ def test_what_cannot_be_told_apart_is_not_fitted() -> None:
 def test_ranks_that_share_cores_are_not_taken_for_slow_communication() -> None:
     alone, shared = Point(1, 1, 64, 1.0), Point(4, 4, 16, 0.5, load=2.0)
     assert fit.steps([alone, Point(2, 2, 32, 0.5), shared]).seconds(4, 16) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("growth", model.GROWTHS)
+def test_waiting_that_was_measured_is_told_from_computing(growth: model.Growth) -> None:
+    true = Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}, growth)
+    places = [(1, 64, 1), (2, 32, 1), (4, 16, 2)]
+    points = [
+        Point(n, n, batch, true.seconds(n, batch, load), load, true.parts(n, batch, load)["communication"])
+        for n, batch, load in places
+    ]
+    for held in points:  # of three places only, which whole step times would not suffice for
+        found = fit.steps([point for point in points if point is not held], growth)
+        assert found.seconds(held.ranks, held.batch, held.load) == pytest.approx(held.seconds)
 
 
 def test_measured_communication_is_hidden_behind_compute() -> None:
@@ -126,9 +140,17 @@ def test_far_predictions_are_less_certain_and_the_knee_is_found() -> None:
 
 
 def test_two_node_counts_suffice_but_nothing_can_be_held_out() -> None:
-    (found,), _ = forecast.forecasts(studied.rows((1, 2)), [4])
+    rows = [replace(row, seconds={"update": sum(row.seconds.values())}) for row in studied.rows((1, 2))]
+    (found,), _ = forecast.forecasts(rows, [4])
     assert found.error is None
     assert not found.held
+
+
+def test_of_two_node_counts_with_two_batches_each_cell_is_held_out() -> None:
+    rows = [*studied.rows((1, 2)), *studied.rows((1, 2), scaling="weak")]
+    strong, weak = forecast.forecasts(rows, [4])[0]
+    assert [held.nodes for held in (*strong.held, *weak.held)] == [1, 2, 1, 2]
+    assert any("error on cells held out" in note for note in show.notes(strong))
 
 
 @pytest.mark.parametrize(

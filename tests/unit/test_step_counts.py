@@ -117,3 +117,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert "hpcfast.cli.train" in loaded
     light = {"hpcfast", "typer", "annotated_doc", "shellingham"}  # the last two are typer's own
     assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names <= light
+
+
+def test_no_garbage_is_looked_for_while_modules_are_imported_nor_among_what_they_leave() -> None:
+    code = """
+import gc
+from hpcfast.cli import imports
+looks = []
+gc.callbacks.append(lambda phase, info: looks.append(phase))
+with imports.quick():
+    left = [[] for _ in range(100_000)]
+print(len(looks), gc.get_freeze_count() > 100_000, gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "True"]

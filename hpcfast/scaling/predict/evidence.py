@@ -51,9 +51,19 @@ class Evidence:
         met = [row for row in self.rows if row.status == "converged" and row.epochs]
         return [Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale) for row in met]
 
-    def without(self, nodes: int) -> "Evidence":
-        """The same of all other node counts."""
-        return gather([row for row in self.rows if row.nodes != nodes])
+    @property
+    def cells(self) -> list[list[Row]]:
+        """Its rows in groups of equal nodes and batch."""
+        found: dict[tuple[int, float], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.nodes, point(row).batch), []).append(row)
+        return [found[cell] for cell in sorted(found)]
+
+    def without(self, cell: Sequence[Row]) -> "Evidence":
+        """The same of other node counts than that of ``cell``, or, of two counts only, of other cells."""
+        if len({row.nodes for row in self.rows}) > 2:
+            return gather([row for row in self.rows if row.nodes != cell[0].nodes])
+        return gather([row for row in self.rows if row not in cell])
 
 
 def gather(rows: Sequence[Row]) -> Evidence:
@@ -81,8 +91,11 @@ def gather(rows: Sequence[Row]) -> Evidence:
 def point(row: Row) -> Point:
     """The mean step time of a run; the clock's parts if there are any, else the time in training."""
     steps, batch = row.steps or 1, (row.global_batch or 0) / row.ranks
-    spent = sum(row.seconds.get(part, 0.0) for part in IN_STEPS) or row.train_seconds or 0.0
-    return Point(row.nodes, row.ranks, batch, spent / steps, load(row))
+    spent = sum(row.seconds.get(part, 0.0) for part in IN_STEPS)
+    if not spent:
+        return Point(row.nodes, row.ranks, batch, (row.train_seconds or 0.0) / steps, load(row))
+    waited = row.seconds["communication"] / steps if "communication" in row.seconds else None
+    return Point(row.nodes, row.ranks, batch, spent / steps, load(row), waited)
 
 
 def load(row: Row) -> float:

@@ -1,6 +1,6 @@
 """Few parameters from few runs: a non-negative least-squares fit of relative errors, its spread and its blind spots."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ class Point:
     batch: float
     seconds: float
     load: float = 1.0
+    waited: float | None = None
+    """Seconds of it in which a rank waited for others, where they were measured."""
 
     @property
     def place(self) -> tuple[int, float, float]:
@@ -43,21 +45,37 @@ def steps(points: Sequence[Point], growth: Growth = "tree", network: Network | N
     """Fit a model of step time.
 
     With ``k`` distinct places (ranks, batch, load) it has at most ``max(2, k - 1)`` parameters: in ORDER, and none that
-    the data cannot tell from those before it. A ``network`` leaves two: ``image`` and ``fixed``.
+    the data cannot tell from those before it. A ``network`` leaves two: ``image`` and ``fixed``. Where all points tell
+    how long ranks waited, communication is fitted to that and compute to the rest.
 
     Raises:
         UserError: all points are at one place, or ``network`` is slower than whole steps were.
     """
-    places = {point.place for point in points}
-    if len(places) < 2 or (network is None and len({point.ranks for point in points}) < 2):
-        raise UserError(f"{len({p.ranks for p in points})} rank count measured; a prediction needs at least two")
+    places, ranks = {point.place for point in points}, {point.ranks for point in points}
+    apart = all(point.waited is not None for point in points)
+    if len(places) < 2 or (network is None and (ranks == {1} if apart else len(ranks) < 2)):
+        raise UserError(f"{len(ranks)} rank count measured; a prediction needs at least two")
     if network:
         return _known(points, network)
-    columns = [communication_terms(p.ranks, growth) | compute_terms(p.batch, p.load) for p in points]
-    chosen = _affordable(columns, ORDER, max(2, len(places) - 1), points)
-    matrix = _relative(columns, chosen, points)
-    values, _ = nnls(matrix, np.ones(len(points)))
-    return Steps(dict(zip(chosen, (float(value) for value in values), strict=True)), growth)
+    sending = [communication_terms(p.ranks, growth, p.load) for p in points]
+    computing = [compute_terms(p.batch, p.load) for p in points]
+    if apart:
+        waited = [p.waited or 0.0 for p in points]
+        computed = [p.seconds - p.waited for p in points if p.waited is not None]
+        several = len({p.place for p in points if p.ranks > 1})
+        found = _solved(computing, computed, 2, points) | _solved(sending, waited, max(1, several - 1), points)
+        return Steps(found, growth)
+    columns = [one | other for one, other in zip(sending, computing, strict=True)]
+    return Steps(_solved(columns, [p.seconds for p in points], max(2, len(places) - 1), points), growth)
+
+
+def _solved(
+    columns: list[dict[str, float]], seconds: Sequence[float], most: int, points: Sequence[Point]
+) -> dict[str, float]:
+    """Up to ``most`` coefficients, none negative, that make ``seconds`` of ``columns``, relative to whole steps."""
+    chosen = _affordable(columns, most, points)
+    values, _ = nnls(_relative(columns, chosen, points), [s / p.seconds for s, p in zip(seconds, points, strict=True)])
+    return dict(zip(chosen, (float(value) for value in values), strict=True))
 
 
 def _known(points: Sequence[Point], network: Network) -> Steps:
@@ -69,7 +87,7 @@ def _known(points: Sequence[Point], network: Network) -> Steps:
             )
             raise UserError(f"--allreduce: {whole}; measure it with the model and the network of the study")
     columns = [compute_terms(p.batch, p.load) for p in points]
-    chosen = _affordable(columns, ("image", "fixed"), 2, points)
+    chosen = _affordable(columns, 2, points)
     start, _ = nnls(_relative(columns, chosen, points), np.ones(len(points)))
 
     def misses(values: NDArray[np.float64]) -> list[float]:
@@ -80,12 +98,10 @@ def _known(points: Sequence[Point], network: Network) -> Steps:
     return Steps(dict(zip(chosen, (float(value) for value in found), strict=True)), network=network)
 
 
-def _affordable(
-    columns: list[dict[str, float]], order: tuple[str, ...], most: int, points: Sequence[Point]
-) -> tuple[str, ...]:
-    """Up to ``most`` terms, none of them a mixture of others."""
+def _affordable(columns: list[dict[str, float]], most: int, points: Sequence[Point]) -> tuple[str, ...]:
+    """Up to ``most`` terms in ORDER, none of them a mixture of others."""
     chosen: tuple[str, ...] = ()
-    for name in order:
+    for name in (name for name in ORDER if name in columns[0]):
         matrix = _relative(columns, (*chosen, name), points)
         scaled = matrix / np.maximum(np.abs(matrix).max(axis=0), 1e-300)
         if len(chosen) < most and np.linalg.matrix_rank(scaled, tol=1e-6) > len(chosen):
@@ -121,31 +137,3 @@ def resampled(points: Sequence[Point], random: np.random.Generator) -> list[Poin
     for point in points:
         places.setdefault(point.place, []).append(point)
     return [group[i] for group in places.values() for i in random.integers(len(group), size=len(group))]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """A node count that a fit did not see: seconds of a step, measured (mean) and predicted."""
-
-    nodes: int
-    measured: float
-    predicted: float
-
-    @property
-    def error(self) -> float:
-        """Relative: 0.1 is a tenth too slow."""
-        return self.predicted / self.measured - 1
-
-
-def leave_one_out(points: Sequence[Point], fitted: Callable[[Sequence[Point]], Steps]) -> list[HeldOut]:
-    """Predict each node count from the others; none where too few others are left."""
-    results = []
-    for nodes in sorted({point.nodes for point in points}):
-        held = [point for point in points if point.nodes == nodes]
-        rest = [point for point in points if point.nodes != nodes]
-        if len({point.nodes for point in rest}) < 2:
-            continue
-        model = fitted(rest)
-        predicted = [model.seconds(p.ranks, p.batch, p.load) for p in held]
-        results.append(HeldOut(nodes, float(np.mean([p.seconds for p in held])), float(np.mean(predicted))))
-    return results

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from hpcfast.errors import UserError
 from hpcfast.scaling.predict import epochs as law
 from hpcfast.scaling.predict import fit
 from hpcfast.scaling.predict.epochs import Epochs
-from hpcfast.scaling.predict.evidence import Evidence, gather, load
+from hpcfast.scaling.predict.evidence import Evidence, gather, load, point
 from hpcfast.scaling.predict.model import Network, Steps
 from hpcfast.scaling.predict.runtime import Run, Scaling
 from hpcfast.scaling.rows import Row
@@ -40,7 +41,7 @@ class At:
 
 @dataclass(frozen=True)
 class Held:
-    """A node count left out of the fit: what was predicted of it over what was measured, minus 1."""
+    """A node count, or a cell, left out of the fit: what was predicted of it over what was measured, minus 1."""
 
     nodes: int
     step: float
@@ -111,7 +112,7 @@ def _forecast(
     best = runs[0][0]
     held = _held_out(known, scaling, network)
     missed = [each.ttra for each in held if each.ttra is not None] or [each.step for each in held]
-    slack = float(np.mean(np.abs(missed))) if missed else 0.0
+    slack = float(np.max(np.abs(missed))) if missed else 0.0
     possible = [n for n in nodes if math.isfinite(best.ttra(n))]
     if not possible:
         raise UserError(best.why_not(nodes[0]))
@@ -155,7 +156,7 @@ def _believable(known: Evidence, scaling: Scaling, network: Network | None) -> l
     for model in fit.believable(points, network):
         random = np.random.default_rng(0)
         group = [run(model, law.fit(reached))]
-        for _ in range(REFITS if len(points) > len({point.place for point in points}) else 0):
+        for _ in range(REFITS if len(points) > len({each.place for each in points}) else 0):
             again = fit.steps(fit.resampled(points, random), model.growth, network)
             drawn = [reached[i] for i in random.integers(len(reached), size=len(reached))]
             group.append(run(again, law.fit(drawn)))
@@ -177,19 +178,28 @@ def _quantile(knees: list[int | None], q: float) -> int | None:
 
 
 def _held_out(known: Evidence, scaling: Scaling, network: Network | None) -> list[Held]:
-    steps = fit.leave_one_out(known.points, lambda points: fit.steps(points, network=network))
-    return [Held(each.nodes, each.error, _held_ttra(known, scaling, network, each.nodes)) for each in steps]
+    """What the others predict of each cell of ``scaling``; none where they are too few."""
+    found = []
+    for cell in known.cells:
+        held = [row for row in cell if row.scaling == scaling]
+        with suppress(UserError):
+            if held:
+                found.append(_held(known.without(cell), held, scaling, network))
+    return found
 
 
-def _held_ttra(known: Evidence, scaling: Scaling, network: Network | None, nodes: int) -> float | None:
-    held = [row for row in known.rows if (row.nodes, row.scaling) == (nodes, scaling) and row.ttra]
-    rest = known.without(nodes)
-    if not held or not rest.reached or not _has(rest, scaling):
-        return None
-    steps, epochs = fit.steps(rest.points, network=network), law.fit(rest.reached)
-    run = Run(steps, epochs, rest.beside, rest.images, rest.per_node, _batch(rest, scaling), scaling)
-    error = run.ttra(nodes, load(held[0])) / float(np.mean([row.ttra or 0.0 for row in held])) - 1
-    return error if math.isfinite(error) else None
+def _held(rest: Evidence, rows: list[Row], scaling: Scaling, network: Network | None) -> Held:
+    points = [point(row) for row in rows]
+    steps = fit.steps(rest.points, network=network)
+    predicted = np.mean([steps.seconds(each.ranks, each.batch, each.load) for each in points])
+    error = float(predicted / np.mean([each.seconds for each in points])) - 1
+    times = [row.ttra for row in rows if row.ttra]
+    if not times or not rest.reached or not _has(rest, scaling):
+        return Held(rows[0].nodes, error, None)
+    batch = _batch(rest, scaling)
+    run = Run(steps, law.fit(rest.reached), rest.beside, rest.images, rest.per_node, batch, scaling)
+    missed = run.ttra(rows[0].nodes, load(rows[0])) / float(np.mean(times)) - 1
+    return Held(rows[0].nodes, error, missed if math.isfinite(missed) else None)
 
 
 def _at(run: Run, nodes: int, base: int, believed: Range, price: float | None) -> At:

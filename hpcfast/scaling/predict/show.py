@@ -41,16 +41,17 @@ def notes(forecast: Forecast) -> list[str]:
     """What belongs under the table: the fit, its error, the knee."""
     run, lines = forecast.run, []
     terms = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in run.steps.coefficients.items())
-    lines.append(f"step time: {terms}; communication {'measured' if run.steps.network else 'fitted to step times'}")
+    lines.append(f"step time: {terms}; communication {'measured by itself' if run.steps.network else 'fitted'}")
     noise = run.epochs.noise
     scale = "unknown" if noise is None else "infinite" if noise == float("inf") else f"{noise:,.0f} images"
     lines.append(f"epochs: {run.epochs.least:.3g} at least, noise scale {scale} ({run.epochs.origin})")
     if forecast.held:
         each = ", ".join(f"{held.nodes}: {held.step:+.1%}" for held in forecast.held)
         total = "" if forecast.ttra_error is None else f"; of the time to the target {forecast.ttra_error:.1%}"
-        lines.append(f"error on node counts held out of the fit: step time {forecast.error:.1%} ({each}){total}")
+        what = "node counts" if len({held.nodes for held in forecast.held}) > 2 else "cells"
+        lines.append(f"error on {what} held out of the fit: step time {forecast.error:.1%} ({each}){total}")
     else:
-        lines.append("error on node counts held out of the fit: unknown, it takes three node counts")
+        lines.append("error on node counts held out of the fit: unknown, it takes three, or two with several batches")
     lines.append(f"knee: {_knee(forecast)}")
     if forecast.impossible:
         counts = ", ".join(f"{nodes:,}" for nodes in forecast.impossible)
