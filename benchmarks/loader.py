@@ -132,7 +132,7 @@ def _decoder(bench: Bench, split: Split, size: int, batch: int) -> Callable[[], 
 
     def run() -> None:
         with Feed(split, ids, batch) as feed:
-            pipe = dali.build(feed, ids, settings(size, batch), shard, batch, KEY, dali.Part.DECODED)
+            pipe = dali.build(feed, ids, settings(size, batch), shard, batch, KEY, decode_only=True)
             for _ in range(0, len(ids), batch):
                 pipe.run()
 

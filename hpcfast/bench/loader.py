@@ -86,8 +86,7 @@ def measure(split: Split, work: Work, device: torch.device) -> dict[str, Any]:
         OURS: _ours(split, ids, work, shard),
         PIL: _torchvision(split, ids, work, rivals.pil),
         "torchvision, decode_jpeg": _torchvision(split, ids, work, rivals.decode_jpeg),
-        "hpcfast, resized uint8": _part(split, ids, work, shard, dali.Part.RESIZED),
-        CEILING: _part(split, ids, work, shard, dali.Part.DECODED),
+        CEILING: _decoding(split, ids, work, shard),
         "reading alone": _reading(split, ids, work),
     }
     taken = _take_turns(loaders, work.rounds)
@@ -142,9 +141,9 @@ def _row(name: str, taken: dict[str, list[Taken]], work: Work) -> dict[str, Any]
 
 def _stages(cpu: dict[str, float], work: Work) -> dict[str, float]:
     """What each stage adds; a stage's cost is what is saved by leaving it and all after it out."""
-    names = ("reading alone", CEILING, "hpcfast, resized uint8", OURS)
+    names = ("reading alone", CEILING, OURS)
     costs = [0.0] + [cpu[name] / work.images * 1e6 for name in names]
-    labels = ("read", "decode the crop", "resize", "mirror, to float, to the device")
+    labels = ("read", "decode the crop", "resize, mirror, to float, to the device")
     return {label: after - before for label, before, after in zip(labels, costs[:-1], costs[1:], strict=True)}
 
 
@@ -158,10 +157,10 @@ def _ours(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round
     return run
 
 
-def _part(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard, part: "dali.Part") -> Round:
+def _decoding(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
     def run() -> None:
         with Feed(split, ids, work.batch) as feed:
-            pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, part)
+            pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, decode_only=True)
             for _ in range(0, len(ids), work.batch):
                 pipe.run()
 

@@ -61,5 +61,5 @@ def window(extent: tuple[int, int], form: list[float], area: float, place: list[
     largest = min(sides)
     smallest = min(max(sides) * augment.CROP_AREA, largest)
     chosen = ((smallest + area * (largest - smallest)) * largest) ** 0.5
-    height, width = (max(int(unit * chosen), 1) for unit in form)
-    return int(place[0] * (extent[0] - height)), int(place[1] * (extent[1] - width)), height, width
+    height, width = (max(round(unit * chosen), 1) for unit in form)
+    return round(place[0] * (extent[0] - height)), round(place[1] * (extent[1] - width)), height, width

@@ -1,19 +1,18 @@
 """The DALI pipelines: the only file that imports DALI.
 
-One graph serves CPUs and GPUs: without a GPU images are decoded on the CPU, with one by nvJPEG ("mixed"). DALI opens
-no files: it is fed with their bytes, whether they come from a folder or from a pack, and with what augmentation
-draws, which is worked out outside, from the ids.
+One graph serves CPUs and GPUs: without a GPU images are decoded on the CPU, with one by nvJPEG ("mixed"). On a CPU
+the graph of photographs ends there, and :mod:`hpcfast.data.resize` goes on. DALI opens no files: it is fed with their
+bytes, whether they come from a folder or from a pack, and with what augmentation draws, which is worked out outside,
+from the ids.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import torch
 from nvidia.dali import fn, math, pipeline_def, types
-from nvidia.dali.backend import TensorListCPU, TensorListGPU
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
@@ -21,22 +20,12 @@ from hpcfast.comm import World
 from hpcfast.data import Batch, DataSettings, augment
 from hpcfast.data.feed import BadImages, Feed, attempt
 from hpcfast.data.folder import Split
+from hpcfast.data.resize import EVAL_CROP, Resizer, floats
 from hpcfast.data.synthetic import SyntheticSplit
-
-EVAL_CROP = 0.875
-"""Central part of an image that is evaluated when training crops at random: 224 of 256 pixels."""
 
 MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}
 """Bytes that nvJPEG holds from the start, a thread: enough for ImageNet's largest images, says NVIDIA's own example.
 Without, it asks for more whenever a larger image comes, and the GPU waits."""
-
-
-class Part(Enum):
-    """How far a pipeline goes; all the way but in ``hpcfast bench loader``."""
-
-    DECODED = 1
-    RESIZED = 2
-    WHOLE = 3
 
 
 @dataclass(frozen=True)
@@ -76,12 +65,12 @@ def batches(
         return
     if not len(block):
         return
-    with Feed(split, block, batch_size) as feed:
+    with Feed(split, block, batch_size) as feed, Resizer(settings.size, shard.threads) as resizer:
         pipe = build(feed, block, settings, shard, batch_size, train_key)
         for start in range(0, len(block), batch_size):
             batch = block[start : start + batch_size]
             try:
-                (x,) = pipe.run()
+                images = pipe.run()
             except StopIteration:  # it has run out before its time
                 raise BadImages(split, feed.faults) from None
             except RuntimeError as error:
@@ -90,16 +79,16 @@ def batches(
                     raise
                 raise BadImages(split, faults) from error
             chosen = torch.as_tensor(batch).to(shard.device)
-            yield Batch(_pixels(x, shard.device), torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
+            if not _leaves_resizing(settings, shard):
+                x = floats(images[0], shard.device)
+            else:
+                x = resizer.central(*images) if train_key is None else resizer.cropped(*images)
+            yield Batch(x, torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
 
 
-def _pixels(x: TensorListCPU | TensorListGPU, device: torch.device) -> torch.Tensor:
-    """Images of bytes, height x width x channels, as floats in [0,1], channels first, on ``device``.
-
-    Bytes travel there, a quarter of the floats; torch converts them in half the time that DALI takes on a CPU.
-    """
-    images = torch.utils.dlpack.from_dlpack(x.as_tensor()).to(device)
-    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255)
+def _leaves_resizing(settings: DataSettings, shard: Shard) -> bool:
+    """Whether torch resizes what DALI has decoded; where a GPU waits for it, DALI's threads do, ahead of time."""
+    return shard.device.type == "cpu" and settings.augment == "resized_crop_flip"
 
 
 def _undecodable(
@@ -126,13 +115,14 @@ def build(
     shard: Shard,
     batch_size: int,
     train_key: int | None,
-    part: Part = Part.WHOLE,
+    decode_only: bool = False,
 ) -> Pipeline:
     """Return the pipeline, not yet built; ``serialize()`` shows its graph, a GPU's too where there is none.
 
     Args:
         encoded: the bytes of the images, batch by batch.
         ids: of these images.
+        decode_only: end there even where DALI would resize (photographs, for ``hpcfast bench loader``).
     """
     gpu = shard.device.type == "cuda" and settings.decode == "auto"
     return _graph(
@@ -144,7 +134,7 @@ def build(
         num_threads=shard.threads,
         device_id=shard.device.index if gpu and torch.cuda.is_available() else None,
         prefetch_queue_depth=settings.prefetch,
-        part=part,
+        decode_only=decode_only or _leaves_resizing(settings, shard),
     )
 
 
@@ -154,24 +144,32 @@ def _graph(
     settings: DataSettings,
     decoder: str,
     numbers: augment.Numbers | None,
-    part: Part,
+    decode_only: bool,
 ) -> DataNode | tuple[DataNode, DataNode]:
     encoded = fn.external_source(source, dtype=types.UINT8, ndim=1)
+    if decode_only:
+        return _decoded(encoded, numbers, settings, decoder)
     if numbers is None or settings.augment == "none":
         images, mirror = _decode(encoded, settings, decoder), None
     elif settings.augment == "pad_crop_flip":
         images, mirror = _shifted(encoded, numbers, settings, decoder)
-    elif part is Part.DECODED:
-        return _cut(encoded, numbers, settings, decoder)
     else:
         images, mirror = _cropped(encoded, numbers, settings, decoder)
-    if part is Part.RESIZED:
-        return images, mirror
     if numbers is None:
         return fn.crop(images, crop=(settings.size, settings.size))
     if settings.colour_jitter:
         images = _jittered(images, numbers, settings.colour_jitter)
     return fn.flip(images, horizontal=mirror) if mirror is not None else images
+
+
+def _decoded(
+    encoded: DataNode, numbers: augment.Numbers | None, settings: DataSettings, decoder: str
+) -> DataNode | tuple[DataNode, DataNode]:
+    """Photographs of any size: whole, or for training random parts of them, and whether to mirror those."""
+    if numbers is None:
+        return fn.decoders.image(encoded, **_decoding(settings, decoder))
+    images, mirror = _cut(encoded, numbers, settings, decoder)
+    return (_jittered(images, numbers, settings.colour_jitter) if settings.colour_jitter else images), mirror
 
 
 def _decode(encoded: DataNode, settings: DataSettings, decoder: str) -> DataNode:
