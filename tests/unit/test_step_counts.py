@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from horovod.torch import optimizer
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -68,6 +69,21 @@ def test_a_step_is_its_passes_and_little_else(
     assert found["native_batch_norm"] == found["native_batch_norm_backward"] == 9 * passes
     assert found["mm"] == 1 + passes, "the linear layer's weights get a gradient once"
     assert sum(found.values()) == total, dict(found)
+
+
+@pytest.mark.parametrize(("compression", "size"), [("none", 4), ("fp16", 2)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_sends_each_gradient_once(
+    method: str, compression: str, size: int, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many passes the attack takes, and no larger than asked for."""
+    monkeypatch.setenv("HOROVOD_ELASTIC", "1")  # a rank alone sends, too: another might join
+    learner = Learner(tiny(f"attack={METHODS[method]}", f"allreduce.compression={compression}"), 3, world)
+    sent, send = [], optimizer.allreduce_async_
+    monkeypatch.setattr(optimizer, "allreduce_async_", lambda x, **how: sent.append(x.nbytes) or send(x, **how))
+    for number in range(2):
+        learner.step([batch(10)], learner.config.attack, 0.05, number)
+    assert sorted(sent) == sorted(2 * [size * weight.numel() for weight in learner.model.parameters()])
 
 
 def test_a_step_takes_no_stack_trace(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
