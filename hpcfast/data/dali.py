@@ -15,6 +15,7 @@ import torch
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
+from torch.utils.dlpack import from_dlpack
 
 from hpcfast.comm import World
 from hpcfast.data import Batch, DataSettings, augment
@@ -80,9 +81,11 @@ def batches(
                 raise BadImages(split, faults) from error
             chosen = torch.as_tensor(batch).to(shard.device)
             if not _leaves_resizing(settings, shard):
-                x = floats(images[0], shard.device)
+                x = floats(from_dlpack(images[0].as_tensor()), shard.device)
+            elif train_key is None:
+                x = resizer.central([from_dlpack(image) for image in images[0]])
             else:
-                x = resizer.central(*images) if train_key is None else resizer.cropped(*images)
+                x = resizer.cropped([from_dlpack(crop) for crop in images[0]], images[1].as_array())
             yield Batch(x, torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
 
 

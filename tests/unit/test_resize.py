@@ -57,7 +57,7 @@ def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | N
         patch.setattr(dali, "_leaves_resizing", lambda settings, shard: False)
         pipe = dali.build(feed, ids, data, dali.Shard(0, 1, CPU, 1), len(split), key)
         (images,) = pipe.run()
-        x = resize.floats(images, CPU)
+        x = resize.floats(torch.utils.dlpack.from_dlpack(images.as_tensor()), CPU)
     assert not dali._leaves_resizing(data, on_gpu)
     assert (joined(read(data, key)).x - x).abs().mean() < LEVEL
 
