@@ -1,7 +1,6 @@
 """The run directory: who may write where, and what is there already."""
 
 import difflib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcfast import checkpoint
+from hpcfast import checkpoint, lock
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
 
@@ -93,17 +92,8 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
             and ``overwrite`` is false.
     """
     run = RunDirectory(config.folder)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        lock = (run.path / ".lock").open("w")
-    except OSError as error:
-        cure = "set runs= to a folder you may write"
-        raise UserError(f"cannot write the run directory {run.path} ({error}); {cure}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{run.path} is in use by another process; wait for it or give another name=") from None
+    taken = "is in use by another process; wait for it or give another name="
+    with lock.held(run.path, "run directory", "set runs= to a folder you may write", taken):
         _refuse_strangers(run, config, overwrite)
         if overwrite:
             _clear(run)
@@ -114,7 +104,7 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
 
 def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:
     if not run.config.is_file():
-        ours = (".lock", f"{run.config.name}.part")  # of a run that was killed as it began
+        ours = (lock.FILE, f"{run.config.name}.part")  # of a run that was killed as it began
         if any(path.name not in ours for path in run.path.iterdir()):
             raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
     elif not overwrite and _comparable(run.read_config()) != _comparable(config):

@@ -1,6 +1,5 @@
 """Evaluations that are kept: in a folder of their own, so that one that was stopped goes on and none is made twice."""
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -15,11 +14,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from hpcfast import checkpoint, comm
+from hpcfast import checkpoint, comm, lock
 from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data.folder import Split
-from hpcfast.errors import UserError
 from hpcfast.evaluate import attacked, chosen_images, rounds
 from hpcfast.evaluate.outcomes import Journal
 from hpcfast.evaluate.results import summarise, table
@@ -62,16 +60,8 @@ class Place:
         Raises:
             UserError: it cannot be written, or another process is at it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path} ({error}); give --out a folder you may write") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is in use by another evaluation; wait for it") from None
+        taken = "is in use by another evaluation; wait for it"
+        with lock.held(self.path, "evaluation", "give --out a folder you may write", taken):
             yield
 
 

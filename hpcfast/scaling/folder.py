@@ -1,12 +1,12 @@
 """A study's folder: whose it is, and who may work in it."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
+from hpcfast import lock
 from hpcfast.errors import UserError
 from hpcfast.scaling.files import save_text
 from hpcfast.scaling.study import FREE, Study
@@ -19,16 +19,8 @@ def claim(study: Study) -> Iterator[None]:
     Raises:
         UserError: it cannot be written, it holds something else, or another ``run`` is at work there.
     """
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        lock = (study.folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot write {study.folder} ({error}); go to a folder that you may write") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another 'hpcfast scaling run' is at work in {study.folder}; wait for it") from None
+    taken = "is in use by another 'hpcfast scaling run'; wait for it"
+    with lock.held(study.folder, "study", "go to a folder that you may write", taken):
         refuse_another(study)
         save_text(study.folder / "study.yaml", yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
         yield
@@ -42,7 +34,7 @@ def refuse_another(study: Study) -> None:
     """
     file = study.folder / "study.yaml"
     if not file.is_file():
-        if any(path.name != ".lock" for path in study.folder.glob("*")):
+        if any(path.name != lock.FILE for path in study.folder.glob("*")):
             cure = "give this one another name:, or empty the folder"
             raise UserError(f"{study.folder} holds files but no study; {cure}")
         return

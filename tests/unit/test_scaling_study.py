@@ -109,7 +109,7 @@ def test_every_study_of_the_checkout_has_sound_runs(path: Path, monkeypatch: pyt
 
 
 def test_the_folder_is_that_of_one_study_and_one_run(load: Load) -> None:
-    at_work = pytest.raises(UserError, match="another 'hpcfast scaling run' is at work")
+    at_work = pytest.raises(UserError, match="in use by another 'hpcfast scaling run'")
     with folder.claim(load()), at_work, folder.claim(load()):
         pass
     with folder.claim(load(seeds=3, title="more seeds")):
