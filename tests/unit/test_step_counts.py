@@ -9,14 +9,18 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from horovod.torch import optimizer
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hpcfast import precision
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
@@ -124,6 +128,21 @@ def test_an_attack_needs_no_more_memory_than_the_update(precision: str, tiny: Ti
     }
     assert found["fgsm"] <= 1.05 * found["natural"]
     assert found["pgd-2"] <= 1.05 * found["natural"]
+
+
+def test_a_compiled_step_is_compiled_once(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attack and its update are a graph each, without a break; only another size of images makes new ones."""
+    torch._dynamo.reset()  # forgets what other tests have compiled
+    counters.clear()
+    counter = CompileCounter()
+    monkeypatch.setattr(precision.torch, "compile", partial(torch.compile, backend=counter))
+    learner = Learner(tiny("compile=true"), 3, world)
+    graphs = []
+    for size in (10, 10, 12, 12):
+        learner.step([batch(size)], learner.config.attack, 0.05, size)
+        graphs.append(counter.frame_count)
+    assert graphs == [2, 2, 4, 4]
+    assert not counters["graph_break"]
 
 
 def test_help_imports_nothing_heavy() -> None:
