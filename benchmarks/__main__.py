@@ -50,7 +50,7 @@ def measure(name: str, out: Path, short: bool) -> None:
     about = {
         "stage": name,
         "title": stage.TITLE,
-        "about": " ".join(stage.__doc__.split()),
+        "about": " ".join((stage.__doc__ or "").split()),
         "short": short,
         "date": date.today().isoformat(),
         "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",

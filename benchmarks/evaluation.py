@@ -71,7 +71,7 @@ def rows(bench: Bench) -> list[Row]:
 def _contiguous(bench: Bench, fresh: nn.Module, model: nn.Module) -> nn.Module:
     """As their users have it: torchvision and torch.load give contiguous networks."""
     fresh.load_state_dict(model.state_dict())
-    return fresh.to(bench.world.device, memory_format=torch.contiguous_format).eval()
+    return fresh.to(bench.world.device).to(memory_format=torch.contiguous_format).eval()
 
 
 def _autoattack(model: nn.Module, eps: float) -> AutoAttack:

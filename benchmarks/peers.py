@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
+from typing import cast
 from unittest.mock import MagicMock, patch
 
 import foolbox
@@ -31,7 +32,7 @@ class Peer:
     def __init__(self, config: RunConfig, classes: int, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.model = config.model.build(classes).to(device, memory_format=torch.contiguous_format)
+        self.model = config.model.build(classes).to(device).to(memory_format=torch.contiguous_format)
         self.optimizer = config.optim.build(self.model)
         self.eps = config.threat.eps
 
@@ -49,7 +50,7 @@ class Peer:
         delta *= self.eps * torch.rand(len(x), 1, 1, 1, device=x.device) / _norm(delta)
         delta.requires_grad_()
         F.cross_entropy(self.model((x + delta).clamp(0, 1)), y).backward()
-        gradient = delta.grad
+        gradient = cast(Tensor, delta.grad)
         moved = delta.detach() + 1.25 * self.eps * gradient / _norm(gradient).clamp_min(1e-12)
         return (x + moved * (self.eps / _norm(moved)).clamp_max(1)).clamp(0, 1)
 
@@ -78,7 +79,7 @@ class Robustness(Peer):
     def __init__(self, config: RunConfig, classes: int, device: torch.device) -> None:
         super().__init__(config, classes, device)
         mean, std = torch.tensor(config.model.mean, device=device), torch.tensor(config.model.std, device=device)
-        self._whole = AttackerModel(_Bare(self.model.net), SimpleNamespace(mean=mean, std=std))
+        self._whole = AttackerModel(_Bare(cast(nn.Module, self.model.net)), SimpleNamespace(mean=mean, std=std))
 
     def train(self, x: Tensor, y: Tensor, steps: int) -> None:
         """One step of its training loop."""

@@ -72,5 +72,6 @@ def _against(horovod: Row, ddp: Row) -> Row:
     cpu, wall = (
         Ratio(one.median / other.median, one.low / other.high, one.high / other.low)
         for one, other in ((horovod.cpu, ddp.cpu), (horovod.wall, ddp.wall))
+        if one and other
     )
     return Row(horovod.ours, ddp.ours, cpu, wall, horovod.n, "of the ratios above", 1.0, 1.03)

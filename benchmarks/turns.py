@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import psutil
@@ -25,7 +25,7 @@ def timed(run: Callable[[], object]) -> Taken:
     return Taken(time.perf_counter() - wall, _cpu_seconds() - cpu)
 
 
-def take_turns(cases: dict[str, Callable[[], object]], rounds: int, warm: bool = True) -> dict[str, list[Taken]]:
+def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int, warm: bool = True) -> dict[str, list[Taken]]:
     """Time each case in each round, after one (``warm``) that is not timed."""
     taken: dict[str, list[Taken]] = {name: [] for name in cases}
     for run in cases.values() if warm else ():
