@@ -83,9 +83,9 @@ def batches(
             if not _leaves_resizing(settings, shard):
                 x = floats(from_dlpack(images[0].as_tensor()), shard.device)
             elif train_key is None:
-                x = resizer.central([from_dlpack(image) for image in images[0]])
+                x = resizer.central([torch.from_numpy(np.asarray(image)) for image in images[0]])
             else:
-                x = resizer.cropped([from_dlpack(crop) for crop in images[0]], images[1].as_array())
+                x = resizer.cropped([torch.from_numpy(np.asarray(crop)) for crop in images[0]], images[1].as_array())
             yield Batch(x, torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
 
 
