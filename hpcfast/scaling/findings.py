@@ -28,13 +28,14 @@ class Duel:
 def asked(data: str, cells: Sequence[Cell]) -> str:
     """The question, of one data set."""
     targets = " or ".join(percent(target) for target in sorted({cell.target or 0.0 for cell in cells}) if target)
-    methods, scalings = (listed(sorted({cell.series[i] for cell in cells})) for i in (1, 2))
+    methods, scalings = (sorted({cell.series[i] for cell in cells}) for i in (1, 2))
     nodes = sorted({cell.nodes for cell in cells})
     on = listed([*(f"{n:,}" for n in nodes[:-1]), count(nodes[-1], "node")])
     seeds = sorted({len(cell.rows) for cell in cells})
+    does = "does" if len(methods) == 1 else "do"
     return (
-        f"How long do {methods} take to {targets or 'the target'} robust accuracy on {data}, on {on}, with "
-        f"{scalings} scaling and {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds each?"
+        f"How long {does} {listed(methods)} take to {targets or 'the target'} robust accuracy on {data}, on {on}, with "
+        f"{listed(scalings)} scaling and {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds each?"
     )
 
 
@@ -50,6 +51,8 @@ def answer(cells: Sequence[Cell]) -> str:
     if base is not best and base.ttra and best.ttra:
         text += f", {base.ttra / best.ttra:.2g} times sooner than on {count(base.nodes, 'node')}"
     told = [duel for duel in duels(cells) if duel.difference and duel.difference.interval]
+    if not told and len({cell.key[1] for cell in cells}) == 1:
+        return f"{text}."
     if not told:
         return f"{text}. Methods cannot be compared: see the table below."
     last = max(told, key=lambda duel: (duel.fast.nodes, duel.fast.series == best.series))

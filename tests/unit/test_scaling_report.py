@@ -79,7 +79,10 @@ def test_suspicious_cells_and_few_seeds_are_on_its_face() -> None:
     text = rendered([*SHORT, *fast])
     assert "digits, fast, strong, 2 nodes is suspiciously fast: 2 epochs to the target" in text
     assert "1 of 3 cells have fewer than 5 runs that ended" in text
-    assert "Methods cannot be compared" in findings.answer(cells(fast))
+    alone, both = cells(fast), cells([*fast, replace(fast[0], job="other", method="other")])
+    assert "Methods cannot be compared" in findings.answer(both)
+    assert "compared" not in findings.answer(alone)
+    assert [findings.asked("digits", each)[:12] for each in (alone, both)] == ["How long doe", "How long do "]
 
 
 def test_chance_is_called_chance_and_no_answer_is_none() -> None:
