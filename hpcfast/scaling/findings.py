@@ -49,7 +49,9 @@ def answer(cells: Sequence[Cell]) -> str:
     text = f"The fastest was {best.key[1]} on {where}: {duration(best.ttra or 0)}"
     base = min((cell for cell in known if cell.series == best.series), key=lambda cell: cell.nodes)
     if base is not best and base.ttra and best.ttra:
-        text += f", {base.ttra / best.ttra:.2g} times sooner than on {count(base.nodes, 'node')}"
+        times = base.ttra / best.ttra
+        than = f"than on {count(base.nodes, 'node')}"
+        text += f", {times:.2g} times sooner {than}" if times >= 1.05 else f", hardly sooner {than}"
     told = [duel for duel in duels(cells) if duel.difference and duel.difference.interval]
     if not told and len({cell.key[1] for cell in cells}) == 1:
         return f"{text}."
@@ -76,13 +78,13 @@ def duels(cells: Sequence[Cell]) -> list[Duel]:
 
 
 def ratio(found: Difference | None) -> str:
-    """``3.1 [2.8, 3.4]``, the interval being of 95 %."""
+    """``3.1 [2.8, 3.4]``, the interval being of 95 %; runs that did not converge can make it end at 0 or ∞."""
     if found is None:
         return "–"
     if found.interval is None:
         return f"{found.ratio:.2f}"
     low, high = found.interval
-    return f"{found.ratio:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{found.ratio:.2f} [{low:.2f}, {f'{high:.2f}' if math.isfinite(high) else '∞'}]"
 
 
 def warnings(cells: Sequence[Cell]) -> list[str]:

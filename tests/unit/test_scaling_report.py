@@ -1,6 +1,7 @@
 """What is on the face of a study's report, and which files it may replace."""
 
 import io
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect, findings, report
+from hpcfast.scaling.compare import Difference
 from hpcfast.scaling.figures import SHARES, pictures
 from hpcfast.scaling.rows import PARTS, Row
 from hpcfast.scaling.statistics import cells
@@ -92,6 +94,13 @@ def test_chance_is_called_chance_and_no_answer_is_none() -> None:
     assert "No answer yet" in rendered(nothing)
     assert "2 of 2 did not converge" in rendered(nothing)
     assert "The study has no jobs." in rendered([])
+
+
+def test_hardly_sooner_and_infinitely_late_are_said_so() -> None:
+    two = [row(seed, 2, ttra=ttra) for seed, ttra in enumerate((28.5, 29.5, 30.5, 30.0, 29.0))]
+    assert "hardly sooner than on 1 node" in findings.answer(cells([*SHORT[:5], *two]))
+    never = Difference(2.5, (0.0, math.inf), 0.1, (5, 5))
+    assert findings.ratio(never) == "2.50 [0.00, ∞]"
 
 
 def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:
