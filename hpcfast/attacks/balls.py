@@ -61,7 +61,7 @@ class Ball(ABC):
 
     @abstractmethod
     def length(self, delta: Tensor) -> Tensor:
-        """How long each perturbation of ``delta`` is, in this norm; pixels, shape (n,)."""
+        """How long each perturbation of ``delta`` is, in this norm; pixels, shape (n,), right to 1e-18."""
 
     def start(self, x: Tensor, source: Source) -> Tensor:
         """A random start for images ``x`` that leaves pixels in [0,1]."""

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlperf_logging.compliance_checker import mlp_compliance
 from mlperf_logging.compliance_checker.mlp_compliance import ComplianceChecker
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
@@ -138,12 +136,11 @@ EDITS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@given(data=st.data(), edit=st.sampled_from(sorted(EDITS)))
-def test_no_mandatory_line_can_be_edited(eventful: Path, data: st.DataObject, edit: str) -> None:
+@pytest.mark.parametrize("edit", sorted(EDITS))
+def test_no_mandatory_line_can_be_edited(eventful: Path, edit: str) -> None:
     told = lines(eventful)
-    at = data.draw(st.sampled_from(mandatory(told)))
-    told[at] = EDITS[edit](told[at])
-    assert faults(eventful, told), told[at]
+    lies = [(at, EDITS[edit](told[at])) for at in mandatory(told)]
+    assert not [lie for at, lie in lies if not faults(eventful, [*told[:at], lie, *told[at + 1 :]])]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Reads the events of a run one by one, and notes what cannot have happened so."""
 
+import math
 from typing import Any
 
 from hpcfast.scaling.check.reading import Event, Fault, Terms
@@ -114,10 +115,14 @@ class Story:
 
     def _compare_epochs(self, event: Event, now: Event) -> None:
         """Where a step is in its epoch changes with its images, the phase's batch and the ranks alone."""
-        redefined = now.key in ("left_out", "requeue") or (now.key == "epoch_stop" and self.terms.phases)
-        if event.key in ("init_stop", "rollback") or redefined:
+        if event.key in ("init_stop", "rollback"):
             return
-        if event.epoch < now.epoch - ROUNDING or (event.step == now.step and event.epoch > now.epoch + ROUNDING):
+        low, high = now.epoch, now.epoch if event.step == now.step else math.inf
+        whole = math.floor(now.epoch + ROUNDING)
+        redefined = now.key in ("left_out", "requeue") or (now.key == "epoch_stop" and self.terms.phases)
+        if redefined and now.epoch > whole + ROUNDING:
+            low, high = whole, whole + 1
+        if not low - ROUNDING <= event.epoch <= high + ROUNDING:
             self._fault(event, f"{event.key} at epoch {event.epoch:g} after {now.epoch:g}, at step {event.step}")
 
     def _resume(self, event: Event) -> None:
