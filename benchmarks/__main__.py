@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-STAGES = ("step", "loader", "ranks", "allreduce", "evaluation", "training", "convergence")
+STAGES = ("step", "loader", "ranks", "weak", "allreduce", "evaluation", "training", "convergence")
 BUSY = 0.15
 """From this part of the machine's cores on, other processes spoil wall times."""
 

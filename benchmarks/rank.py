@@ -1,11 +1,15 @@
-"""One rank of ``benchmarks.ranks``: fast steps that send gradients and, by turns, fast steps that send none."""
+"""One rank of two, for ``benchmarks.ranks`` and ``benchmarks.weak``: fast steps of four kinds by turns.
+
+``sending`` gradients; ``silent``; silent, but ``meeting`` the other rank at the end; ``single``: the other rank waits.
+"""
 
 import argparse
 import copy
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import torch
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import ours
+from benchmarks.turns import Taken, timed
 from hpcfast import comm
 from hpcfast.config import RunConfig
 
@@ -34,22 +39,33 @@ class Way:
     """Begins to send BatchNorm's statistics and returns what waits for the end."""
 
 
-def horovod(net: nn.Module, config: RunConfig) -> tuple[int, Way]:
+@dataclass(frozen=True)
+class Peers:
+    """The ranks of this group."""
+
+    rank: int
+    barrier: Callable[[], object]
+
+
+def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
     """As :class:`hpcfast.learner.Learner` has it, BatchNorm's statistics included."""
     world = comm.init()
     comm.broadcast_parameters(net)
     optimizer = comm.distribute(config.optim.build(net), net, config.allreduce)
-    return world.rank, Way(net, net, optimizer, comm.average_buffers)
+    return Peers(world.rank, comm.barrier), Way(net, net, optimizer, comm.average_buffers)
 
 
-def ddp(net: nn.Module, config: RunConfig) -> tuple[int, Way]:
+def ddp(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
     """As its documentation has it; it sends BatchNorm's statistics from rank 0."""
     torch.distributed.init_process_group("gloo")
-    return torch.distributed.get_rank(), Way(net, DistributedDataParallel(net), config.optim.build(net))
+    peers = Peers(torch.distributed.get_rank(), torch.distributed.barrier)
+    return peers, Way(net, DistributedDataParallel(net), config.optim.build(net))
 
 
-def step(way: Way, config: RunConfig, x: Tensor, y: Tensor, source: torch.Generator) -> None:
-    """Attack, forward, backward, step."""
+def step(
+    way: Way, config: RunConfig, x: Tensor, y: Tensor, source: torch.Generator, last: Callable[[], object]
+) -> None:
+    """Attack, forward, backward, step, and what comes ``last``."""
     images = config.attack.perturb(way.net, x, y, config.threat.ball, source)
     way.optimizer.zero_grad()
     logits = way.wrapped(images)
@@ -57,6 +73,7 @@ def step(way: Way, config: RunConfig, x: Tensor, y: Tensor, source: torch.Genera
     F.cross_entropy(logits, y).backward()
     way.optimizer.step()
     wait()
+    last()
 
 
 def main() -> None:
@@ -64,26 +81,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("horovod", "ddp"))
     parser.add_argument("out", type=Path)
+    parser.add_argument("--width", type=int, default=64, help="of the network")
+    parser.add_argument("--batch", type=int, default=8, help="images of a rank's step")
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
-    width, size, batch, rounds = (2, 8, 2, 2) if options.short else (64, 32, 8, 10)
+    width, size, batch, rounds = (2, 8, 2, 2) if options.short else (options.width, 32, options.batch, options.rounds)
     config = ours.config("cifar_resnet18", {"width": width}, size, batch)
     net = config.model.build(CLASSES)
-    alone = copy.deepcopy(net)
-    rank, sending = {"horovod": horovod, "ddp": ddp}[options.kind](net, config)
-    ways = {"alone": Way(alone, alone, config.optim.build(alone)), "sending": sending}
-    source = torch.Generator().manual_seed(rank)
+    copied = copy.deepcopy(net)
+    peers, sending = {"horovod": horovod, "ddp": ddp}[options.kind](net, config)
+    silent = Way(copied, copied, config.optim.build(copied))
+    source = torch.Generator().manual_seed(peers.rank)
     x, y = torch.rand(batch, 3, size, size, generator=source), torch.arange(batch) % CLASSES
-    seconds: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in ways}
+    taken: dict[str, list[Taken]] = {name: [] for name in ("single", "silent", "meeting", "sending")}
+    orders = list(permutations(taken))  # a step is faster after another one of the same network
     for number in range(-1, rounds):
-        for name, way in ways.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            step(way, config, x, y, source)
-            if number >= 0:
-                seconds[name]["wall"].append(time.perf_counter() - wall)
-                seconds[name]["cpu"].append(time.process_time() - cpu)
-    if rank == 0:
-        options.out.write_text(json.dumps(seconds))
+        for name in orders[number % len(orders)]:
+            way = sending if name == "sending" else silent
+            peers.barrier()
+            if name == "single" and peers.rank:
+                continue
+            one = timed(partial(step, way, config, x, y, source, peers.barrier if name == "meeting" else int))
+            taken[name] += [one] if number >= 0 else []
+    if peers.rank == 0:
+        options.out.write_text(json.dumps(taken))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks import Bench
 from benchmarks.table import Ratio, Row
-from benchmarks.turns import ratio
+from benchmarks.turns import Taken, compare
 
 TITLE = "Two ranks"
 LAUNCHERS = {
@@ -26,10 +25,10 @@ LAUNCHERS = {
 
 def rows(bench: Bench) -> list[Row]:
     """Measure."""
-    found: dict[str, list[dict[str, Ratio]]] = {kind: [] for kind in LAUNCHERS}
-    for number in range(1 if bench.short else 4):
+    found: dict[str, list[Row]] = {kind: [] for kind in LAUNCHERS}
+    for _ in range(1 if bench.short else 4):
         for kind in LAUNCHERS:
-            found[kind].append(_group(bench, kind, bench.place / f"ranks-{kind}-{number}.part"))
+            found[kind].append(compare(measure(bench, kind), "sending", "silent", ""))
     rest = {
         "horovod": "Horovod's thread, which sends, and the rank, which computes, share a core",
         "ddp": "the same; its buckets are filled in the order of the backward pass",
@@ -38,12 +37,13 @@ def rows(bench: Bench) -> list[Row]:
     return [*both, _against(*both)]
 
 
-def _group(bench: Bench, kind: str, out: Path) -> dict[str, Ratio]:
-    """The ratios that one group of ranks wrote to ``out``."""
-    launch(kind, "benchmarks.rank", kind, str(out), *(["--short"] if bench.short else []))
-    seconds: dict[str, Any] = json.loads(out.read_text())
+def measure(bench: Bench, kind: str, *arguments: str) -> dict[str, list[Taken]]:
+    """What rank 0 of a group of :mod:`benchmarks.rank` took for its three kinds of steps."""
+    out = bench.place / f"{kind}.part"
+    launch(kind, "benchmarks.rank", kind, str(out), *arguments, *(["--short"] if bench.short else []))
+    taken: dict[str, list[list[float]]] = json.loads(out.read_text())
     out.unlink()
-    return {which: ratio(seconds["sending"][which], seconds["alone"][which]) for which in ("wall", "cpu")}
+    return {name: [Taken(*one) for one in each] for name, each in taken.items()}
 
 
 def launch(kind: str, *arguments: str) -> None:
@@ -60,10 +60,10 @@ def launch(kind: str, *arguments: str) -> None:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def _row(ours: str, peer: str, groups: list[dict[str, Ratio]], rest: str, limit: float | None = None) -> Row:
+def _row(ours: str, peer: str, groups: list[Row], rest: str, limit: float) -> Row:
     """A group of ranks counts once, with its median."""
-    medians = {which: [group[which].median for group in groups] for which in ("cpu", "wall")}
-    cpu, wall = (Ratio(statistics.median(each), min(each), max(each)) for each in medians.values())
+    cpus, walls = [group.cpu.median for group in groups if group.cpu], [group.wall.median for group in groups]
+    cpu, wall = (Ratio(statistics.median(each), min(each), max(each)) for each in (cpus, walls))
     return Row(ours, peer, cpu, wall, len(groups), rest, limit)
 
 

@@ -33,7 +33,7 @@ def plan(study: File, json: options.Json = None) -> None:
 
 def run(
     study: File,
-    local: Annotated[bool, typer.Option("--local", help="on this machine, without Slurm, one job at a time")] = False,
+    local: Annotated[bool, typer.Option("--local", help="on this machine, without Slurm")] = False,
 ) -> None:
     """Execute what is not done of STUDY: on Slurm, as arrays of jobs, or with --local here; then report."""
     from hpcfast.scaling import folder, jobs, slurm

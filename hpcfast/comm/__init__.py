@@ -18,12 +18,13 @@ from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast import launcher
 from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import rendezvous
+from hpcfast.comm import rendezvous, variables
 from hpcfast.comm.elastic import elastically, make_way
 from hpcfast.comm.gradients import (
     average_buffers,
     broadcast_parameters,
     distribute,
+    finish,
     mean,
     start_timeline,
     stop_timeline,
@@ -94,7 +95,7 @@ def init(allreduce: AllreduceSettings | None = None) -> World:
     Raises:
         UserError: the ranks do not find one another (a ConnectionError where only some know).
     """
-    os.environ.update(allreduce.environment() if allreduce else {})
+    variables.announce(allreduce)
     if launcher.rank() is None:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
@@ -167,12 +168,12 @@ def on_root(work: Callable[[], T]) -> T:
 
 def total(counts: torch.Tensor) -> torch.Tensor:
     """Sum ``counts`` (int64 or float64) over all ranks."""
-    return hvd.allreduce(counts, op=hvd.Sum, name="total")
+    return finish(hvd.allreduce_async(counts, op=hvd.Sum, name="total"))
 
 
 def barrier() -> None:
     """Wait until every rank has come here."""
-    hvd.allreduce(torch.zeros(1), name="barrier")
+    finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
 
 
 class Ballot:
@@ -191,7 +192,7 @@ class Ballot:
         """Count the votes that are out, and close the ballot; empty where none was cast."""
         if self._open is None:
             return []
-        counts: list[int] = hvd.synchronize(self._open).tolist()
+        counts: list[int] = finish(self._open).tolist()
         self._open = None
         return counts
 

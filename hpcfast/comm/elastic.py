@@ -12,6 +12,7 @@ import horovod.torch as hvd
 from horovod.common.elastic import State
 
 from hpcfast.allreduce import AllreduceSettings
+from hpcfast.comm import variables
 from hpcfast.errors import UserError
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def elastically(work: Callable[[], T], allreduce: AllreduceSettings | None) -> T
     global _members
     if os.environ.get("HOROVOD_ELASTIC") != "1":
         raise UserError("--elastic: start the job with horovodrun --min-np N --host-discovery-script FILE")
-    os.environ.update(allreduce.environment() if allreduce else {})
+    variables.announce(allreduce)
     hvd.init()
     _members = _Members()
     attempt: Callable[[_Members], T] = hvd.elastic.run(lambda members: work())

@@ -36,7 +36,7 @@ def average_buffers(model: nn.Module) -> Callable[[], object]:
     if not buffers or hvd.size() == 1:
         return lambda: None
     handle = hvd.grouped_allreduce_async_(buffers, op=hvd.Average, name="buffers")
-    return lambda: hvd.synchronize(handle)
+    return lambda: finish(handle)
 
 
 def distribute(
@@ -69,14 +69,14 @@ def distribute(
     def wait() -> None:
         with waiting():
             for handle, _ in distributed._handles.values():
-                _rest(handle)
+                rest(handle)
             synchronize()
 
     distributed.synchronize = wait  # which step() calls
     return distributed
 
 
-def _rest(handle: int | None) -> None:
+def rest(handle: int | None) -> None:
     """Let others have the core until what ``handle`` stands for has been sent.
 
     Horovod would ask again and again without a pause, and so keep its own threads, and other ranks, from working.
@@ -85,12 +85,18 @@ def _rest(handle: int | None) -> None:
         time.sleep(PAUSE)
 
 
+def finish(handle: int) -> Tensor:
+    """What the collective ``handle`` stands for results in."""
+    rest(handle)
+    return hvd.synchronize(handle)
+
+
 def mean(tensors: dict[str, Tensor], compression: str = "none") -> dict[str, Tensor]:
     """The mean over ranks of tensors by name, which Horovod sends together where they are small; a collective."""
     wire = _wire(compression)
     packed = {name: wire.compress(tensor) for name, tensor in tensors.items()}
     handles = {name: hvd.allreduce_async(sent, op=hvd.Average, name=name) for name, (sent, _) in packed.items()}
-    return {name: wire.decompress(hvd.synchronize(handles[name]), how) for name, (_, how) in packed.items()}
+    return {name: wire.decompress(finish(handles[name]), how) for name, (_, how) in packed.items()}
 
 
 def start_timeline(file: Path) -> None:

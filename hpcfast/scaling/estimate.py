@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hpcfast.scaling.jobs import Job, Kind
 
@@ -24,10 +24,10 @@ class Estimates:
         """Seconds of a job, None while none of this kind is done."""
         return statistics.mean(self._seen[kind]) if self._seen.get(kind) else None
 
-    def sum(self, jobs: Iterable[Job]) -> float | None:
-        """Seconds of all ``jobs``, one after another; None while there is a kind of which none is done."""
-        each = [self.of(job.kind) for job in jobs]
-        known = [seconds for seconds in each if seconds is not None]
+    def sum(self, jobs: Iterable[Job], share: Callable[[Job], float] = lambda job: 1.0) -> float | None:
+        """Seconds of all ``jobs``, each taking a ``share`` of the machine; None before one of each kind is done."""
+        each = [(self.of(job.kind), share(job)) for job in jobs]
+        known = [seconds * part for seconds, part in each if seconds is not None]
         return sum(known) if len(known) == len(each) else None
 
 

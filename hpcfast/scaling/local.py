@@ -1,4 +1,4 @@
-"""A study on this machine: one job after another, each on as many cores as it has threads."""
+"""A study on this machine: jobs on as many cores as they have threads, one by one or, ``together``, side by side."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -27,78 +27,103 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
     """Execute those of ``jobs`` that are not done, each anew: a gap would count in its time to robust accuracy.
 
     Raises:
-        Stopped: a signal asked for it; the job that was running has been ended.
+        Stopped: a signal asked for it; what was running has been ended.
     """
-    with StopRequest() as stop, (jobs[0].study.folder / ".job").open("w") as running:
-        _wait_for_an_orphan(running, say)
-        estimates = Estimates(jobs)
-        pending = [job for job in jobs if job.state != "done"]
-        for number, job in enumerate(pending):
-            place = f"[{len(jobs) - len(pending) + number + 1}/{len(jobs)}] {job.name}"
-            left = estimates.sum(pending[number:])
-            say(f"{place} …{f'  (about {words(left)} left in all)' if left is not None else ''}")
-            seconds = _execute(job, stop, running)
+    with StopRequest() as stop, (jobs[0].study.folder / ".job").open("w") as lock:
+        _wait_for_an_orphan(lock, say)
+        waiting = [job for job in jobs if job.state != "done"]
+        done = len(jobs) - len(waiting)
+        places = {job.name: f"[{done + number}/{len(jobs)}] {job.name}" for number, job in enumerate(waiting, 1)}
+        estimates, running = Estimates(jobs), list[Execution]()
+        while waiting or running:
+            while begun := _begin_one(waiting, running, lock):
+                left = estimates.sum([begun.job, *waiting], _share)
+                say(f"{places[begun.job.name]} …{f'  (about {words(left)} left in all)' if left is not None else ''}")
+            psutil.wait_procs([each.process for each in running], timeout=0.2)
             if stop.requested:
-                raise Stopped(f"{job.name} was ended; the same command begins it anew and goes on from there")
-            row = collect.row(job)
-            ended = f"{row.ttra:.1f} s to the target" if row.ttra is not None else row.note
-            say(f"{place} {row.status}: {ended} ({seconds:.0f} s in all)")
-            estimates.add(job)
+                for each in running:
+                    each.end()
+                raise Stopped("what was running was ended; the same command begins it anew and goes on from there")
+            for ended in [each for each in running if each.is_over()]:
+                running.remove(ended)
+                row = collect.row(ended.job)
+                told = f"{row.ttra:.1f} s to the target" if row.ttra is not None else row.note
+                say(f"{places[ended.job.name]} {row.status}: {told} ({ended.seconds:.0f} s in all)")
+                estimates.add(ended.job)
 
 
-def _wait_for_an_orphan(running: TextIO, say: Callable[[str], None]) -> None:
-    """A study that was killed (SIGKILL) leaves its job behind, which holds the file ``running`` while it lives."""
+def _wait_for_an_orphan(lock: TextIO, say: Callable[[str], None]) -> None:
+    """A study that was killed (SIGKILL) leaves its jobs behind, which hold the file ``lock`` while they live."""
     try:
-        fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         say("waiting for the job of a study that was killed, which still runs …")
-        fcntl.flock(running, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def command(job: Job) -> list[str]:
-    """What executes ``job``. On cores of its own: one rank would else let its helpers use the cores of a second."""
-    cores = sorted(os.sched_getaffinity(0))[: job.ranks * job.study.threads]
+def _share(job: Job) -> float:
+    """The part of this machine that ``job`` takes from others: all of it, unless they run together."""
+    cores = len(os.sched_getaffinity(0))
+    return min(1.0, job.ranks * job.study.threads / cores) if job.study.together else 1.0
+
+
+def _begin_one(waiting: list[Job], running: list["Execution"], lock: TextIO) -> "Execution | None":
+    """Move the first job that finds room from ``waiting`` to ``running``; beside others only in studies that say so."""
+    cores = sorted(os.sched_getaffinity(0))
+    free = [core for core in cores if not any(core in each.cores for each in running)]
+    for job in waiting:
+        needed = min(job.ranks * job.study.threads, len(cores))
+        if needed <= len(free) and (job.study.together or not running):
+            waiting.remove(job)
+            running.append(Execution(job, free[:needed], lock))
+            return running[-1]
+    return None
+
+
+def command(job: Job, cores: Sequence[int]) -> list[str]:
+    """What executes ``job``. On ``cores`` of its own: one rank would else let its helpers use the core of a second."""
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))]
     launcher = ["horovodrun", "--gloo", "-np", str(job.ranks)] if job.ranks > 1 else []
     return [*pinned, *launcher, "hpcfast", *job.arguments, "--overwrite"]
 
 
-def _execute(job: Job, stop: StopRequest, running: TextIO) -> float:
-    """Run ``job`` to its end, or to that which ``stop`` or its time limit ask for; how long it took (seconds)."""
-    words = command(job)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(job.study.threads), "PYTHONUNBUFFERED": "1"}
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("a") as log:
-        print(f"{START} {time.strftime('%FT%T%z')} $ {shlex.join(words)}", file=log, flush=True)
-        begun = time.monotonic()
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-            start_new_session=True, pass_fds=[running.fileno()],
+class Execution:
+    """A job that runs on ``cores``, and whose processes hold the file ``lock``."""
+
+    def __init__(self, job: Job, cores: Sequence[int], lock: TextIO) -> None:
+        self.job, self.cores = job, cores
+        self.seconds = 0.0
+        words = command(job, cores)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(job.study.threads), "PYTHONUNBUFFERED": "1"}
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = job.log.open("a")
+        print(f"{START} {time.strftime('%FT%T%z')} $ {shlex.join(words)}", file=self._log, flush=True)
+        self._begun = time.monotonic()
+        self.process = psutil.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=env,
+            start_new_session=True, pass_fds=[lock.fileno()],
         )  # fmt: skip
-        late = False
-        while process.poll() is None and not (stop.requested or late):
-            try:
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                late = time.monotonic() - begun > 60 * job.study.minutes
-        if process.poll() is None:
-            _end(process)
-        seconds = time.monotonic() - begun
-        if late:
-            print(f"\nended: it took longer than minutes: {job.study.minutes:g}", file=log)
-        if not stop.requested:
-            print(f"\n== end {TOO_LONG if late else abs(process.returncode)} {seconds:.1f}", file=log)
-    return seconds
 
+    def is_over(self) -> bool:
+        """Whether it has ended, or has now been ended because it took too long; its log then says how."""
+        code, self.seconds = self.process.poll(), time.monotonic() - self._begun
+        if code is None and self.seconds <= 60 * self.job.study.minutes:
+            return False
+        if code is None:
+            self.end()
+            print(f"\nended: it took longer than minutes: {self.job.study.minutes:g}", file=self._log)
+        print(f"\n== end {TOO_LONG if code is None else abs(code)} {self.seconds:.1f}", file=self._log)
+        self._log.close()
+        return True
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a launcher and all that it has started."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
-    process.terminate()
-    for left in psutil.wait_procs(family, timeout=GRACE)[1]:
-        left.kill()
-    process.wait()
+    def end(self) -> None:
+        """End the launcher and all that it has started."""
+        try:
+            family = [psutil.Process(self.process.pid), *self.process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        self.process.terminate()
+        for left in psutil.wait_procs(family, timeout=GRACE)[1]:
+            left.kill()
+        self.process.wait()

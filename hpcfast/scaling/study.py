@@ -70,6 +70,7 @@ class Study(Settings):
     ranks_per_node: PositiveInt = 1
     gpus: Annotated[bool, Field(description="one a rank")] = False
     threads: Annotated[PositiveInt, Field(description="a rank's")] = 1
+    together: Annotated[bool, Field(description="with --local: fill this machine's cores with jobs")] = False
     minutes: Annotated[PositiveFloat, Field(description="a job may take, with its start and confirmation")] = 60
     price_per_node_hour: Annotated[NonNegativeFloat | None, Field(description="null: no cost is reported")] = None
     set: Annotated[Overrides, Field(description="settings of all runs")] = ()

@@ -1,20 +1,34 @@
 """``make bench`` on real ranks."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import Bench, ranks
+from benchmarks import Bench, ranks, weak
+
+pytestmark = pytest.mark.distributed
 
 
-@pytest.mark.distributed
-def test_ranks_send_gradients_with_horovod_and_with_ddp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
         monkeypatch.setenv(name, "1")
     unused: Any = None
-    rows = ranks.rows(Bench(unused, tmp_path, short=True))
+    return Bench(unused, tmp_path, short=True)
+
+
+def test_ranks_send_gradients_with_horovod_and_with_ddp(bench: Bench) -> None:
+    rows = ranks.rows(bench)
     assert [row.ours.split(",")[0] for row in rows] == ["horovod", "ddp", "horovod"]
     assert all(0 < each.low <= each.median <= each.high for row in rows for each in (row.cpu, row.wall))
     assert rows[2].wall.median == pytest.approx(rows[0].wall.median / rows[1].wall.median)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(bench.place.glob("*.part"))
+
+
+def test_weak_scaling_is_compared_with_what_two_busy_cores_can_do(bench: Bench) -> None:
+    whole, *parts = weak.rows(bench)
+    assert all(0 < each.low <= each.median <= each.high for row in (whole, *parts) for each in (row.cpu, row.wall))
+    assert (whole.ours, whole.peer) == (parts[-1].ours, parts[0].peer)
+    assert all(one.ours == other.peer for one, other in pairwise(parts))

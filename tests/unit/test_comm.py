@@ -9,7 +9,7 @@ from torch import nn
 
 from hpcfast import comm
 from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import World, gradients
+from hpcfast.comm import World, gradients, variables
 from hpcfast.errors import UserError
 
 both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])
@@ -125,7 +125,7 @@ def test_who_waits_for_gradients_lets_others_work(monkeypatch: pytest.MonkeyPatc
     answers, pauses = [False, False, True], []
     monkeypatch.setattr(gradients.hvd, "poll", lambda handle: answers.pop(0))
     monkeypatch.setattr(gradients.time, "sleep", pauses.append)
-    gradients._rest(7)
+    gradients.rest(7)
     assert (answers, pauses) == ([], [gradients.PAUSE] * 2)
 
 
@@ -154,3 +154,17 @@ def test_horovods_variables_are_set_for_what_is_given_only() -> None:
         "HOROVOD_HIERARCHICAL_ALLREDUCE": "0",
     }
     assert AllreduceSettings(fusion_megabytes=0).environment() == {"HOROVOD_FUSION_THRESHOLD": "0"}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "own", "given", "expected"),
+    [(False, None, None, "5.0"), (True, None, None, None), (False, "2", None, "2"), (False, "2", 3, "3.0")],
+)
+def test_on_cpus_horovod_looks_less_often_unless_told(
+    gpu: bool, own: str | None, given: float | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    environment = {} if own is None else {"HOROVOD_CYCLE_TIME": own}
+    monkeypatch.setattr(os, "environ", environment)
+    variables.announce(AllreduceSettings(cycle_milliseconds=given) if given else None)
+    assert environment.get("HOROVOD_CYCLE_TIME") == expected

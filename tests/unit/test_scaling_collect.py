@@ -1,6 +1,7 @@
 """From what jobs leave to a study's table, and back from its file."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,7 +111,7 @@ def test_another_file_is_no_table(tmp_path: Path, text: str) -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let jobs be a shell script, which knows its run directory as $0."""
-    monkeypatch.setattr(local, "command", lambda job: ["bash", "-c", script, str(job.folder)])
+    monkeypatch.setattr(local, "command", lambda job, cores: ["bash", "-c", script, str(job.folder)])
 
 
 def test_a_job_that_crashes_does_not_end_the_study(planned: list[jobs.Job], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +126,29 @@ def test_a_job_that_crashes_does_not_end_the_study(planned: list[jobs.Job], monk
     local.run(planned, said.append)
     assert [job.state for job in planned] == ["done", "done"]
     assert planned[1].log.read_text().count(jobs.START) == 1, "what is done is not done again"
+
+
+def test_together_jobs_fill_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one rank run at once, for each waits until the other is there; one of two ranks runs alone."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").touch()
+    (tmp_path / "try.yaml").write_text(STUDY.replace("[1]", "[1, 2, 4]") + "together: true\n")
+    planned = jobs.jobs(study.load(tmp_path / "try.yaml"))
+    planned[0].study.folder.mkdir(parents=True)
+    os.mkfifo(tmp_path / "meet")
+    begun = []
+
+    def command(job: jobs.Job, cores: list[int]) -> list[str]:
+        begun.append((job.kind.nodes, job.seed, cores))
+        meet = {(1, 0): "echo >meet;", (1, 1): "read <meet;"}.get((job.kind.nodes, job.seed), "")
+        return ["bash", "-c", f"{meet} mkdir -p $0; echo '{json.dumps(DONE)}' >$0/summary.json", str(job.folder)]
+
+    monkeypatch.setattr(local, "command", command)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 7})
+    local.run(planned, lambda line: None)
+    both = [4, 7]
+    assert begun == [(1, 0, [4]), (1, 1, [7]), (2, 0, both), (4, 0, both), (2, 1, both), (4, 1, both)]
+    assert {job.state for job in planned} == {"done"}
 
 
 def test_a_signal_ends_the_job_and_the_study(planned: list[jobs.Job], monkeypatch: pytest.MonkeyPatch) -> None:
