@@ -38,7 +38,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def measure(bench: Bench, kind: str, *arguments: str) -> dict[str, list[Taken]]:
-    """What rank 0 of a group of :mod:`benchmarks.rank` took for its three kinds of steps."""
+    """What rank 0 of a group of :mod:`benchmarks.rank` took for its kinds of steps."""
     out = bench.place / f"{kind}.part"
     launch(kind, "benchmarks.rank", kind, str(out), *arguments, *(["--short"] if bench.short else []))
     taken: dict[str, list[list[float]]] = json.loads(out.read_text())
