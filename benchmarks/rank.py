@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("horovod", "ddp"))
     parser.add_argument("out", type=Path)
+    parser.add_argument("--kinds", nargs="+", default=["silent", "sending"], help="of steps")
     parser.add_argument("--width", type=int, default=64, help="of the network")
     parser.add_argument("--batch", type=int, default=8, help="images of a rank's step")
     parser.add_argument("--rounds", type=int, default=10)
@@ -94,7 +95,7 @@ def main() -> None:
     silent = Way(copied, copied, config.optim.build(copied))
     source = torch.Generator().manual_seed(peers.rank)
     x, y = torch.rand(batch, 3, size, size, generator=source), torch.arange(batch) % CLASSES
-    taken: dict[str, list[Taken]] = {name: [] for name in ("single", "silent", "meeting", "sending")}
+    taken: dict[str, list[Taken]] = {name: [] for name in options.kinds}
     orders = list(permutations(taken))  # a step is faster after another one of the same network
     for number in range(-1, rounds):
         for name in orders[number % len(orders)]:

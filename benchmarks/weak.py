@@ -14,14 +14,15 @@ from benchmarks.table import Row
 from benchmarks.turns import compare
 
 TITLE = "Weak scaling"
+KINDS = ("single", "silent", "meeting", "sending")
 NAMES = ("1 rank, the other core idle", "2 ranks that send nothing", "2 ranks that only meet", "horovod, 2 ranks")
 
 
 def rows(bench: Bench) -> list[Row]:
     """Measure."""
-    taken = measure(bench, "horovod", "--width", "16", "--batch", "128", "--rounds", "24")
+    taken = measure(bench, "horovod", "--width", "16", "--batch", "128", "--rounds", "24", "--kinds", *KINDS)
     single, silent, meeting, sending = NAMES
-    named = dict(zip(NAMES, (taken[kind] for kind in ("single", "silent", "meeting", "sending")), strict=True))
+    named = dict(zip(NAMES, (taken[kind] for kind in KINDS), strict=True))
     parts = [
         compare(named, silent, single, "caches, memory and clock rate, which cores share", 1.0),
         compare(named, meeting, silent, "one rank's step is now and then longer than the other's", 1.0),
