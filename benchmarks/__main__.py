@@ -40,8 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(name: str, out: Path, short: bool) -> None:
     """Run one stage and keep its rows."""
     from benchmarks import Bench, table
-    from hpcfast import comm
+    from hpcfast import comm, launcher
 
+    launcher.prepare()  # as the command does; peers in this process have it, too
     stage = importlib.import_module(f"benchmarks.{name}")
     others, started, cpu = others_share(), time.perf_counter(), sum(os.times()[:4])
     print(f"{name}: …", flush=True)

@@ -20,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import ours
 from benchmarks.turns import Taken, timed
-from hpcfast import comm
+from hpcfast import comm, launcher
+from hpcfast.comm import cores
 from hpcfast.config import RunConfig
 
 CLASSES = 10
@@ -56,10 +57,17 @@ def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
 
 
 def ddp(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
-    """As its documentation has it; it sends BatchNorm's statistics from rank 0."""
+    """As its documentation has it, on a core of its own as ours; it sends BatchNorm's statistics from rank 0."""
     torch.distributed.init_process_group("gloo")
     peers = Peers(torch.distributed.get_rank(), torch.distributed.barrier)
+    cores.settle(_gathered, peers.rank, bind=True)
     return peers, Way(net, DistributedDataParallel(net), config.optim.build(net))
+
+
+def _gathered(told: cores.Told) -> list[cores.Told]:
+    everyone = [told] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, told)
+    return everyone
 
 
 def step(
@@ -87,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
+    launcher.prepare()
     width, size, batch, rounds = (2, 8, 2, 2) if options.short else (options.width, 32, options.batch, options.rounds)
     config = ours.config("cifar_resnet18", {"width": width}, size, batch)
     net = config.model.build(CLASSES)

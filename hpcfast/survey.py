@@ -1,6 +1,5 @@
 """What ranks tell one another at the end of an epoch: how fast each was by itself, its gradients' noise, its joules."""
 
-import os
 import platform
 import socket
 import statistics
@@ -135,4 +134,4 @@ def _hardware(world: World) -> str:
 def _slots(world: World) -> int:
     if world.device.type == "cuda":
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) // torch.get_num_threads()
+    return world.cores // torch.get_num_threads()

@@ -6,8 +6,6 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 
 import atexit
 import os
-import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -18,7 +16,7 @@ from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast import launcher
 from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import rendezvous, variables
+from hpcfast.comm import cores, rendezvous, variables
 from hpcfast.comm.elastic import elastically, make_way
 from hpcfast.comm.gradients import (
     average_buffers,
@@ -73,6 +71,8 @@ class World:
     local_rank: int
     threads: int
     """This rank's fair share of its machine's cores: more threads than cores make every rank slower."""
+    cores: int = 1
+    """Of this machine, which its ranks may use together."""
 
     @property
     def is_root(self) -> bool:
@@ -114,7 +114,8 @@ def init(allreduce: AllreduceSettings | None = None) -> World:
 
 def join() -> World:
     """Who this process is, once Horovod runs; a collective."""
-    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), _share_of_cores())
+    share = cores.settle(gather, hvd.rank(), bind=not torch.cuda.is_available())
+    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), share.fair, share.all)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
@@ -204,17 +205,6 @@ def abort() -> NoReturn:
 
         MPI.COMM_WORLD.Abort(1)
     os._exit(1)
-
-
-def _share_of_cores() -> int:
-    """Cores this rank may use, each divided by the ranks of this machine that may use it too (at least 1).
-
-    Launchers differ: some bind each rank to cores of its own, some let all ranks use all.
-    """
-    mine = os.sched_getaffinity(0)
-    everyone = gather((socket.gethostname(), sorted(mine)))
-    here = Counter(core for host, cores in everyone if host == socket.gethostname() for core in cores)
-    return max(1, int(sum(1 / here[core] for core in mine) + 1e-6))
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -23,7 +23,7 @@ def test_ranks_send_gradients_with_horovod_and_with_ddp(bench: Bench) -> None:
     rows = ranks.rows(bench)
     assert [row.ours.split(",")[0] for row in rows] == ["horovod", "ddp", "horovod"]
     assert all(0 < each.low <= each.median <= each.high for row in rows for each in (row.cpu, row.wall))
-    assert rows[2].wall.median == pytest.approx(rows[0].wall.median / rows[1].wall.median)
+    assert (rows[2].ours, rows[2].peer) == (rows[0].ours, rows[1].ours)
     assert not list(bench.place.glob("*.part"))
 
 
