@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +19,7 @@ from hpcfast.scaling.jobs import START, Job
 from hpcfast.stop import Stopped, StopRequest
 
 GRACE = 30.0
-"""Seconds that a job has to end by itself."""
+"""Seconds that jobs have to end by themselves."""
 TOO_LONG = 124
 """The exit code of a job that was ended for that, as of timeout(1)."""
 
@@ -36,15 +37,17 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
         places = {job.name: f"[{done + number}/{len(jobs)}] {job.name}" for number, job in enumerate(waiting, 1)}
         estimates, running = Estimates(jobs), list[Execution]()
         while waiting or running:
-            while begun := _begin_one(waiting, running, lock):
-                left = estimates.sum([begun.job, *waiting], _share)
-                say(f"{places[begun.job.name]} …{f'  (about {words(left)} left in all)' if left is not None else ''}")
+            if not running:
+                left = estimates.sum(waiting, _share)
+                about = "" if left is None else f"  (about {words(left)} left in all)"
+                running = _begin(waiting, lock)
+                for begun in running:
+                    say(f"{places[begun.job.name]} …{about}")
             psutil.wait_procs([each.process for each in running], timeout=0.2)
             if stop.requested:
-                for each in running:
-                    each.end()
+                end(running)
                 raise Stopped("what was running was ended; the same command begins it anew and goes on from there")
-            for ended in [each for each in running if each.is_over()]:
+            for ended in [each for each in running if each.check()]:
                 running.remove(ended)
                 row = collect.row(ended.job)
                 told = f"{row.ttra:.1f} s to the target" if row.ttra is not None else row.note
@@ -57,7 +60,7 @@ def _wait_for_an_orphan(lock: TextIO, say: Callable[[str], None]) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("waiting for the job of a study that was killed, which still runs …")
+        say("waiting for what a study that was killed has left running …")
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
@@ -67,17 +70,21 @@ def _share(job: Job) -> float:
     return min(1.0, job.ranks * job.study.threads / cores) if job.study.together else 1.0
 
 
-def _begin_one(waiting: list[Job], running: list["Execution"], lock: TextIO) -> "Execution | None":
-    """Move the first job that finds room from ``waiting`` to ``running``; beside others only in studies that say so."""
-    cores = sorted(os.sched_getaffinity(0))
-    free = [core for core in cores if not any(core in each.cores for each in running)]
-    for job in waiting:
-        needed = min(job.ranks * job.study.threads, len(cores))
-        if needed <= len(free) and (job.study.together or not running):
+def _begin(waiting: list[Job], lock: TextIO) -> list["Execution"]:
+    """Begin the first of ``waiting`` and, in studies that say so, those that find room beside it.
+
+    The next begin when all of these have ended: a job of many ranks would else wait for all those of few, and machines
+    are faster at one time than at another.
+    """
+    free, begun = sorted(os.sched_getaffinity(0)), list[Execution]()
+    cores = len(free)
+    for job in list(waiting):
+        needed = min(job.ranks * job.study.threads, cores)
+        if needed <= len(free) and (job.study.together or not begun):
             waiting.remove(job)
-            running.append(Execution(job, free[:needed], lock))
-            return running[-1]
-    return None
+            begun.append(Execution(job, free[:needed], lock))
+            del free[:needed]
+    return begun
 
 
 def command(job: Job, cores: Sequence[int]) -> list[str]:
@@ -105,25 +112,27 @@ class Execution:
             start_new_session=True, pass_fds=[lock.fileno()],
         )  # fmt: skip
 
-    def is_over(self) -> bool:
-        """Whether it has ended, or has now been ended because it took too long; its log then says how."""
+    def check(self) -> bool:
+        """End it if it takes too long, and say in its log how it has ended; whether it has."""
         code, self.seconds = self.process.poll(), time.monotonic() - self._begun
         if code is None and self.seconds <= 60 * self.job.study.minutes:
             return False
         if code is None:
-            self.end()
+            end([self])
             print(f"\nended: it took longer than minutes: {self.job.study.minutes:g}", file=self._log)
         print(f"\n== end {TOO_LONG if code is None else abs(code)} {self.seconds:.1f}", file=self._log)
         self._log.close()
         return True
 
-    def end(self) -> None:
-        """End the launcher and all that it has started."""
-        try:
-            family = [psutil.Process(self.process.pid), *self.process.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        self.process.terminate()
-        for left in psutil.wait_procs(family, timeout=GRACE)[1]:
-            left.kill()
-        self.process.wait()
+
+def end(executions: Sequence[Execution]) -> None:
+    """End launchers and all that they have started; together they have GRACE for that."""
+    family: list[psutil.Process] = []
+    for each in executions:
+        with suppress(psutil.NoSuchProcess):
+            family += [psutil.Process(each.process.pid), *each.process.children(recursive=True)]
+        each.process.terminate()
+    for left in psutil.wait_procs(family, timeout=GRACE)[1]:
+        left.kill()
+    for each in executions:
+        each.process.wait()

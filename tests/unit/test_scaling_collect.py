@@ -179,5 +179,5 @@ def test_the_job_of_a_study_that_was_killed_is_waited_for(
 
         fake(monkeypatch, "exit 1")
         local.run(planned, say)
-    assert said[0].startswith("waiting for the job of a study that was killed")
+    assert said[0].startswith("waiting for what a study that was killed")
     assert said[1].startswith("[1/2]")
