@@ -4,7 +4,7 @@ The network is that of configs/studies/weak.yaml, whose arithmetic outweighs its
 turns in one group of ranks: both ranks send gradients; both compute, send none, and meet at the end; both compute, and
 meet nobody; one computes while the other waits. So the loss comes in parts: what two busy cores take from each other,
 and waiting for the slower, which grows with the unrest of a machine; these two are the limit of the first row. The
-rest is what sending costs. Horovod's threads look around in all four, so that what they take while idle is in none.
+rest is what sending costs. Horovod's threads look around in all four; what they take while idle is in none.
 The efficiency is the inverse of the wall time's ratio; 0.95 is asked.
 """
 
