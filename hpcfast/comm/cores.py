@@ -2,7 +2,7 @@
 
 srun and mpirun bind each rank to cores of its own; horovodrun lets every rank use all. The kernel then moves ranks
 about: two meet on a core while another idles, and all ranks wait, at every step, for the one that came off worst
-(docs/speed.md). So ranks on CPUs that may all use the same cores divide them here.
+(docs/speed.md). So ranks on CPUs that were given the same cores divide them here.
 """
 
 import os
@@ -42,20 +42,19 @@ def settle(gather: Callable[[Told], list[Told]], rank: int, bind: bool) -> Cores
     """Find this rank's share of its machine; a collective, by ``gather``.
 
     Args:
-        bind: keep each rank to a part of its own, if nobody else has done that, if there are enough cores, and if no
-            other job's ranks are bound to them.
+        bind: keep each of the ranks that were given the same cores to a part of its own, if there are enough, if no
+            other rank was given any of them, and if no other job's ranks are bound to them.
     """
     global _given
     _release()
     _given = _given or frozenset(os.sched_getaffinity(0))
-    machine = socket.gethostname()
-    everyone = gather((machine, sorted(_given)))
-    here = [cores for host, cores in everyone if host == machine]
-    users = Counter(chain.from_iterable(here))
-    if bind and 1 < len(here) <= len(_given) and all(cores == here[0] for cores in here):
-        before = sum(host == machine for host, _ in everyone[:rank])
-        _keep_to(parts(here[0], len(here))[before])
-    return Cores(max(1, int(sum(1 / users[core] for core in _given) + 1e-6)), len(users))
+    machine, mine = socket.gethostname(), sorted(_given)
+    everyone = gather((machine, mine))
+    users = Counter(chain.from_iterable(cores for host, cores in everyone if host == machine))
+    alike = [number for number, told in enumerate(everyone) if told == (machine, mine)]
+    if bind and 1 < len(alike) <= len(mine) and all(users[core] == len(alike) for core in mine):
+        _keep_to(parts(mine, len(alike))[alike.index(rank)])
+    return Cores(max(1, int(sum(1 / users[core] for core in mine) + 1e-6)), len(users))
 
 
 def parts(cores: list[int], number: int) -> list[list[int]]:

@@ -95,11 +95,10 @@ def command(job: Job, cores: Sequence[int]) -> list[str]:
 
 
 class Execution:
-    """A job that runs on ``cores``, and whose processes hold the file ``lock``."""
+    """A job that runs, and whose processes hold the file ``lock``."""
 
     def __init__(self, job: Job, cores: Sequence[int], lock: TextIO) -> None:
-        self.job, self.cores = job, cores
-        self.seconds = 0.0
+        self.job, self.seconds = job, 0.0
         words = command(job, cores)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(job.study.threads), "PYTHONUNBUFFERED": "1"}

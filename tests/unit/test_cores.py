@@ -79,6 +79,15 @@ def test_ranks_that_may_use_the_same_cores_divide_them(rank: int) -> None:
 
 
 @two_cores
+def test_ranks_of_a_socket_divide_that() -> None:
+    """mpirun binds ranks to sockets where there are more than two of them."""
+    all_of_them = mine()
+    other = (HERE, [1000, 1001])
+    assert settle(other, (HERE, all_of_them), other, rank=2) == Cores(len(all_of_them) // 2, len(all_of_them) + 2)
+    assert mine() == cores.parts(all_of_them, 2)[1]
+
+
+@two_cores
 def test_every_thread_is_bound() -> None:
     """Horovod's thread is there already."""
     over = threading.Event()
@@ -109,6 +118,7 @@ def test_joining_again_begins_with_all_cores() -> None:
         pytest.param([("elsewhere", [0, 1])], id="alone on this machine"),
         pytest.param([(HERE, [1000])], id="each has its own"),
         pytest.param([(HERE, mine())] * 300, id="more ranks than cores"),
+        pytest.param([(HERE, mine()), (HERE, mine()[:1])], id="another rank has one of them"),
     ],
 )
 def test_else_nobody_is_bound(others: list[Told]) -> None:
