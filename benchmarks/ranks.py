@@ -1,9 +1,10 @@
 """What sending gradients adds to a fast step: Horovod, as hpcfast uses it, beside torch's DistributedDataParallel.
 
-Two ranks of one thread, each on a core of its own, both over Gloo, in fresh processes by turns. In each, steps that
-send gradients alternate with the same steps that send none, on both ranks at once: the first rows are seconds of
-sending to not sending. The limit is 1: all that is sent travels while the backward pass runs. The last row is seconds
-of sending steps, of each two groups that ran one after the other: what the libraries cost while idle counts, too.
+Two ranks of one thread, each on a core of its own, both over Gloo, in fresh processes by turns; with 8 images a rank,
+which leave little to hide behind, and with 32. In each group, steps that send gradients alternate with the same steps
+that send none, on both ranks at once: the first rows are seconds of sending to not sending. The limit is 1: all that is
+sent travels while the backward pass runs. The last rows are seconds of sending steps, of each two groups that ran one
+after the other: what the libraries cost while idle counts, too.
 """
 
 import json
@@ -22,21 +23,27 @@ LAUNCHERS = {
     "horovod": ["horovodrun", "--gloo", "-np", "2", sys.executable, "-m"],
     "ddp": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
 }
+CASES = ((8, 6, 10), (32, 4, 6))
+"""Images of a rank's step, pairs of groups, rounds of a group."""
 
 
 def rows(bench: Bench) -> list[Row]:
     """Measure."""
+    return [row for batch, pairs, rounds in CASES for row in _case(bench, batch, 1 if bench.short else pairs, rounds)]
+
+
+def _case(bench: Bench, batch: int, pairs: int, rounds: int) -> list[Row]:
     found: dict[str, list[dict[str, list[Taken]]]] = {kind: [] for kind in LAUNCHERS}
-    for number in range(1 if bench.short else 8):
+    for number in range(pairs):
         for kind in sorted(LAUNCHERS, reverse=bool(number % 2)):
-            found[kind].append(measure(bench, kind))
+            found[kind].append(measure(bench, kind, "--batch", str(batch), "--rounds", str(rounds)))
     rest = {
         "horovod": "Horovod's thread, which sends, and the rank, which computes, share a core",
         "ddp": "the same; its buckets are filled in the order of the backward pass",
     }
     sent = {kind: [group["sending"] for group in groups] for kind, groups in found.items()}
     silent = {kind: [group["silent"] for group in groups] for kind, groups in found.items()}
-    named = {kind: f"{kind}, 2 ranks" for kind in LAUNCHERS}
+    named = {kind: f"{kind}, {batch} images a rank" for kind in LAUNCHERS}
     last = "Horovod copies gradients to a buffer and back, and looks for them also when there are none"
     return [
         *(_row(named[kind], "no gradients sent", sent[kind], silent[kind], rest[kind]) for kind in LAUNCHERS),

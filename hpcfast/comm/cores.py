@@ -92,5 +92,5 @@ def _release() -> None:
 
 def _bind(cores: list[int] | frozenset[int]) -> None:
     for thread in Path("/proc/self/task").iterdir():
-        with suppress(ProcessLookupError):  # it has just ended
+        with suppress(OSError):  # it has just ended, or the machine forbids it
             os.sched_setaffinity(int(thread.name), cores)
