@@ -23,7 +23,7 @@ LAUNCHERS = {
     "horovod": ["horovodrun", "--gloo", "-np", "2", sys.executable, "-m"],
     "ddp": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
 }
-CASES = ((8, 6, 10), (32, 4, 6))
+CASES = ((8, 4, 10), (32, 4, 4))
 """Images of a rank's step, pairs of groups, rounds of a group."""
 
 
