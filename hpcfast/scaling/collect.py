@@ -51,9 +51,15 @@ def row(job: Job) -> Row:
     known |= {"global_batch": job.batch * job.ranks, "target": job.of.target}
     if state == "done":
         summary = _summary(job)
-        return Row(**known, **_ending(job, summary), **_measured(summary))
+        every = _config(job).get("evaluation", {}).get("every")
+        return Row(**known, **_ending(job, summary), **_measured(summary), every=every)
     note = NOTES.get(state) or tail(job.log) or f"it said nothing; see {job.log}"
     return Row(**known, status=state, note=note)
+
+
+def _config(job: Job) -> dict[str, Any]:
+    file = job.folder / "config.yaml"
+    return dict(yaml.safe_load(file.read_text())) if file.is_file() else {}
 
 
 def _summary(job: Job) -> dict[str, Any]:
@@ -104,10 +110,9 @@ def _name(attack: dict[str, Any]) -> str:
 
 def _mismatch(job: Job) -> str:
     """What a run directory's configuration has other than the plan, or nothing."""
-    file = job.folder / "config.yaml"
-    if job.state != "done" or not file.is_file():
+    there = _config(job)
+    if job.state != "done" or not there:
         return ""
-    there = yaml.safe_load(file.read_text())
     found = {"seed": there.get("seed"), "target": there.get("target"), "batch": there["data"].get("batch_size")}
     found["ranks"] = _summary(job).get("world_size")
     wanted = {"seed": job.seed, "target": job.of.target, "batch": job.batch, "ranks": job.ranks}

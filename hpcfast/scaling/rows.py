@@ -29,6 +29,8 @@ class Row:
     """Time to robust accuracy: from the run's first start to the target met, if the confirmation agreed."""
     epochs: float | None = None
     """Until training ended: at the target, or at the run's end."""
+    every: int | None = None
+    """Epochs from one look at the target to the next."""
     steps: int | None = None
     images: int | None = None
     """Trained on, over all ranks, those of steps that were undone too."""

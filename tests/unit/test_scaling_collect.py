@@ -63,11 +63,11 @@ def leave(job: jobs.Job, code: int | None, summary: dict[str, Any] | None = None
     ],
 )
 def test_a_finished_job(planned: list[jobs.Job], changed: dict[str, Any], status: str, note: str) -> None:
-    leave(planned[0], 0, {**DONE, **changed})
+    leave(planned[0], 0, {**DONE, **changed}, evaluation={"every": 2})
     row, other = collect.rows(planned[0].study)
     assert (row.job, row.status, row.nodes, row.global_batch) == ("digits-fast-strong-1-seed0", status, 1, 8)
     assert note in row.note
-    assert row.versions == "hpcfast 0.1.0, torch 2"
+    assert (row.versions, row.every) == ("hpcfast 0.1.0, torch 2", 2)
     assert (row.ttra is not None) == (status == "converged")
     assert other.status == "missing"
     assert planned[0].seconds == 20.0

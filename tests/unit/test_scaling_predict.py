@@ -115,6 +115,23 @@ def test_epochs_of_another_batch_are_unknown_without_a_noise_scale() -> None:
     assert epochs.fit([Reached(512, 12), Reached(1024, 12)]).noise == math.inf
 
 
+@pytest.mark.parametrize("noise", [None, 4000.0])
+def test_a_target_is_met_before_it_is_seen(noise: float | None) -> None:
+    batches = (1000, 8000) if noise is None else (1000,)
+    known = epochs.fit([Reached(b, 10 * (1 + b / 4000) + 1, noise, 2) for b in batches])
+    assert (known.noise, known.at(2000)) == (pytest.approx(4000), pytest.approx(16))  # 15, seen one later
+    assert not known.unseen
+
+
+def test_targets_that_are_met_before_the_first_look_are_named() -> None:
+    early = studied.rows((1, 2, 4), epochs=2.0, every=2)
+    (found,), _ = forecast.forecasts(early, [1])
+    assert found.rows[0].epochs == pytest.approx(2)
+    assert any("raise the target" in note for note in show.notes(found))
+    (later,), _ = forecast.forecasts(studied.rows((1, 2, 4), every=2), [1])
+    assert not any("raise the target" in note for note in show.notes(later))
+
+
 @pytest.mark.parametrize("scaling", ["strong", "weak"])
 def test_node_counts_held_out_are_predicted_within_a_tenth(scaling: str) -> None:
     (found,), refused = forecast.forecasts(studied.rows(scaling=scaling), [1, 4, 16], price=3.0)

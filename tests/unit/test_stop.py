@@ -18,8 +18,9 @@ ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """The handlers are as before after each test."""
+    """The handlers are as before after each test, and in it Ctrl-C is heard: nohup and & start tests without it."""
     before = {number: signal.getsignal(number) for number in ALL}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -3,6 +3,9 @@
 McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training": with S steps and E examples to a
 given loss, (S / S_min - 1)(E / E_min - 1) = 1, which for batches of B = E / S examples is E = E_min (1 + B / B_noise).
 Batches far below the noise scale cost no extra epochs; at the noise scale they cost twice the least.
+
+A run looks at its target every so many epochs, and has met it half as many before on average: the law is of the epochs
+until the target is met, what is measured and predicted of those until that is seen.
 """
 
 import math
@@ -22,11 +25,13 @@ class Reached:
     batch: int
     epochs: float
     noise_scale: float | None = None
+    every: float = 0.0
+    """Epochs from one look at the target to the next."""
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """``least`` epochs for the smallest batches, and ``slope`` more for each image of the global batch."""
+    """``least`` epochs for the smallest batches, ``slope`` more for each image of the global batch, ``late`` for all."""
 
     least: float
     slope: float | None
@@ -35,6 +40,10 @@ class Epochs:
     """Those that were measured."""
     origin: str
     """Where ``slope`` is from, in words."""
+    late: float = 0.0
+    """From the target met to the look that sees it."""
+    unseen: bool = False
+    """Every run met its target before the first look."""
 
     @property
     def noise(self) -> float | None:
@@ -44,10 +53,10 @@ class Epochs:
         return self.least / self.slope if self.slope else math.inf
 
     def at(self, batch: float) -> float | None:
-        """Epochs to the target, or None where nothing is known."""
+        """Epochs until the target is seen to be met, or None where nothing is known."""
         if self.slope is None:
-            return self.least if batch in self.batches else None
-        return self.least + self.slope * batch
+            return self.least + self.late if batch in self.batches else None
+        return self.least + self.slope * batch + self.late
 
 
 def fit(runs: Sequence[Reached]) -> Epochs:
@@ -59,14 +68,17 @@ def fit(runs: Sequence[Reached]) -> Epochs:
     if not runs:
         raise UserError("no run met its target, so the epochs to it are unknown; look at the study's report")
     batches = tuple(sorted({run.batch for run in runs}))
+    unseen = all(run.epochs <= run.every for run in runs)
+    late = float(np.mean([run.every for run in runs])) / 2
+    met = [run.epochs - run.every / 2 for run in runs]
     if len(batches) > 1:
-        matrix = np.array([[1 / run.epochs, run.batch / run.epochs] for run in runs])
+        matrix = np.array([[1 / epochs, run.batch / epochs] for run, epochs in zip(runs, met, strict=True)])
         (least, slope), _ = nnls(matrix, np.ones(len(runs)))
-        return Epochs(float(least), float(slope), batches, "fitted to epochs by batch")
-    mean = float(np.mean([run.epochs for run in runs]))
+        return Epochs(float(least), float(slope), batches, "fitted to epochs by batch", late, unseen)
+    mean = float(np.mean(met))
     scales = [run.noise_scale for run in runs if run.noise_scale]
     if not scales:
-        return Epochs(mean, None, batches, "no noise scale measured, and one batch only")
+        return Epochs(mean, None, batches, "no noise scale measured, and one batch only", late, unseen)
     noise = float(np.exp(np.mean(np.log(scales))))  # a ratio of noisy numbers: its logarithm is what has a mean
     least = mean / (1 + batches[0] / noise)
-    return Epochs(least, least / noise, batches, "gradient noise scale, measured in training")
+    return Epochs(least, least / noise, batches, "gradient noise scale, measured in training", late, unseen)

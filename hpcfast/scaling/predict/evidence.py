@@ -49,7 +49,7 @@ class Evidence:
     def reached(self) -> list[Reached]:
         """The epochs of each run that met its target."""
         met = [row for row in self.rows if row.status == "converged" and row.epochs]
-        return [Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale) for row in met]
+        return [Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale, row.every or 0) for row in met]
 
     @property
     def cells(self) -> list[list[Row]]:

@@ -45,6 +45,8 @@ def notes(forecast: Forecast) -> list[str]:
     noise = run.epochs.noise
     scale = "unknown" if noise is None else "infinite" if noise == float("inf") else f"{noise:,.0f} images"
     lines.append(f"epochs: {run.epochs.least:.3g} at least, noise scale {scale} ({run.epochs.origin})")
+    if run.epochs.unseen:
+        lines.append("epochs are a guess: every run met its target before the first look at it; raise the target")
     if forecast.held:
         each = ", ".join(f"{held.nodes}: {held.step:+.1%}" for held in forecast.held)
         total = "" if forecast.ttra_error is None else f"; of the time to the target {forecast.ttra_error:.1%}"
