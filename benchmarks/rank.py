@@ -38,6 +38,8 @@ class Way:
     optimizer: torch.optim.Optimizer
     buffers: Callable[[nn.Module], Callable[[], object]] = lambda net: lambda: None
     """Begins to send BatchNorm's statistics and returns what waits for the end."""
+    sharers: int = 1
+    """What the loss is divided by: ranks whose gradients are added up, not averaged."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
     """As :class:`hpcfast.learner.Learner` has it, BatchNorm's statistics included."""
     world = comm.init()
     comm.broadcast_parameters(net)
-    optimizer = comm.distribute(config.optim.build(net), net, config.allreduce)
-    return Peers(world.rank, comm.barrier), Way(net, net, optimizer, comm.average_buffers)
+    optimizer = comm.distribute(config.optim.build(net), net, config.allreduce, summed=True)
+    return Peers(world.rank, comm.barrier), Way(net, net, optimizer, comm.average_buffers, world.size)
 
 
 def ddp(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
@@ -78,7 +80,7 @@ def step(
     way.optimizer.zero_grad()
     logits = way.wrapped(images)
     wait = way.buffers(way.net)
-    F.cross_entropy(logits, y).backward()
+    (F.cross_entropy(logits, y) / way.sharers).backward()
     way.optimizer.step()
     wait()
     last()

@@ -32,8 +32,11 @@ class Learner:
         self.scaler = precision.Scaler(dtype, world.device)
         # Its decay grows from 0 with the number of steps, so that short runs don't average in their first weights.
         self.average = ModelEmaV3(self.model, decay=config.ema, use_warmup=True) if config.ema else None
+        # Dividing the loss by the ranks saves dividing all gradients; in half precision small ones would vanish.
+        exact = config.allreduce.op == "average" and config.allreduce.compression == "none" and not self.scaler.enabled
+        self._sharers = world.size if exact else 1
         self.optimizer = comm.distribute(
-            config.optim.build(self.model), self.model, config.allreduce, config.accumulate, self._waiting
+            config.optim.build(self.model), self.model, config.allreduce, config.accumulate, exact, self._waiting
         )
         self.network.register_forward_pre_hook(self._turn)
         self.noise = Gauge(self.model, world.device)
@@ -71,7 +74,7 @@ class Learner:
                         self.noise.listen()
                 last = number == len(batches)
                 averaged = comm.average_buffers(self.model) if last else None
-                self.scaler.backward(loss / len(batches))
+                self.scaler.backward(loss / (len(batches) * self._sharers))
                 self.noise.hush()
                 if averaged:
                     self._update(averaged, good)
@@ -114,7 +117,7 @@ class Learner:
     def _waiting(self) -> Iterator[None]:
         with self.clock.spend("communication"):
             yield
-        self.noise.compare(self.config.accumulate, lambda: self.scaler.scale)
+        self.noise.compare(self.config.accumulate * self._sharers, lambda: self.scaler.scale)
 
     @property
     def _measured(self) -> bool:

@@ -38,18 +38,18 @@ class Gauge:
         while self._hooks:
             self._hooks.pop().remove()
 
-    def compare(self, passes: int, scale: Callable[[], float]) -> None:
+    def compare(self, parts: int, scale: Callable[[], float]) -> None:
         """Measure the mean gradients, if one listened; what overflowed counts for nothing.
 
         Args:
-            passes: backward passes of which gradients are the mean.
+            parts: by which the loss of this rank's backward pass was divided.
             scale: returns that of the loss.
         """
         if not self._heard:
             return
         self._heard = False
         lengths = [torch.linalg.vector_norm(p.grad) for p in self._parameters if p.grad is not None]
-        squares = torch.stack((self._local * passes**2, torch.stack(lengths).square().sum())) / scale() ** 2
+        squares = torch.stack((self._local * parts**2, torch.stack(lengths).square().sum())) / scale() ** 2
         found = torch.cat((squares, torch.ones_like(squares[:1]))).double()
         self._sums += torch.where(found.isfinite().all(), found, torch.zeros_like(found))
 

@@ -14,7 +14,7 @@ from hpcfast.allreduce import AllreduceSettings
 from hpcfast.errors import UserError
 
 PAUSE = 2e-4
-"""Seconds between two looks at whether gradients have been sent; steps that send any take far longer."""
+"""Seconds between the first looks at whether gradients have been sent; steps that send any take far longer."""
 
 
 def broadcast_parameters(model: nn.Module) -> None:
@@ -44,12 +44,14 @@ def distribute(
     model: nn.Module,
     settings: AllreduceSettings,
     passes: int = 1,
+    summed: bool = False,
     waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> torch.optim.Optimizer:
     """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks (or Adasum's combination).
 
     Args:
         passes: backward passes whose gradients are added up before they are sent.
+        summed: every rank has divided its loss by their number, so that the sum of gradients is their mean.
         waiting: the block in which it waits for other ranks (Adasum has none: its waiting is part of its step).
 
     Raises:
@@ -62,7 +64,7 @@ def distribute(
         named_parameters=model.named_parameters(),
         compression=_wire(settings.compression),
         backward_passes_per_step=passes,
-        op=hvd.Adasum if settings.op == "adasum" else hvd.Average,
+        op=hvd.Adasum if settings.op == "adasum" else hvd.Sum if summed else hvd.Average,
     )
     synchronize = distributed.synchronize
 
@@ -80,9 +82,11 @@ def rest(handle: int | None) -> None:
     """Let others have the core until what ``handle`` stands for has been sent.
 
     Horovod would ask again and again without a pause, and so keep its own threads, and other ranks, from working.
+    Pauses grow with the wait, to which they may add a twentieth.
     """
+    begun = time.perf_counter()
     while handle is not None and not hvd.poll(handle):
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, (time.perf_counter() - begun) / 20))
 
 
 def finish(handle: int) -> Tensor:

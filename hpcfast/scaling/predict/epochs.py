@@ -31,7 +31,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Epochs:
-    """``least`` epochs for the smallest batches, ``slope`` more for each image of the global batch, ``late`` for all."""
+    """``least`` for the smallest batches, ``slope`` more for each image of the global batch, ``late`` for all."""
 
     least: float
     slope: float | None

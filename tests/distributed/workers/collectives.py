@@ -45,6 +45,26 @@ def check_gradient_equals_the_joined_batchs() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def check_the_sum_of_divided_losses_is_the_mean() -> None:
+    model, x, y = model_and_images()
+    summed = copy.deepcopy(model)
+    mine = slice(4 * world.rank, 4 * world.rank + 4)
+    step(
+        model,
+        comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings()),
+        x[mine],
+        y[mine],
+    )
+    before = [parameter.clone() for parameter in summed.parameters()]
+    optimizer = comm.distribute(torch.optim.SGD(summed.parameters(), lr=0.5), summed, AllreduceSettings(), summed=True)
+    optimizer.zero_grad()
+    (F.cross_entropy(summed(x[mine]), y[mine]) / world.size).backward()
+    optimizer.step()
+    for a, b, old in zip(model.parameters(), summed.parameters(), before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+        assert not torch.equal(a, old), "nothing was trained"
+
+
 def check_attack_launches_no_allreduce() -> None:
     model, x, y = model_and_images()
     optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings())

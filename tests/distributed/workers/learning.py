@@ -54,6 +54,22 @@ def differ(tensor: Tensor) -> bool:
     return bool(comm.total(mine))
 
 
+def check_gradients_become_the_mean_of_the_ranks() -> None:
+    for changes in ({}, {"precision": "fp16"}, {"allreduce": {"compression": "fp16"}}):
+        subject, other = learner(**changes), learner(**changes)
+        own = batch(0)
+        named = dict(other.model.named_parameters())
+        loss = torch.nn.functional.cross_entropy(other.network(own.x), own.y)
+        local = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))  # which sends nothing
+        expected, (rtol, atol) = comm.mean(local), (0.02, 1e-3) if changes else (1e-5, 1e-6)
+        step(subject, 0)
+        for name, weight in subject.model.named_parameters():
+            torch.testing.assert_close(weight.grad, expected[name], rtol=rtol, atol=atol)
+        assert differ(torch.cat([gradient.flatten() for gradient in local.values()])), (
+            "all ranks had the same gradients"
+        )
+
+
 @contextmanager
 def counting() -> Iterator[dict[str, Counter[str]]]:
     """Count tensors and bytes that this rank gives to Horovod, by what they are."""
