@@ -20,7 +20,7 @@ NAMES = ("1 rank, the other core idle", "2 ranks that send nothing", "2 ranks th
 
 def rows(bench: Bench) -> list[Row]:
     """Measure."""
-    taken = measure(bench, "horovod", "--width", "16", "--batch", "128", "--rounds", "24", "--kinds", *KINDS)
+    taken = measure(bench, "horovod", "--width", "32", "--batch", "128", "--rounds", "16", "--kinds", *KINDS)
     single, silent, meeting, sending = NAMES
     named = dict(zip(NAMES, (taken[kind] for kind in KINDS), strict=True))
     parts = [
