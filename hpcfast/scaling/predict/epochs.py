@@ -70,7 +70,7 @@ def fit(runs: Sequence[Reached]) -> Epochs:
     batches = tuple(sorted({run.batch for run in runs}))
     unseen = all(run.epochs <= run.every for run in runs)
     late = float(np.mean([run.every for run in runs])) / 2
-    met = [run.epochs - run.every / 2 for run in runs]
+    met = [max(run.epochs - run.every / 2, run.epochs / 2) for run in runs]
     if len(batches) > 1:
         matrix = np.array([[1 / epochs, run.batch / epochs] for run, epochs in zip(runs, met, strict=True)])
         (least, slope), _ = nnls(matrix, np.ones(len(runs)))
