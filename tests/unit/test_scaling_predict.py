@@ -67,6 +67,12 @@ def test_ranks_that_share_cores_are_not_taken_for_slow_communication() -> None:
     assert fit.steps([alone, Point(2, 2, 32, 0.5), shared]).seconds(4, 16) == pytest.approx(0.25)
 
 
+def test_ranks_that_share_cores_take_turns_in_computing_but_wait_at_once() -> None:
+    parts = [Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}).parts(4, 16, load) for load in (1.0, 2.0)]
+    assert parts[1]["compute"] == pytest.approx(2 * parts[0]["compute"])
+    assert parts[1]["communication"] == parts[0]["communication"] > 0
+
+
 @pytest.mark.parametrize("growth", model.GROWTHS)
 def test_waiting_that_was_measured_is_told_from_computing(growth: model.Growth) -> None:
     true = Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}, growth)
