@@ -158,7 +158,7 @@ def test_horovods_variables_are_set_for_what_is_given_only() -> None:
 
 @pytest.mark.parametrize(
     ("gpu", "own", "given", "expected"),
-    [(False, None, None, "10.0"), (True, None, None, None), (False, "2", None, "2"), (False, "2", 3, "3.0")],
+    [(False, None, None, "20.0"), (True, None, None, None), (False, "2", None, "2"), (False, "2", 3, "3.0")],
 )
 def test_on_cpus_horovod_looks_less_often_unless_told(
     gpu: bool, own: str | None, given: float | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
