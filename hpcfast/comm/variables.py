@@ -11,7 +11,7 @@ CPU_CYCLE = 20.0
 
 Horovod's thread asks the other ranks at each look, ready or not, and on a CPU it does that on a core of the ranks,
 which a look takes 0.5 to 1 ms of. Ready gradients wait for the next look: steps of 40 ms are 14 to 15 % slower with one
-every 20 than with one every 10, those of a second and more 9 % faster. Real networks take that long.
+every 20 than with one every 10, those of 2 s about 7 % faster (beside DDP, on two days). Real networks take that long.
 """
 
 
