@@ -49,13 +49,9 @@ def check_the_sum_of_divided_losses_is_the_mean() -> None:
     model, x, y = model_and_images()
     summed = copy.deepcopy(model)
     mine = slice(4 * world.rank, 4 * world.rank + 4)
-    step(
-        model,
-        comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings()),
-        x[mine],
-        y[mine],
-    )
-    before = [parameter.clone() for parameter in summed.parameters()]
+    before = [parameter.clone() for parameter in model.parameters()]
+    optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings())
+    step(model, optimizer, x[mine], y[mine])
     optimizer = comm.distribute(torch.optim.SGD(summed.parameters(), lr=0.5), summed, AllreduceSettings(), summed=True)
     optimizer.zero_grad()
     (F.cross_entropy(summed(x[mine]), y[mine]) / world.size).backward()
