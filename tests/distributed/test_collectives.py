@@ -35,3 +35,14 @@ def test_holds_for_steps_of_training(learning: Job, check: str) -> None:
 
 def test_jobs_end_well(collectives: Job, learning: Job) -> None:
     assert (collectives.code, learning.code) == (0, 0), collectives.output[-3000:] + learning.output[-3000:]
+
+
+def test_a_rank_that_waits_does_not_wait_for_horovods_next_look(playground: Playground) -> None:
+    job = playground.start(2, str(WORKERS / "looks.py"), "awaited")
+    assert (job.code, job.output.count("ok awaited")) == (0, 2), job.output[-3000:]
+
+
+def test_horovod_rests_while_ranks_send_nothing(playground: Playground) -> None:
+    job = playground.start(2, str(WORKERS / "looks.py"), "idle", str(playground.path / "looks.json"))
+    (looks,) = map(int, re.findall(r"looks (\d+)", job.output))
+    assert 2 < looks < 50, "in two seconds; with a cycle of a millisecond it was 1,700"
