@@ -11,6 +11,8 @@ function(hpcfast_fix_targets)
     INSTALL_RPATH "$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib;$ORIGIN/../../nvidia/cu13/lib;$ORIGIN/../../../..;$ENV{HPCFAST_MPI_FOLDERS}")
   target_sources(pytorch PRIVATE "${HPCFAST_HOOKS}/wake.cc")
   foreach(name
+      epoll_wait
+      _ZN7horovod6common11GlooContext10InitializeERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE
       _ZN7horovod5torch13HandleManager14AllocateHandleEv
       _ZN7horovod5torch13HandleManager8MarkDoneEiRKNS_6common6StatusE
       _ZN7horovod5torch13HandleManager10PollHandleEi
