@@ -44,7 +44,7 @@ def _case(bench: Bench, batch: int, pairs: int, rounds: int) -> list[Row]:
     sent = {kind: [group["sending"] for group in groups] for kind, groups in found.items()}
     silent = {kind: [group["silent"] for group in groups] for kind, groups in found.items()}
     named = {kind: f"{kind}, {batch} images a rank" for kind in LAUNCHERS}
-    last = "Horovod copies gradients to a buffer and back, and looks for them also when there are none"
+    last = "Horovod copies gradients to a buffer and back; DDP's lie in one"
     return [
         *(_row(named[kind], "no gradients sent", sent[kind], silent[kind], rest[kind]) for kind in LAUNCHERS),
         _row(named["horovod"], named["ddp"], sent["horovod"], sent["ddp"], last, 1.03),

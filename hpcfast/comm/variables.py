@@ -7,11 +7,11 @@ import torch
 from hpcfast.allreduce import AllreduceSettings
 
 CPU_CYCLE = 20.0
-"""Milliseconds between looks for ready gradients on CPUs.
+"""Milliseconds between looks for ready gradients on CPUs, while any are under way and no rank waits for them.
 
-Horovod's thread asks the other ranks at each look, ready or not, and on a CPU it does that on a core of the ranks,
-which a look takes 0.5 to 1 ms of. Ready gradients wait for the next look: steps of 40 ms are 14 to 15 % slower with one
-every 20 than with one every 10, those of 2 s about 7 % faster (beside DDP, on two days). Real networks take that long.
+Horovod's thread asks the other ranks at each look, on a core of the ranks, which a look takes 0.5 to 1 ms of. Horovod as
+`scripts/setup` builds it looks at once when a rank waits, and rarely while there is nothing to send; another Horovod
+looks always, and lets ready gradients wait for the next look, which costs steps of 40 ms a third.
 """
 
 

@@ -41,13 +41,18 @@ using Milliseconds = std::chrono::duration<double, std::milli>;
 // How often Horovod looks nevertheless: for a shutdown, for ranks that died, and for tensors that others wait for.
 constexpr Milliseconds IDLE(250.0);
 
+// How often it looks while somebody waits, unless every cycle is more often: not all the time, for on a GPU tensors take
+// their time to arrive although nothing is left to look for.
+constexpr Milliseconds PROMPT(1.0);
+
 // How long a thread that interrupts others asks to run at a time, nanoseconds: the shortest that Linux grants.
 constexpr std::uint64_t SLICE = 100000;
 
 std::mutex mutex;
 std::condition_variable changed;
 long unfinished = 0;   // collectives that were begun and have not ended
-bool awaited = false;  // somebody waits for one of them
+bool awaited = false;  // somebody waits for one of them,
+bool asked = false;    // since the last look
 
 // What the kernel calls struct sched_attr; not every libc knows it.
 struct Scheduling {
@@ -109,26 +114,24 @@ bool on_poll_handle(void* self, int handle) asm("__wrap_" POLL_HANDLE);
 bool on_poll_handle(void* self, int handle) {
   bool done = poll_handle(self, handle);
   if (!done) {
-    {
-      std::lock_guard<std::mutex> lock(mutex);
-      awaited = unfinished > 0;
+    std::lock_guard<std::mutex> lock(mutex);
+    if (unfinished > 0 && !awaited) {
+      awaited = asked = true;
+      changed.notify_one();
     }
-    changed.notify_one();
   }
   return done;
 }
 
 // Horovod's thread is about to look, and asks how long after its last look. It waits here, and then not any more.
-// Not under MPI: there a rank that looks keeps a core busy until all others look, so they had better do it together.
+// It is never idle with MPI: a rank that looks keeps its core busy there until all others look.
 double on_cycle_time(const void* self) asm("__wrap_" CYCLE_TIME);
 double on_cycle_time(const void* self) {
-  double cycle = cycle_time(self);
-  if (horovod_mpi_enabled()) {
-    return cycle;
-  }
+  Milliseconds cycle(cycle_time(self));
   std::unique_lock<std::mutex> lock(mutex);
-  if (changed.wait_for(lock, IDLE, [] { return unfinished > 0; })) {
-    changed.wait_for(lock, Milliseconds(cycle), [] { return awaited; });
+  if (horovod_mpi_enabled() || changed.wait_for(lock, IDLE, [] { return unfinished > 0; })) {
+    changed.wait_for(lock, awaited ? std::min(cycle, PROMPT) : cycle, [] { return asked; });
   }
+  asked = false;
   return 0.0;
 }
