@@ -9,7 +9,7 @@ from hpcfast.allreduce import AllreduceSettings
 CPU_CYCLE = 20.0
 """Milliseconds between looks for ready gradients on CPUs, while any are under way and no rank waits for them.
 
-Horovod's thread asks the other ranks at each look, on a core of the ranks, which a look takes 0.5 to 1 ms of. Horovod as
+Horovod's thread asks the other ranks at each look, which takes 0.5 to 1 ms of a core of the ranks. Horovod as
 `scripts/setup` builds it looks at once when a rank waits, and rarely while there is nothing to send; another Horovod
 looks always, and lets ready gradients wait for the next look, which costs steps of 40 ms a third.
 """

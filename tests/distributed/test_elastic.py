@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcfast.scaling.check import check
 from tests.distributed.conftest import LAUNCHERS, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
@@ -34,6 +35,7 @@ def test_the_others_go_on_from_the_last_checkpoint(playground: Playground) -> No
     counts = Counter(number for step in seen if step["epoch"] == 2 for number in step["ids"])
     assert len(counts) == 48
     assert set(counts.values()) == {1}, "in the epoch after the loss the one rank that is left reads each image once"
+    assert str(check(run)).startswith(f"{run}: sound: 3 epochs"), "its log can be believed, too"
 
 
 def test_a_job_that_was_not_started_elastically_is_refused(playground: Playground) -> None:
