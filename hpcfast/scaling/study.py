@@ -120,7 +120,7 @@ def load(path: Path) -> Study:
     """
     try:
         values = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         near = ", ".join(sorted(str(file) for file in Path("configs/studies").glob("*.yaml")))
         raise UserError(f"no study {path}; there are: {near or 'none in configs/studies/'}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

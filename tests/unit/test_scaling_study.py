@@ -92,10 +92,11 @@ def test_a_wrong_study_is_one_message(load: Load, changed: dict[str, Any], parts
     assert [part for part in parts if part not in str(caught.value)] == [], caught.value
 
 
-def test_a_missing_file_is_told_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["nowhere.yaml", "configs/studies"])
+def test_what_is_no_file_is_told_with_those_there_are(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match="no study nowhere.yaml; there are: .*small.yaml"):
-        study.load(Path("nowhere.yaml"))
+    with pytest.raises(UserError, match=f"no study {path}; there are: .*small.yaml"):
+        study.load(Path(path))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
