@@ -100,9 +100,16 @@ class Learner:
             self.average.update(self.model, self.updates)
 
     def _attacked(self, losses: Iterator[Tensor]) -> Iterator[Tensor]:
-        """``losses``; what precedes the forward pass of each counts as attack."""
+        """``losses``; what precedes the forward pass of each counts as attack.
+
+        The attack and the forward pass that it precedes see the same weights, and share their casts.
+        """
         before = self.clock.turn("attack")
-        for loss in losses:
+        while True:
+            with self.network.casting_once():
+                loss = next(losses, None)
+            if loss is None:
+                break
             self.clock.turn("update")
             yield loss
             self.clock.turn("attack")

@@ -4,6 +4,8 @@ Weights and gradients stay float32 (Horovod knows no bfloat16); autocast compute
 network only, so that attacks and losses see float32 images and logits and need not know.
 """
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +43,13 @@ class Network(nn.Module):
             self._count_once(x)
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self._net(x).float()
+
+    def casting_once(self) -> AbstractContextManager[object]:
+        """The block whose forward passes share their weights' half-precision copies; no weight may change in it.
+
+        Autocast drops its copies where the outermost of its blocks ends; this one, switched off, casts nothing itself.
+        """
+        return torch.autocast(self.vanished.device.type, self.dtype, enabled=False)
 
     def take_counts(self) -> Tensor:
         """Images whose gradient was asked for and those whose gradient vanished since the last call; float64, (2,)."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -205,6 +206,43 @@ def test_another_models_state_is_refused(tiny: Tiny, world: World) -> None:
     state = Learner(tiny("model.options.width=3"), 3, world).state_dict()
     with pytest.raises(UserError, match="there holds the weights of another model: net"):
         Learner(tiny(), 3, world).load_state_dict(state, "there")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["{name: pgd, steps: 2}", "{name: free, replays: 3}", "{name: trades, steps: 2}", "{name: gradalign}"],
+)
+def test_casts_that_passes_share_change_no_step(
+    attack: str, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where weights change between two losses of a batch, or a pass that asks for no gradients comes first."""
+    config = tiny("precision=bf16", f"attack={attack}")
+    shared, own = Learner(config, 3, world), Learner(config, 3, world)
+    monkeypatch.setattr(own.network, "casting_once", nullcontext)
+    before = cloned(dict(shared.model.named_parameters()))
+    assert train(shared, range(1)) == train(own, range(1))
+    after = dict(shared.model.named_parameters())
+    assert len(different(before, after)) == len(before), "a weight got no gradient"
+    for name, weight in own.model.named_parameters():
+        moved, expected = after[name] - before[name], weight - before[name]
+        # The gradients of two passes are added up in bfloat16, whose numbers are 2^-8 apart.
+        torch.testing.assert_close(moved, expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("compression", ["none", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gradients_and_momentum_lie_in_memory_as_their_weights_do(
+    precision: str, compression: str, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CPUs torch's fused kernels do not look, and would mix them up."""
+    monkeypatch.setenv("HOROVOD_ELASTIC", "1")  # a rank alone sends, too: another might join
+    config = tiny(f"precision={precision}", f"allreduce.compression={compression}")
+    learner = Learner(config, 3, world)
+    train(learner, range(2))
+    for weight in learner.model.parameters():
+        momentum = learner.optimizer.state[weight]["momentum_buffer"]
+        assert weight.grad is not None
+        assert weight.stride() == weight.grad.stride() == momentum.stride()
 
 
 @pytest.mark.slow

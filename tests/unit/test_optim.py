@@ -2,13 +2,12 @@
 
 import hypothesis.strategies as st
 import pytest
-import timm.optim
 import torch
 from hypothesis import given
 from torch import nn
 
 from hpcfast.component import Invalid, validate
-from hpcfast.optim import OptimSettings
+from hpcfast.optim import NAMES, OptimSettings
 
 
 def settings(**changes: object) -> OptimSettings:
@@ -93,6 +92,12 @@ def test_wrong_numbers_are_refused(wrong: dict[str, float]) -> None:
         settings(**wrong)
 
 
-def test_every_name_that_is_accepted_is_timms() -> None:
-    for name in timm.optim.list_optimizers():
-        assert settings(name=name).name == name
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_that_is_accepted_can_be_built(name: str) -> None:
+    assert settings(name=name).build(network()).param_groups
+
+
+@pytest.mark.parametrize("name", ["fusedsgd", "bnbadam8bit"])
+def test_what_needs_another_package_is_unknown(name: str) -> None:
+    with pytest.raises(Invalid, match=rf"name: '{name}' is not one of: "):
+        settings(name=name)
