@@ -1,6 +1,7 @@
 """Rows of the speed table: as JSON, and as Markdown between two markers of a page."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,15 +72,22 @@ def markdown(stages: list[tuple[dict[str, Any], list[Row]]]) -> str:
 
 
 def insert(page: Path, text: str) -> None:
-    """Put ``text`` between the markers of ``page``.
+    """Put the tables of ``text`` between the markers of ``page``; those of other stages that are there stay.
 
     Raises:
         SystemExit: there are none.
     """
     before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    kept, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page} lacks the lines '{BEGIN}' and '{END}', between which the table goes; put them there")
+    tables = "\n\n".join((_by_title(kept) | _by_title(text)).values())
     half = page.with_suffix(".half")
-    half.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    half.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
     half.replace(page)
+
+
+def _by_title(text: str) -> dict[str, str]:
+    """The parts of ``text`` that have a title, in their order."""
+    parts = re.split(r"^(?=### )", text, flags=re.MULTILINE)
+    return {part.partition("\n")[0]: part.strip() for part in parts if part.startswith("### ")}

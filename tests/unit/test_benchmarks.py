@@ -116,12 +116,13 @@ def test_allreduces_are_compared_by_wall_time(tmp_path: Path) -> None:
 
 def test_only_what_is_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    table.insert(page, "new")
-    assert page.read_text() == f"before\n{table.BEGIN}\n\nnew\n\n{table.END}\nafter\n"
+    page.write_text(f"before\n{table.BEGIN}\n### One\nold\n\n### Two\nstays\n{table.END}\nafter\n")
+    table.insert(page, "### One\nnew\n\n### Three\nadded")
+    tables = "### One\nnew\n\n### Two\nstays\n\n### Three\nadded"
+    assert page.read_text() == f"before\n{table.BEGIN}\n\n{tables}\n\n{table.END}\nafter\n"
     page.write_text("no markers")
     with pytest.raises(SystemExit, match=r"page\.md lacks the lines"):
-        table.insert(page, "new")
+        table.insert(page, "### One\nnew")
     assert page.read_text() == "no markers"
 
 
@@ -145,7 +146,7 @@ def test_a_stage_that_was_measured_is_kept(
 
 def test_the_page_in_the_repository_can_be_written(tmp_path: Path) -> None:
     page = tmp_path / "speed.md"
-    page.write_text((Path(__file__).parents[2] / "docs" / "speed.md").read_text())
-    table.insert(page, "new")
-    assert "\nnew\n" in page.read_text()
-    assert page.stat().st_size > 1000
+    before = (Path(__file__).parents[2] / "docs" / "speed.md").read_text()
+    page.write_text(before)
+    table.insert(page, "### New\nlast")
+    assert page.read_text() == before.replace(f"\n\n{table.END}", f"\n\n### New\nlast\n\n{table.END}")

@@ -14,7 +14,7 @@ from hpcfast.cli.scaling import app
 from hpcfast.cli.scaling_predict import counts
 from hpcfast.errors import UserError
 from hpcfast.scaling.collect import write_csv
-from hpcfast.scaling.predict import epochs, fit, forecast, model, network, show
+from hpcfast.scaling.predict import epochs, evidence, fit, forecast, model, network, show
 from hpcfast.scaling.predict.epochs import Reached
 from hpcfast.scaling.predict.fit import Point
 from hpcfast.scaling.predict.model import Link, Network, Steps
@@ -67,10 +67,26 @@ def test_ranks_that_share_cores_are_not_taken_for_slow_communication() -> None:
     assert fit.steps([alone, Point(2, 2, 32, 0.5), shared]).seconds(4, 16) == pytest.approx(0.25)
 
 
-def test_ranks_that_share_cores_take_turns_in_computing_but_wait_at_once() -> None:
+def test_ranks_that_share_cores_take_turns_in_computing_and_in_sending() -> None:
     parts = [Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}).parts(4, 16, load) for load in (1.0, 2.0)]
-    assert parts[1]["compute"] == pytest.approx(2 * parts[0]["compute"])
-    assert parts[1]["communication"] == parts[0]["communication"] > 0
+    assert parts[1] == pytest.approx({part: 2 * seconds for part, seconds in parts[0].items()})
+    assert parts[0]["communication"] > 0
+
+
+@pytest.mark.parametrize("slots", [None, 2])
+def test_of_an_evaluation_only_some_is_shared(slots: int | None) -> None:
+    """A second an epoch is, half a second is not; ranks that share a core take turns in both."""
+    rows = []
+    for row in studied.rows(nodes=(1, 2, 4), slots=slots):
+        load, epochs = max(1.0, row.ranks / slots) if slots else 1.0, row.epochs or 0.0
+        rows.append(replace(row, seconds=row.seconds | {"evaluation": (1 / row.ranks + 0.5) * load * epochs}))
+    found = evidence.gather(rows).beside
+    assert (found.shared, found.fixed) == (pytest.approx(1), pytest.approx(0.5))
+    assert found.seconds(8, 10, 1.0) == pytest.approx(found.start + 10 * (1 / 8 + 0.5 + found.rest))
+    one = evidence.gather([row for row in rows if row.nodes == 1]).beside
+    assert (one.shared, one.fixed) == (pytest.approx(2), 0.0), "one rank count cannot tell"
+    without = [replace(row, seconds={"update": 1.0}) for row in rows]
+    assert evidence.gather(without).beside.seconds(4, 10, 1.0) == 0
 
 
 @pytest.mark.parametrize("growth", model.GROWTHS)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from hpcfast.errors import UserError
 from hpcfast.scaling.predict.epochs import Reached
@@ -19,14 +20,16 @@ class Beside:
     """Seconds that are not in steps, means over the runs. What interruptions cost is left out: see ``simulate``."""
 
     start: float
-    evaluation: float
-    """An epoch's on one rank; the ranks share it."""
+    shared: float
+    """An epoch's evaluation on one rank, as far as the ranks share it."""
+    fixed: float
+    """The rest of it, which each rank has."""
     rest: float
     """An epoch's: guard and checkpoints."""
 
     def seconds(self, ranks: int, epochs: float, load: float) -> float:
         """Of a run."""
-        return self.start + epochs * (self.evaluation * load / ranks + self.rest)
+        return self.start + epochs * ((self.shared / ranks + self.fixed) * load + self.rest)
 
 
 @dataclass(frozen=True)
@@ -113,5 +116,15 @@ def _beside(rows: Sequence[Row]) -> Beside:
         return float(np.mean([row.seconds.get(part, 0.0) / (row.epochs or 1) for row in rows]))
 
     start = float(np.mean([row.seconds.get("start", 0.0) for row in rows]))
-    alone = [row.seconds.get("evaluation", 0.0) / (row.epochs or 1) * row.ranks / load(row) for row in rows]
-    return Beside(start, float(np.mean(alone)), mean("guard") + mean("checkpoint"))
+    return Beside(start, *_evaluation(rows), mean("guard") + mean("checkpoint"))
+
+
+def _evaluation(rows: Sequence[Row]) -> tuple[float, float]:
+    """The ``shared`` and the ``fixed`` part of an epoch's evaluation; all is shared where one rank count was run."""
+    known = [(row, took / (row.epochs or 1)) for row in rows if (took := row.seconds.get("evaluation"))]
+    if not known:
+        return 0.0, 0.0
+    relative = np.array([[load(row) / row.ranks / took, load(row) / took] for row, took in known])
+    terms = 1 if len({row.ranks for row in rows}) == 1 else 2
+    values, _ = nnls(relative[:, :terms], np.ones(len(known)))
+    return float(values[0]), float(values[1]) if terms == 2 else 0.0

@@ -57,7 +57,7 @@ def steps(points: Sequence[Point], growth: Growth = "tree", network: Network | N
         raise UserError(f"{len(ranks)} rank count measured; a prediction needs at least two")
     if network:
         return _known(points, network)
-    sending = [communication_terms(p.ranks, growth) for p in points]
+    sending = [communication_terms(p.ranks, growth, p.load) for p in points]
     computing = [compute_terms(p.batch, p.load) for p in points]
     if apart:
         waited = [p.waited or 0.0 for p in points]

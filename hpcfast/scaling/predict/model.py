@@ -117,7 +117,7 @@ class Steps:
         compute = sum(self.coefficients.get(name, 0.0) * value for name, value in compute_terms(batch, load).items())
         if self.network:
             return {"compute": compute, "communication": self._waits(ranks, compute)}
-        terms = communication_terms(ranks, self.growth).items()
+        terms = communication_terms(ranks, self.growth, load).items()
         return {"compute": compute, "communication": sum(self.coefficients.get(name, 0.0) * x for name, x in terms)}
 
     def _waits(self, ranks: int, compute: float) -> float:
@@ -129,6 +129,6 @@ def compute_terms(batch: float, load: float) -> dict[str, float]:
     return {"image": batch * load, "fixed": load}
 
 
-def communication_terms(ranks: int, growth: Growth) -> dict[str, float]:
-    """What the coefficients of exposed communication are multiplied with; while one rank waits, others compute."""
-    return {"grown": grown(ranks, growth), "flat": grown(ranks, "flat")}
+def communication_terms(ranks: int, growth: Growth, load: float) -> dict[str, float]:
+    """What the coefficients of exposed communication are multiplied with; a message waits for its rank's turn, too."""
+    return {"grown": grown(ranks, growth) * load, "flat": grown(ranks, "flat") * load}
