@@ -102,6 +102,14 @@ def test_waiting_that_was_measured_is_told_from_computing(growth: model.Growth) 
         assert found.seconds(held.ranks, held.batch, held.load) == pytest.approx(held.seconds)
 
 
+def test_what_was_measured_on_shared_cores_is_told_from_what_is_predicted() -> None:
+    rows = studied.rows(nodes=(1, 2, 4))
+    for slots, crowded in ((None, []), (4, ["4"]), (2, ["2, 4"])):
+        ((found,), _) = forecast.forecasts([replace(row, slots=slots) for row in rows], [1, 2, 4])
+        notes = [note for note in show.notes(found) if "shared cores" in note]
+        assert [note.partition(":")[0] for note in notes] == [f"measured at {counts}" for counts in crowded]
+
+
 def test_measured_communication_is_hidden_behind_compute() -> None:
     known = Network(Link(1e-3, 1e9), 1e8, overlap=0.5)
     true = Steps({"image": 2e-3, "fixed": 1e-3}, network=known)

@@ -60,6 +60,8 @@ class Forecast:
     """Node counts that were asked for but cannot be."""
     measured: dict[int, float]
     """Mean time to robust accuracy by nodes, where there is one."""
+    crowded: list[int]
+    """Those of them whose ranks shared cores or GPUs, which no prediction does."""
     held: list[Held]
     knee: int | None
     knee_range: tuple[int | None, int | None]
@@ -127,6 +129,7 @@ def _forecast(
         [_at(best, n, base, ranges[n], price) for n in possible],
         [n for n in nodes if n not in possible],
         {n: float(np.mean(times)) for n, times in sorted(met.items())},
+        sorted({row.nodes for row in known.rows if row.nodes in met and load(row) > 1}),
         held, best.knee(nodes[-1]), (_quantile(knees, 0.05), _quantile(knees, 0.95)),
     )  # fmt: skip
 
