@@ -8,7 +8,7 @@ import torch
 
 from hpcfast import comm
 from hpcfast.comm import about
-from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host
+from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, by_host
 
 KB, MB = 2**10, 2**20
 SIZES = {"1 KB": KB, "32 KB": 32 * KB, "1 MB": MB, "16 MB": 16 * MB, "64 MB": 64 * MB}
@@ -31,29 +31,39 @@ def _clock(_: Job) -> list[tuple[float, float]]:
     return times
 
 
+def _ahead(here: Answer, there: Answer) -> tuple[float, float]:
+    """By how many seconds the clock of ``here`` is ahead of that of ``there``, and the error of that.
+
+    Every rank leaves a barrier after every other entered it. So it is ahead by no more than (left here - entered
+    there) and by no less than (entered here - left there), and the tightest round bounds it.
+    """
+    rounds = list(zip(here.value, there.value, strict=True))
+    least = max(mine[0] - its[1] for mine, its in rounds)
+    most = min(mine[1] - its[0] for mine, its in rounds)
+    return (least + most) / 2, (most - least) / 2
+
+
 def judge_clock(answers: Answers) -> Finding:
     """``value``: a (entered, left) for each barrier, seconds.
 
-    Every rank leaves a barrier after every other entered it. So a clock is ahead of rank 0's by no more than
-    (left here - entered there) and no less than (entered here - left there), and the tightest round bounds it.
+    The clock in the middle of all is taken for right: rank 0's may be the one that is wrong. Of two, nobody knows.
     """
-    if len(by_host(answers)) == 1:
+    nodes = [ranks[0] for ranks in by_host(answers).values()]
+    if len(nodes) == 1:
         return Finding("one node", "not here")
-    reference, worst, bound = answers[0].value, (0.0, ""), 0.0
-    for answer in answers[1:]:
-        rounds = list(zip(answer.value, reference, strict=True))
-        least = max(here[0] - there[1] for here, there in rounds)
-        most = min(here[1] - there[0] for here, there in rounds)
-        worst = max(worst, ((least + most) / 2, answer.host), key=lambda skew: abs(skew[0]))
-        bound = max(bound, (most - least) / 2)
-    seconds, host = worst
-    told = f"{abs(seconds):.3f} s at most, known to {bound * 1000:.1f} ms"
+    offsets = [_ahead(node, nodes[0])[0] for node in nodes]
+    middle = statistics.median(offsets)
+    right = nodes[min(range(len(nodes)), key=lambda at: abs(offsets[at] - middle))]
+    skews = {node.host: _ahead(node, right) for node in nodes if node is not right}
+    host = max(skews, key=lambda name: abs(skews[name][0]))
+    seconds, bound = skews[host][0], max(error for _, error in skews.values())
     numbers = {"seconds": seconds, "error": bound}
     if abs(seconds) <= SKEW:
-        return Finding(told, numbers=numbers)
+        return Finding(f"{abs(seconds):.3f} s at most, known to {bound * 1000:.1f} ms", numbers=numbers)
     way = "ahead of" if seconds > 0 else "behind"
-    cure = "ask the administrators to look at NTP (chrony) there, or sbatch --exclude=" + host
-    return Finding(f"{host} is {abs(seconds):.1f} s {way} {answers[0].host}", "warn", cure, numbers)
+    cure = "ask the administrators to look at NTP (chrony) "
+    cure += f"there, or sbatch --exclude={host}" if len(nodes) > 2 else "on both"
+    return Finding(f"{host} is {abs(seconds):.1f} s {way} {right.host}", "warn", cure, numbers)
 
 
 def _allreduce(job: Job, size: int) -> float | None:

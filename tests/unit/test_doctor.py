@@ -68,7 +68,10 @@ FAULTS = [
     ("GPU health", over_nodes((("a", "580", "0"),), (("b", "580", "3"),)), "bad", ["3 unc", "b of node1", "--exclude"]),
     ("run directory", over_nodes("", "rank 0's file in /runs is not there"), "bad", ["/runs", "node1", "--run-dir"]),
     ("run directory's speed", over_nodes(Speed(3, 900, "/nfs"), None), "warn", ["3 MB/s", "/nfs", "checkpoint"]),
-    ("clocks", clocks(0, 0.02, -5), "warn", ["node2 is 5.0 s behind node0", "NTP"]),
+    ("clocks", clocks(0, 0.02, -5), "warn", ["node2 is 5.0 s behind node0", "NTP", "--exclude=node2"]),
+    ("clocks", clocks(90, 0, 0.02), "warn", ["node0 is 90.0 s ahead of node2", "--exclude=node0"]),
+    ("clocks", clocks(90, 0, 0.02, 0.04), "warn", ["node0 is 90.0 s ahead of node", "--exclude=node0"]),
+    ("clocks", clocks(0, -5), "warn", ["node1 is 5.0 s behind node0", "on both"]),
     ("allreduce 64 MB", over_nodes(2.0, 2.0), "warn", ["NCCL_SOCKET_IFNAME"]),
 ]  # fmt: skip
 
