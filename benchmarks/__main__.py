@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("step", "loader", "ranks", "weak", "allreduce", "evaluation", "training", "convergence")
+PAGE = Path("docs/speed.md")
 BUSY = 0.15
 """From this part of the machine's cores on, other processes spoil wall times."""
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=STAGES, help="this stage alone")
     parser.add_argument("--short", action="store_true", help="tiny: does it work? (writes no page)")
     parser.add_argument("--out", type=Path, help="default: runs/bench, or runs/bench-short")
-    parser.add_argument("--page", type=Path, default=Path("docs/speed.md"))
+    parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     out = options.out or Path("runs") / ("bench-short" if options.short else "bench")
     for name in [options.only] if options.only else STAGES:
@@ -88,10 +89,12 @@ def others_share() -> float:
 
 
 def version() -> str:
-    """The commit, with a + where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty=+"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The commit, with a + where the tree differs from it by more than the page, which earlier stages wrote."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if commit.returncode:
+        return "unknown"
+    same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ".", f":(exclude){PAGE}"], check=False)
+    return commit.stdout.strip() + "+" * bool(same.returncode)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``make bench``: every stage runs, its rows are complete, and the page says what was measured."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,26 @@ def test_a_stage_that_was_measured_is_kept(
     __main__.main([*words, "--short"])
     assert json.loads((out / "step.json").read_text())["short"]
     assert page.read_text().count("| luck |") == 1, "a short run writes no page"
+
+
+def test_the_version_tells_changes_from_the_page_that_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert __main__.version() == "unknown"
+    files = [tmp_path / "code.py", tmp_path / "docs" / "speed.md"]
+    files[1].parent.mkdir()
+    for file in files:
+        file.write_text("before")
+    author = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
+        subprocess.run(["git", *words], check=True)
+    commit = __main__.version()
+    assert commit.isalnum()
+    files[1].write_text("measured")
+    assert __main__.version() == commit
+    files[0].write_text("changed")
+    assert __main__.version() == commit + "+"
 
 
 def test_the_page_in_the_repository_can_be_written(tmp_path: Path) -> None:
