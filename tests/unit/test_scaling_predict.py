@@ -82,11 +82,26 @@ def test_of_an_evaluation_only_some_is_shared(slots: int | None) -> None:
         rows.append(replace(row, seconds=row.seconds | {"evaluation": (1 / row.ranks + 0.5) * load * epochs}))
     found = evidence.gather(rows).beside
     assert (found.shared, found.fixed) == (pytest.approx(1), pytest.approx(0.5))
-    assert found.seconds(8, 10, 1.0) == pytest.approx(found.start + 10 * (1 / 8 + 0.5 + found.rest))
+    assert found.seconds(8, 10, 1.0) == pytest.approx(found.start.alone + 10 * (1 / 8 + 0.5 + found.rest.alone))
     one = evidence.gather([row for row in rows if row.nodes == 1]).beside
     assert (one.shared, one.fixed) == (pytest.approx(2), 0.0), "one rank count cannot tell"
     without = [replace(row, seconds={"update": 1.0}) for row in rows]
     assert evidence.gather(without).beside.seconds(4, 10, 1.0) == 0
+
+
+def test_ranks_that_share_a_core_start_later_which_says_nothing_of_others() -> None:
+    """0.1 s, and 0.7 s more where eight ranks share four cores; checkpoints 0.01 s an epoch, and 0.02 s more."""
+    rows = []
+    for row in studied.rows(nodes=(1, 2, 4), slots=4):
+        more = row.ranks == 8
+        took = {"start": 0.1 + 0.7 * more, "checkpoint": (0.01 + 0.02 * more) * (row.epochs or 0)}
+        rows.append(replace(row, seconds=row.seconds | took))
+    found = evidence.gather(rows).beside
+    assert (found.start.at(1), found.start.at(2)) == (pytest.approx(0.1), pytest.approx(0.8))
+    assert (found.rest.at(1), found.rest.at(2)) == (pytest.approx(0.01), pytest.approx(0.03))
+    for nodes, start in (((1, 2), 0.1), ((4,), 0.8)):  # one load cannot tell
+        part = evidence.gather([row for row in rows if row.nodes in nodes]).beside.start
+        assert (part.alone, part.crowded) == (pytest.approx(start), 0.0)
 
 
 @pytest.mark.parametrize("growth", model.GROWTHS)

@@ -16,20 +16,33 @@ IN_STEPS = ("attack", "update", "communication", "data_wait", "other")
 
 
 @dataclass(frozen=True)
+class Part:
+    """Seconds of a rank with a place of its own, and how many more it takes for each rank that shares the place."""
+
+    alone: float
+    crowded: float = 0.0
+
+    def at(self, load: float) -> float:
+        """Where ``load`` ranks share a place."""
+        return self.alone + self.crowded * (load - 1)
+
+
+@dataclass(frozen=True)
 class Beside:
     """Seconds that are not in steps, means over the runs. What interruptions cost is left out: see ``simulate``."""
 
-    start: float
+    start: Part
     shared: float
     """An epoch's evaluation on one rank, as far as the ranks share it."""
     fixed: float
     """The rest of it, which each rank has."""
-    rest: float
+    rest: Part
     """An epoch's: guard and checkpoints."""
 
     def seconds(self, ranks: int, epochs: float, load: float) -> float:
         """Of a run."""
-        return self.start + epochs * ((self.shared / ranks + self.fixed) * load + self.rest)
+        evaluation = (self.shared / ranks + self.fixed) * load
+        return self.start.at(load) + epochs * (evaluation + self.rest.at(load))
 
 
 @dataclass(frozen=True)
@@ -112,11 +125,18 @@ def _told(row: Row) -> bool:
 
 
 def _beside(rows: Sequence[Row]) -> Beside:
-    def mean(part: str) -> float:
-        return float(np.mean([row.seconds.get(part, 0.0) / (row.epochs or 1) for row in rows]))
+    start = [row.seconds.get("start", 0.0) for row in rows]
+    rest = [sum(row.seconds.get(part, 0.0) for part in ("guard", "checkpoint")) / (row.epochs or 1) for row in rows]
+    return Beside(_part(rows, start), *_evaluation(rows), _part(rows, rest))
 
-    start = float(np.mean([row.seconds.get("start", 0.0) for row in rows]))
-    return Beside(start, *_evaluation(rows), mean("guard") + mean("checkpoint"))
+
+def _part(rows: Sequence[Row], seconds: Sequence[float]) -> Part:
+    """What of ``seconds`` crowding adds is known only if some ranks shared their places, and others did not."""
+    loads = [load(row) for row in rows]
+    if len(set(loads)) == 1:
+        return Part(float(np.mean(seconds)))
+    values, _ = nnls(np.array([[1.0, each - 1] for each in loads]), np.array(seconds))
+    return Part(float(values[0]), float(values[1]))
 
 
 def _evaluation(rows: Sequence[Row]) -> tuple[float, float]:
