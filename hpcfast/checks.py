@@ -19,7 +19,7 @@ def after_epoch(run: Run) -> None:
     if run.guard.due(epoch, run.plan.finished(run.position)):
         with run.clock.training(), run.clock.spend("guard"):  # it is a cost of training
             health = examine(
-                run.learner.model, run.train_split, run.config, run.guard.attack, run.world, run.leave_if_asked
+                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.leave_if_asked
             )
         run.record("guard", asdict(health))
         healthy = not run.guard.collapsed(health)
@@ -61,7 +61,7 @@ def _monitor(run: Run) -> None:
     comm.tell(run.position.step, "evaluation")
     with run.clock.spend("evaluation"):
         result = evaluate(
-            run.learner.result, run.val_split, run.config, check, run.world, lambda done: run.leave_if_asked()
+            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.leave_if_asked()
         )
     _mention(run, result)
     for key in ("clean_accuracy", "robust_accuracy"):
@@ -97,7 +97,7 @@ def finish(run: Run) -> dict[str, Any]:
 
 def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
     """Evaluate the trained model, off the clock; what was measured before is not measured again."""
-    model, split, config = run.learner.result, run.val_split, run.config
+    model, split, config = run.learner.result, run.data.val, run.config
     tries = len(rounds(config, check, len(split.classes)))
     title = f"{purpose} evaluation, {check.attack.name}"
     task = run.reporter.task(title, tries * len(chosen_images(split, check, run.world)), "attacks")
@@ -108,7 +108,8 @@ def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
 
     run.record("eval_start", purpose)
     comm.tell(run.position.step, title)
-    result, _ = evaluate_kept(model, split, config, check, run.world, run.dir.evaluations, progress)
+    identity = run.data.identities["val"]
+    result, _ = evaluate_kept(model, split, identity, config, check, run.world, run.dir.evaluations, progress)
     run.record("eval_stop", {key: result[key] for key in ("attack", "clean_accuracy", "robust_accuracy")})
     _mention(run, result)
     task.close()

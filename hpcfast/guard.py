@@ -24,7 +24,7 @@ from hpcfast.evaluate import classify, evaluating, shared_out
 
 @dataclass(frozen=True)
 class Health:
-    """What an examination found, on training images, as fractions."""
+    """What an examination found, on images held out of training, as fractions."""
 
     seen: float
     """Accuracy under the attack that training uses."""
@@ -81,7 +81,7 @@ def examine(
     world: World,
     pause: Callable[[], None] = lambda: None,
 ) -> Health:
-    """Measure ``model`` on a few training images, without augmentation; a collective of all ranks.
+    """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.
 
     Args:
         attack: what training uses.

@@ -16,7 +16,7 @@ from hpcfast.clock import Clock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder, skips
-from hpcfast.data.folder import Split
+from hpcfast.data.dataset import Dataset
 from hpcfast.errors import UserError
 from hpcfast.guard import Guard
 from hpcfast.learner import Learner
@@ -34,7 +34,7 @@ class Run:
         self,
         config: RunConfig,
         world: World,
-        splits: tuple[Split, Split],
+        data: Dataset,
         reporter: Reporter,
         stop: StopRequest,
         writer: checkpoint.Writer,
@@ -42,7 +42,7 @@ class Run:
     ) -> None:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
         self.config, self.world, self.reporter = config, world, reporter
-        self.train_split, self.val_split = splits
+        self.data, self.train_split = data, data.train
         self._listed = frozenset(self.train_split.skips)
         self.dir = RunDirectory(config.folder)
         self.plan = Plan.of(config, len(self.train_split.good), world.size)
@@ -66,8 +66,12 @@ class Run:
         """When it was (seconds of the wall clock)."""
         self._saved = time.monotonic()
 
-    def begin(self) -> None:
-        """Take up the last checkpoint where there is one, and save the first where there is none."""
+    def begin(self, accept_data: bool = False) -> None:
+        """Take up the last checkpoint where there is one, and save the first where there is none.
+
+        Raises:
+            UserError: the data have changed since then, and ``accept_data`` is false.
+        """
 
         def load() -> tuple[dict[str, Any] | None, bool]:
             last = checkpoint.load_last(self.dir.checkpoints, self.reporter.say)  # may fall back to an older one
@@ -75,6 +79,10 @@ class Run:
 
         state, healthy = comm.on_root(load)
         if state is not None:
+            if said := self.data.compare(state.get("data"), self.dir.path, accept_data):
+                self.reporter.say(said)
+                self.record("data_changed", said)
+                state["skips"] = {}  # their ids may be other images' now; bad images are found again
             self.take_up(state)
             self.survey.take_up(state.get("survey", {}))
         elif self._requeued:
@@ -125,6 +133,7 @@ class Run:
             "learner": self.learner.state_dict(),
             "guard": self.guard.history,
             "position": asdict(self.position),
+            "data": self.data.state(),
             "skips": dict(self.train_split.skips),
             "unexamined": self.unexamined,
             "images": self.images,

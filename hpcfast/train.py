@@ -8,7 +8,8 @@ from typing import Any
 from hpcfast import checkpoint, checks, comm, rundir
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
+from hpcfast.data import dataset
+from hpcfast.data.dataset import Dataset
 from hpcfast.errors import UserError
 from hpcfast.evaluate import chosen_images
 from hpcfast.loop import Loop
@@ -20,11 +21,18 @@ from hpcfast.rundir import RunDirectory
 from hpcfast.stop import StopRequest
 
 
-def train(config: RunConfig, world: World, overwrite: bool = False, profile: Path | None = None) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    world: World,
+    overwrite: bool = False,
+    profile: Path | None = None,
+    accept_data: bool = False,
+) -> dict[str, Any]:
     """Train, or go on with, or report the finished run that ``config`` names; a collective of all ranks.
 
     Args:
         overwrite: lose what a run of this name left before.
+        accept_data: go on with data that have changed since the last checkpoint.
         profile: folder for traces of a few steps (:class:`hpcfast.profiling.Profile`).
 
     Returns:
@@ -36,9 +44,8 @@ def train(config: RunConfig, world: World, overwrite: bool = False, profile: Pat
         Stopped: a signal asked for it; a checkpoint is saved, and the same call goes on from it.
     """
     began = time.time()  # the run's clock starts before the data set is touched
-    train_split, val_split = comm.together(lambda: folder.read(config.data.path, config.data.skips))
-    splits = train_split.some(config.data.images), val_split
-    _check_sizes(config, world, *splits)
+    data = dataset.read(config.data, world)
+    _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
 
@@ -53,12 +60,14 @@ def train(config: RunConfig, world: World, overwrite: bool = False, profile: Pat
             return summary
         stop = held.enter_context(StopRequest())
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
-        return _train(Run(config, world, splits, reporter, stop, writer, began), profile)
+        for remark in data.remarks():
+            reporter.say(remark)
+        return _train(Run(config, world, data, reporter, stop, writer, began), profile, accept_data)
 
 
-def _train(run: Run, folder: Path | None) -> dict[str, Any]:
+def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     profile = Profile(folder, run.world, run.clock) if folder else None
-    run.begin()
+    run.begin(accept_data)
     run.clock.turn("other")
     task = run.reporter.task("training", run.plan.total_images, "images", done=run.position.images)
     loop = Loop(run, task, profile)
@@ -76,17 +85,22 @@ def _train(run: Run, folder: Path | None) -> dict[str, Any]:
     return checks.finish(run)
 
 
-def _check_sizes(config: RunConfig, world: World, train_split: folder.Split, val_split: folder.Split) -> None:
+def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
     """Refuse now what would otherwise fail hours later."""
-    images = len(train_split.good)
+    images = len(data.train.good)
     confirm = config.evaluation.confirm if config.target else ()
-    for check in (config.evaluation.monitor, config.evaluation.final, *confirm):
-        chosen_images(val_split, check, world)
+    for check in (config.evaluation.final, *confirm):
+        chosen_images(data.val, check, world)
+    if (config.evaluation.every or config.guard.every) and len(data.held_out.good) < world.size:
+        raise UserError(
+            f"data.held_out: {len(data.held_out.good)} training images are held out for the monitor and the guard; "
+            f"give {world.size} or more (one a rank), or switch both off: evaluation.every=0 guard.every=0"
+        )
     plan = Plan.of(config, images, world.size)
     for phase in plan.phases:
         if images < plan.global_batch(phase):
             raise UserError(
-                f"data.path: {config.data.path}/train has {images} images, fewer than one global batch of "
+                f"data.path: {config.data.path}/train has {images} images to train on, fewer than one global batch of "
                 f"{phase.batch_size} images x {world.size} ranks"
                 + (f" x accumulate={plan.accumulate}" if plan.accumulate > 1 else "")
                 + f"; lower the batch_size to at most {images // world.size // plan.accumulate}"

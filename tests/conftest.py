@@ -15,7 +15,7 @@ hypothesis.settings.load_profile("repeatable")
 
 RUN = """\
 threat: {norm: L2, eps: 0.5}
-data: {channels: 1, size: 10, batch_size: 8, threads: 1}
+data: {channels: 1, size: 10, batch_size: 8, threads: 1, held_out: 6}
 model: {name: cifar_resnet8, options: {width: 2}, mean: [0.5], std: [0.25]}
 attack: {name: fgsm}
 guard: {every: 0}
@@ -56,8 +56,11 @@ def write_images(root: Path, counts: dict[str, int], classes: int, size: int = 1
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of 8 training and 4 validation images, grey, 10x10; don't write into it."""
-    return write_images(tmp_path_factory.mktemp("images") / "shapes", {"train": 8, "val": 4}, classes=3)
+    """Three classes of 10 training and 4 validation images, grey, 10x10; don't write into it.
+
+    Tiny runs hold 6 images out and train on 24.
+    """
+    return write_images(tmp_path_factory.mktemp("images") / "shapes", {"train": 10, "val": 4}, classes=3)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 from hpcfast import export, foreign
 from hpcfast.config import load, parse
-from hpcfast.data import folder
+from hpcfast.data import folder, listing
 from hpcfast.errors import UserError
 from hpcfast.evaluate.session import Subject
 from hpcfast.rundir import RunDirectory
@@ -21,7 +21,8 @@ def of_run(run: Path, changes: list[str], out: Path | None) -> Subject:
     directory.read_config()
     config = load(directory.config, changes)
     model, _ = export.load(directory, config)
-    return Subject(config, model, folder.read(config.data.path, config.data.skips)[1], out or directory.evaluations, [])
+    split = folder.read(config.data.path, config.data.skips)[1]
+    return Subject(config, model, split, out or directory.evaluations, listing.remark(split.root, split.unread))
 
 
 def of_weights(
@@ -53,7 +54,8 @@ def of_weights(
         "evaluation": {"monitor": attack, "final": attack},
     }
     config = parse(values, changes, f"--weights {weights}")
-    return Subject(config, model, split, out or Path("evaluations") / weights.stem, notes.said)
+    said = [*notes.said, *listing.remark(split.root, split.unread)]
+    return Subject(config, model, split, out or Path("evaluations") / weights.stem, said)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

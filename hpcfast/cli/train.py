@@ -21,6 +21,9 @@ def command(
     elastic: Annotated[
         bool, typer.Option("--elastic", help="go on with the ranks that are left, or that come (horovodrun --min-np)")
     ] = False,
+    accept_data: Annotated[
+        bool, typer.Option("--accept-data", help="resume although the data have changed since the last checkpoint")
+    ] = False,
     profile: Annotated[
         Path | None, typer.Option("--profile", help="empty folder for traces of a few steps, torch's and Horovod's")
     ] = None,
@@ -38,13 +41,13 @@ def command(
     except UserError:
         allreduce = None  # the ranks must meet first, so that they can report it together
     if not elastic:
-        _train(comm.init(allreduce), config, overrides, overwrite, profile, json)
+        _train(comm.init(allreduce), config, overrides, overwrite, accept_data, profile, json)
         return
     attempts = itertools.count()
 
     def attempt() -> None:
         first = next(attempts) == 0
-        _train(comm.join(), config, overrides, overwrite and first, profile if first else None, json)
+        _train(comm.join(), config, overrides, overwrite and first, accept_data, profile if first else None, json)
 
     comm.elastically(attempt, allreduce)
 
@@ -54,6 +57,7 @@ def _train(
     config: Path,
     overrides: list[str] | None,
     overwrite: bool,
+    accept_data: bool,
     profile: Path | None,
     json: Path | None,
 ) -> None:
@@ -61,7 +65,7 @@ def _train(
     from hpcfast.config import load
 
     run_config = comm.together(lambda: load(config, overrides))
-    summary = train.train(run_config, world, overwrite, profile)
+    summary = train.train(run_config, world, overwrite, profile, accept_data)
     if world.is_root:
         low, high = summary["ci95"]["robust_accuracy"]
         print(

@@ -4,7 +4,6 @@ Everything else sees a :class:`World` (numbers) and the few collectives below. E
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
 """
 
-import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from hpcfast.comm.gradients import (
     start_timeline,
     stop_timeline,
 )
+from hpcfast.comm.watching import peers, tell, waiting, watch
 from hpcfast.errors import UserError
-from hpcfast.watchdog import Watchdog
 
 __all__ = [
     "Ballot",
@@ -58,8 +57,6 @@ T = TypeVar("T")
 
 PeerLost = HorovodInternalError
 """Raised by every collective once another rank has died."""
-
-_watchdog: Watchdog | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def init(allreduce: AllreduceSettings | None = None) -> World:
             "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
         )
     world = join()
-    _watch(world)
+    watch(world.rank, world.size, on_root)
     return world
 
 
@@ -121,25 +118,6 @@ def join() -> World:
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     return world
-
-
-def _watch(world: World) -> None:
-    """Have a rank that falls silent named, and the job ended: Horovod and MPI would wait for it for ever."""
-    global _watchdog
-    _watchdog = Watchdog(world.rank, world.size)
-    _watchdog.start(on_root(_watchdog.listen))
-    atexit.register(_watchdog.stop)
-
-
-def tell(step: int, note: str) -> None:
-    """Say what this rank is doing, for the message that names a lost rank."""
-    if _watchdog:
-        _watchdog.step, _watchdog.note = step, note
-
-
-def peers() -> str:
-    """When the other ranks were last heard from, the longest silent first, as far as this rank knows."""
-    return _watchdog.table() if _watchdog else ""
 
 
 def together(work: Callable[[], T]) -> T:
@@ -155,26 +133,30 @@ def together(work: Callable[[], T]) -> T:
 
 def gather(value: T) -> list[T]:
     """Every rank's ``value``, by rank, on every rank."""
-    everyone: list[T] = hvd.allgather_object(value, name="gather")
+    with waiting("gather"):
+        everyone: list[T] = hvd.allgather_object(value, name="gather")
     return everyone
 
 
 def on_root(work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
     outcome = _attempt(work) if hvd.rank() == 0 else None
-    result, error = hvd.broadcast_object(outcome, root_rank=0, name="on_root")
+    with waiting("on_root"):
+        result, error = hvd.broadcast_object(outcome, root_rank=0, name="on_root")
     _raise_first([error])
     return result
 
 
 def total(counts: torch.Tensor) -> torch.Tensor:
     """Sum ``counts`` (int64 or float64) over all ranks."""
-    return finish(hvd.allreduce_async(counts, op=hvd.Sum, name="total"))
+    with waiting("total"):
+        return finish(hvd.allreduce_async(counts, op=hvd.Sum, name="total"))
 
 
 def barrier() -> None:
     """Wait until every rank has come here."""
-    finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
+    with waiting("barrier"):
+        finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
 
 
 class Ballot:
@@ -193,7 +175,8 @@ class Ballot:
         """Count the votes that are out, and close the ballot; empty where none was cast."""
         if self._open is None:
             return []
-        counts: list[int] = finish(self._open).tolist()
+        with waiting("ballot"):
+            counts: list[int] = finish(self._open).tolist()
         self._open = None
         return counts
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcfast.allreduce import AllreduceSettings
+from hpcfast.comm.watching import waiting
 from hpcfast.errors import UserError
 
 PAUSE = 2e-4
@@ -36,7 +37,12 @@ def average_buffers(model: nn.Module) -> Callable[[], object]:
     if not buffers or hvd.size() == 1:
         return lambda: None
     handle = hvd.grouped_allreduce_async_(buffers, op=hvd.Average, name="buffers")
-    return lambda: finish(handle)
+
+    def wait() -> None:
+        with waiting("buffers"):
+            finish(handle)
+
+    return wait
 
 
 def distribute(
@@ -45,14 +51,14 @@ def distribute(
     settings: AllreduceSettings,
     passes: int = 1,
     summed: bool = False,
-    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    measured: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> torch.optim.Optimizer:
     """Wrap ``optimizer`` so that ``step`` uses the mean gradient over ranks (or Adasum's combination).
 
     Args:
         passes: backward passes whose gradients are added up before they are sent.
         summed: every rank has divided its loss by their number, so that the sum of gradients is their mean.
-        waiting: the block in which it waits for other ranks (Adasum has none: its waiting is part of its step).
+        measured: the block in which it waits for other ranks (Adasum has none: its waiting is part of its step).
 
     Raises:
         UserError: Adasum was asked for in a job without MPI.
@@ -69,7 +75,7 @@ def distribute(
     synchronize = distributed.synchronize
 
     def wait() -> None:
-        with waiting():
+        with waiting("gradients"), measured():
             for handle, _ in distributed._handles.values():
                 rest(handle)
             synchronize()

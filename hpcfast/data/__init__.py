@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from hpcfast.component import Settings
 
@@ -30,14 +30,16 @@ class DataSettings(Settings):
     ``augment``: "none"; "pad_crop_flip" pads by an eighth, crops at random and mirrors (CIFAR-10);
     "resized_crop_flip" crops a random area and aspect ratio and mirrors (ImageNet). ``batch_size`` is a rank's.
     ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores. ``images``: train on so many,
-    evenly spread over the classes; by default on all. ``skips``: list of bad images to leave out; by default
-    ``skips.txt`` in ``path``, if it exists (see docs/data.md). ``colour_jitter``: brightness, contrast and saturation
-    change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it; "auto" uses one if there
-    is one. ``prefetch``: batches that DALI prepares ahead.
+    evenly spread over the classes; by default on all but those held out. ``held_out``: training images that are never
+    trained on, for the monitor and the guard; by default 1,000, at most a tenth of all. ``skips``: list of bad images
+    to leave out; by default ``skips.txt`` in ``path``, if it exists (see docs/data.md). ``colour_jitter``: brightness,
+    contrast and saturation change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it;
+    "auto" uses one if there is one. ``prefetch``: batches that DALI prepares ahead.
     """
 
     path: Path
     images: PositiveInt | None = None
+    held_out: NonNegativeInt | None = None
     skips: Path | None = None
     channels: Literal[1, 3] = 3
     size: PositiveInt

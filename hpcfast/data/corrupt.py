@@ -18,7 +18,8 @@ from PIL import Image
 
 from hpcfast.component import choices
 from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from hpcfast.data.folder import read_split
+from hpcfast.data.folder import Split, read_split
+from hpcfast.data.identity import identify
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
@@ -76,23 +77,24 @@ def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Cal
         UserError: ``data/val`` is no folder of classes, ``images`` leave a class without any, an image cannot be read,
             or ``out`` holds something else or cannot be written.
     """
-    files = _named(_chosen(data / "val", images))
-    manifest = _manifest(files, plan)
+    split = _chosen(data / "val", images)
+    files = _named(split)
+    manifest = _manifest(files, plan) | {"contents": identify(split).digest}
     fill(out, MANIFEST, manifest, "these corruptions", lambda part: _write(files, part, plan, progress))
     return manifest
 
 
-def _chosen(folder: Path, images: int | None) -> list[str]:
+def _chosen(folder: Path, images: int | None) -> Split:
     split = read_split(folder, "DATA")
     some = split.some(images) if images is None or images > 0 else None
     if some is None or len(set(some.labels)) < len(split.classes):
         raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
-    return some.files
+    return some
 
 
-def _named(files: list[str]) -> dict[str, str]:
+def _named(split: Split) -> dict[str, str]:
     """What each image is called below a severity, and where it is."""
-    names = [f"{Path(file).parent.name}/{Path(file).stem}.png" for file in files]
+    files, names = split.files, [str(Path(name).with_suffix(".png")) for name in split.names()]
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         twins = [file for file, its in zip(files, names, strict=True) if its == name]
@@ -101,7 +103,7 @@ def _named(files: list[str]) -> dict[str, str]:
 
 
 def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
-    """All that the files depend on, but for the pixels of the originals."""
+    """All that the files depend on, but for the originals' contents."""
     return {
         "corruptions": list(plan.names),
         "severities": list(plan.severities),
@@ -113,8 +115,8 @@ def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
 
 
 def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:
-    for name, severity, label in product(plan.names, plan.severities, {file.split("/")[0] for file in files}):
-        (part / name / str(severity) / label).mkdir(parents=True, exist_ok=True)
+    for name, severity, folder in product(plan.names, plan.severities, {file.rpartition("/")[0] for file in files}):
+        (part / name / str(severity) / folder).mkdir(parents=True, exist_ok=True)
     with pool(min(cores(), len(files))) as executor:
         results = executor.map(partial(_write_one, part, plan), files.items(), chunksize=8)
         for done, _ in enumerate(results, 1):

@@ -1,20 +1,24 @@
 """Image folders: ``train/`` and ``val/``, in each one folder a class. What is in them, and in which order it is read.
 
+A class's images may be in folders of any depth below its own (:mod:`hpcfast.data.listing`).
+
 Orders are functions of (seed, epoch) alone, not of the number of ranks, and are worked out here, in numpy, so
 that DALI only reads what it is told to.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from hpcfast.data import hashes
+from hpcfast.data.listing import SUFFIXES, folders_in, images_below, kinds
 from hpcfast.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Split:
     classes: tuple[str, ...]
     skips: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     """Ids of bad images, which nobody is to read, and what is wrong with them. They keep their places in the list."""
+    unread: Counter[str] = field(default_factory=Counter, kw_only=True)
+    """How many files in ``root`` are not read, by suffix."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -57,6 +63,24 @@ class Split:
         finally:
             os.close(file)
 
+    def names(self) -> list[str]:
+        """Each image's file, relative to ``root``."""
+        start = len(str(self.root)) + 1
+        return [file[start:] for file in self.files]
+
+    @cached_property
+    def stats(self) -> np.ndarray:
+        """Each file's size (bytes; -1: there is none) and time of change (ns), shape (n, 2), int64."""
+        return stats(self.files)
+
+    def folders(self) -> list[Path]:
+        """Places that change when images come or go: of another copy of the data they were made at another time."""
+        return [self.root, *(self.root / name for name in self.classes)]
+
+    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+        """A digest of all bytes, where someone has hashed them and no file has changed since."""
+        return hashes.content(self.root, names, stats)
+
     def some(self, images: int | None) -> "Split":
         """So many of the images, evenly spread; all for None."""
         return self.at(spread(len(self), images))
@@ -65,6 +89,19 @@ class Split:
         """The images ``ids``, which get new ones."""
         skips = {new: self.skips[old] for new, old in enumerate(ids.tolist()) if old in self.skips}
         return replace(self, files=[self.files[i] for i in ids], labels=self.labels[ids], skips=skips)
+
+
+def stats(files: list[str]) -> np.ndarray:
+    """See :meth:`Split.stats`."""
+    return np.array([_stat(file) for file in files], np.int64).reshape(-1, 2)
+
+
+def _stat(file: str) -> tuple[int, int]:
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a million of them: Path would take twice the time
+    except OSError:
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def read(root: Path, listed: Path | None = None) -> tuple[Split, Split]:
@@ -122,8 +159,7 @@ def read_split(root: Path, setting: str = "data.path") -> Split:
             f"{setting}: no folder {root}. A data set is a folder with train/ and val/, in each one folder a "
             f"class; make one with 'hpcfast data prepare', or give another {setting}."
         )
-    with os.scandir(root) as entries:
-        classes = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    classes, loose = folders_in(str(root))
     if len(classes) < 2:
         raise UserError(
             f"{setting}: {root} has {len(classes)} class folders ({', '.join(classes) or 'none'}); "
@@ -131,19 +167,18 @@ def read_split(root: Path, setting: str = "data.path") -> Split:
         )
     files: list[str] = []
     labels: list[int] = []
+    unread = kinds(loose)
     for label, name in enumerate(classes):
-        folder = str(root / name)
-        # Text, not Path: a million of those would take a minute and a gigabyte.
-        with os.scandir(folder) as entries:
-            found = sorted(f"{folder}/{entry.name}" for entry in entries if entry.name.lower().endswith(SUFFIXES))
-        if not found:
+        found = images_below(f"{root}/{name}")
+        if not found.images:
             raise UserError(
                 f"{setting}: class folder {root / name} holds no image ({', '.join(SUFFIXES)}). "
                 f"Put images there or remove the class everywhere."
             )
-        files += found
-        labels += [label] * len(found)
-    return Split(root, files, np.array(labels), classes)
+        files += found.images
+        labels += [label] * len(found.images)
+        unread += kinds(found.others)
+    return Split(root, files, np.array(labels), tuple(classes), unread=unread)
 
 
 def train_order(

@@ -61,6 +61,8 @@ class Head(Settings):
     resize: Resize | None
     source: str
     """SHA-256 of the names of the images, in the order of the source."""
+    contents: str | None = None
+    """Digest of the identities of the source's splits; packs of before it was noted have none."""
     left_out: dict[str, int]
     """Images of each split that the source's list of skips names."""
 

@@ -23,6 +23,8 @@ from PIL import Image
 from hpcfast import comm
 from hpcfast.comm import World
 from hpcfast.data import folder, shards
+from hpcfast.data.hashes import digest
+from hpcfast.data.identity import agreed
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
 from hpcfast.data.shrink import METHOD, shrunk
 from hpcfast.errors import UserError
@@ -115,7 +117,9 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
             written; on every rank.
     """
-    head, parts = comm.together(lambda: _plan(data, recipe))
+    splits = comm.together(lambda: folder.read(data))
+    contents_of = [identity.digest for identity in agreed(splits, world)]
+    head, parts = comm.together(lambda: _plan(data, splits, contents_of, recipe))
     out = out.resolve()
     half = out.with_name(out.name + ".part")
     todo = comm.on_root(lambda: _begin(out, half, head, parts))
@@ -134,8 +138,10 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
     return comm.on_root(lambda: _finish(out, half, head, parts))
 
 
-def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
-    splits = dict(zip(("train", "val"), folder.read(data), strict=True))
+def _plan(
+    data: Path, both: tuple[folder.Split, folder.Split], contents_of: list[str], recipe: Recipe
+) -> tuple[Head, list[Part]]:
+    splits = dict(zip(("train", "val"), both, strict=True))
     parts: list[Part] = []
     names = hashlib.sha256()
     for number, (name, split) in enumerate(splits.items()):
@@ -147,7 +153,8 @@ def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
     resize = recipe.short_side and Resize(short_side=recipe.short_side, method=METHOD, pillow=PIL.__version__)
     head = Head(
         classes=splits["train"].classes, seed=recipe.seed, shard_mb=recipe.shard_mb, resize=resize or None,
-        source=names.hexdigest(), left_out={name: len(split.skips) for name, split in splits.items()},
+        source=names.hexdigest(), contents=digest(contents_of),
+        left_out={name: len(split.skips) for name, split in splits.items()},
     )  # fmt: skip
     return head, parts
 

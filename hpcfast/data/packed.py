@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,7 @@ import numpy as np
 
 from hpcfast.data import manifest
 from hpcfast.data.folder import Split
+from hpcfast.data.hashes import digest
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
 from hpcfast.errors import UserError
 
@@ -44,6 +46,22 @@ class PackedSplit(Split):
         if len(data) < row["size"]:
             raise OSError(f"{self.files[i]}: the shard ends in the middle of it")
         return np.frombuffer(data, np.uint8)
+
+    @cached_property
+    def stats(self) -> np.ndarray:
+        return np.stack([self.index["size"].astype(np.int64), np.zeros(len(self), np.int64)], 1)
+
+    def folders(self) -> list[Path]:
+        return [self.root.parent / MANIFEST]
+
+    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+        """Of the hashes in the manifest, which is written last: None where a shard is newer."""
+        root = self.root.parent
+        described = manifest.read(root).of(self.root.name)
+        newest = max(root.joinpath(f"{shard.name}.tar").stat().st_mtime_ns for shard in described)
+        if newest > (root / MANIFEST).stat().st_mtime_ns:
+            return None
+        return digest(shard.tar.sha256 for shard in described)
 
 
 class OpenShards:

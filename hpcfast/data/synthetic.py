@@ -6,6 +6,7 @@ All batches of a size are one tensor of noise that stays on the device. There is
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ class SyntheticSplit(Split):
 
     def encoded(self, i: int) -> np.ndarray:
         raise OSError(f"{self.files[i]} is synthetic and has no file")
+
+    @cached_property
+    def stats(self) -> np.ndarray:
+        return np.zeros((len(self), 2), np.int64)
+
+    def folders(self) -> list[Path]:
+        return []
+
+    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+        return None
 
     def batches(
         self, ids: np.ndarray, settings: DataSettings, device: torch.device, batch_size: int

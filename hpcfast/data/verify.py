@@ -1,5 +1,7 @@
 """``hpcfast data verify``: find what would spoil a run, before it begins."""
 
+import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -7,9 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcfast.data import skips
+from hpcfast.data import hashes, skips
 from hpcfast.data.faults import Examined, examine
-from hpcfast.data.folder import SUFFIXES, is_pack
+from hpcfast.data.folder import is_pack, stats
+from hpcfast.data.listing import SUFFIXES, described, folders_in, images_below, kinds
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 
@@ -60,15 +63,19 @@ def verify(
     if is_pack(root):
         return _check_pack(root, quick)
     names, found = _survey(root)
-    hashes: dict[bytes, str] = {}
+    validation: dict[bytes, str] = {}
+    digests: list[str] = []
     with closing(_examined(root, names, quick, workers or cores(), known)) as results:
         for done, (name, (faults, digest)) in enumerate(zip(names, results, strict=True), 1):
             found += [Found(name, fault.kind, fault.reason, "skip" if fault.bad else "note") for fault in faults]
+            digests.append(digest.hex() if digest else "")
             if digest and name.startswith(SPLITS[0]):
-                hashes[digest] = name
-            elif digest in hashes:
-                found.append(Found(name, "duplicate", f"the same bytes as {hashes[digest]}", "note"))
+                validation[digest] = name
+            elif digest in validation:
+                found.append(Found(name, "in train and val", f"the same bytes as {validation[digest]}", "mend"))
             progress(done)
+    if not quick:
+        _write_hashes(root, names, digests)
     return Checked(len(names), found + _without_good_images(names, found))
 
 
@@ -78,15 +85,14 @@ def _survey(root: Path) -> tuple[list[str], list[Found]]:
     found: list[Found] = []
     classes: dict[str, set[str]] = {}
     for split in SPLITS:
-        folders, others = _entries(root / split)
+        folders, loose = folders_in(str(root / split)) if (root / split).is_dir() else ([], [])
         classes[split] = set(folders)
-        found += _ignored(split, others)
+        found += _unread(split, loose)
         for label in folders:
-            inner, files = _entries(root / split / label)
-            images = [file for file in files if file.lower().endswith(SUFFIXES)]
-            names += [f"{split}/{label}/{file}" for file in images]
-            found += _ignored(f"{split}/{label}", [*inner, *(file for file in files if file not in set(images))])
-            if not images:
+            listed = images_below(f"{root}/{split}/{label}")
+            names += [file.removeprefix(f"{root}/") for file in listed.images]
+            found += _unread(f"{split}/{label}", [file.removeprefix(f"{root}/") for file in listed.others])
+            if not listed.images:
                 found.append(Found(f"{split}/{label}", "empty class", "no image in it", "mend"))
     for split, other in (SPLITS, SPLITS[::-1]):
         missing = sorted(classes[other] - classes[split])
@@ -96,18 +102,12 @@ def _survey(root: Path) -> tuple[list[str], list[Found]]:
     return names, found
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of everything else in ``folder``, sorted; none where there is no such folder."""
-    if not folder.is_dir():
-        return [], []
-    with os.scandir(folder) as entries:
-        listed = sorted((entry.name, entry.is_dir()) for entry in entries)
-    return [name for name, is_folder in listed if is_folder], [name for name, is_folder in listed if not is_folder]
-
-
-def _ignored(where: str, names: list[str]) -> list[Found]:
+def _unread(where: str, names: list[str]) -> list[Found]:
+    if not names:
+        return []
     others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [Found(where, "ignored", f"training does not read {names[0]}{others}", "note")] if names else []
+    reason = f"{described(kinds(names))}: {names[0]}{others}; images end in {', '.join(SUFFIXES)}"
+    return [Found(where, "not read", reason, "mend")]
 
 
 def _examined(root: Path, names: list[str], quick: bool, workers: int, known: dict[str, str]) -> Generator[Examined]:
@@ -122,10 +122,27 @@ def _examine(job: tuple[str, bool]) -> Examined:
 
 def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
     """Classes all of whose images are bad."""
-    images = Counter(name.rpartition("/")[0] for name in names)
-    bad = Counter(name.rpartition("/")[0] for name in {each.name for each in found if each.remedy == "skip"})
+    images = Counter(_class(name) for name in names)
+    bad = Counter(_class(name) for name in {each.name for each in found if each.remedy == "skip"})
     lost = [label for label, count in bad.items() if count == images[label]]
     return [Found(label, "empty class", f"none of its {bad[label]} images can be read", "mend") for label in lost]
+
+
+def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
+    """Note what all images are, for identities; where the folder cannot be written, they go without."""
+    entries = {}
+    for split in SPLITS:
+        mine = [(name, each) for name, each in zip(names, digests, strict=True) if name.startswith(f"{split}/")]
+        found = stats([f"{root}/{name}" for name, _ in mine])
+        inner = [name.removeprefix(f"{split}/") for name, _ in mine]
+        entries[split] = hashes.entry(inner, found, [each for _, each in mine])
+    with contextlib.suppress(OSError):
+        (root / hashes.NAME).write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def _class(name: str) -> str:
+    """The class folder of an image, which may be in a folder below it: ``train/CLASS``."""
+    return "/".join(name.split("/")[:2])
 
 
 def _check_pack(root: Path, quick: bool) -> Checked:

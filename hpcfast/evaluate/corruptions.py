@@ -16,6 +16,7 @@ from hpcfast.data import skips
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
+from hpcfast.data.listing import folders_in
 from hpcfast.errors import UserError
 from hpcfast.evaluate import classify, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
@@ -83,7 +84,7 @@ def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
     """
     if not folder.is_dir():
         raise UserError(f"--corruptions: no folder {folder}; make one with 'hpcfast data corrupt'")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = folders_in(str(folder))[0]
     parts = [Part(name, severity, folder / name / str(severity)) for name in names for severity in SEVERITIES]
     parts = [part for part in parts if part.folder.is_dir()]
     bare = sorted({*names} - {part.corruption for part in parts})
@@ -93,7 +94,7 @@ def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
             f"It must hold folders CORRUPTION/SEVERITY/CLASS, as 'hpcfast data corrupt' writes, and no others."
         )
     for part in parts:
-        odd = sorted({entry.name for entry in part.folder.iterdir() if entry.is_dir()} ^ {*classes})
+        odd = sorted({*folders_in(str(part.folder))[0]} ^ {*classes})
         if odd:
             raise UserError(
                 f"--corruptions: {part.folder} must have the classes of the model; only in one of them: "

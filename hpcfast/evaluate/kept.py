@@ -18,6 +18,7 @@ from hpcfast import checkpoint, comm, lock
 from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data.folder import Split
+from hpcfast.data.identity import Identity
 from hpcfast.evaluate import attacked, chosen_images, rounds
 from hpcfast.evaluate.outcomes import Journal
 from hpcfast.evaluate.results import summarise, table
@@ -65,13 +66,13 @@ class Place:
             yield
 
 
-def identity(model: nn.Module, split: Split, ids: np.ndarray, config: RunConfig, check: Check) -> dict[str, Any]:
+def depends_on(model: nn.Module, images: Identity, ids: np.ndarray, config: RunConfig, check: Check) -> dict[str, Any]:
     """All that a result depends on."""
-    files = [str(Path(split.files[index]).relative_to(split.root)) for index in ids]
     return {
         "weights": _sha256(model.state_dict()),
         "network": config.model.model_dump(mode="json"),
-        "files": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "images": images.digest,
+        "ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
         "data": config.data.model_dump(mode="json", include={"size", "channels", "augment"}),
         "check": check.model_dump(mode="json"),
         "threat": config.threat.model_dump(mode="json"),
@@ -84,6 +85,7 @@ def identity(model: nn.Module, split: Split, ids: np.ndarray, config: RunConfig,
 def evaluate_kept(
     model: nn.Module,
     split: Split,
+    images: Identity,
     config: RunConfig,
     check: Check,
     world: World,
@@ -97,6 +99,7 @@ def evaluate_kept(
     What was measured before is returned; what was begun before goes on after the last batch that was done.
 
     Args:
+        images: what the images of ``split`` are.
         keep_images: save the images that fool the model; what was measured without is measured anew.
         overwrite: begin anew.
 
@@ -104,7 +107,7 @@ def evaluate_kept(
         The result, with the images' ``ids`` and with ``about``, all that it depends on; and its place.
     """
     ids = chosen_images(split, check, world)
-    about = comm.on_root(lambda: identity(model, split, ids, config, check))
+    about = comm.on_root(lambda: depends_on(model, images, ids, config, check))
     place, started = Place.of(folder, about), time.perf_counter()
     with ExitStack() as held:
         comm.on_root(lambda: _claim(place, held))
@@ -120,7 +123,7 @@ def evaluate_kept(
         result = summarise(outcomes, ids, planned, config, check, split)
         result |= {"seconds": time.perf_counter() - started, "world_size": world.size}
         result |= {"ids": outcomes.good(ids).tolist()}
-        result |= {"masking": None, "about": about}
+        result |= {"masking": None, "about": about, "compared": images.basis}
 
         def finish() -> None:
             checkpoint.save_text(place.images, table(outcomes, ids, planned, split))

@@ -10,6 +10,7 @@ from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import skips
 from hpcfast.data.folder import Split
+from hpcfast.data.identity import agreed
 from hpcfast.evaluate import chosen_images, masking, rounds
 from hpcfast.evaluate.kept import Place, evaluate_kept, write
 from hpcfast.progress import Reporter
@@ -54,7 +55,10 @@ def measure(
                 ballot.count()
                 raise Stopped(f"stopped after {done:,} of {work:,} attacks; the same command goes on from there")
 
-        result, place = evaluate_kept(model, split, config, check, world, folder, progress, keep_images, overwrite)
+        (images,) = agreed((split,), world)
+        result, place = evaluate_kept(
+            model, split, images, config, check, world, folder, progress, keep_images, overwrite
+        )
         ballot.count()
         task.close()
         if bad := result["bad_images"]:

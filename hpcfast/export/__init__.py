@@ -29,6 +29,7 @@ def summary(run: Run, result: dict[str, Any], confirmation: list[dict[str, Any]]
     return {
         "status": "finished",
         "dataset": config.data.path.name,
+        "data": run.data.summary(),
         "model": config.model.name,
         "method": config.attack.model_dump(),
         **config.threat.model_dump(),

@@ -20,7 +20,7 @@ LAUNCHERS = {
 }
 CONFIG = """
 threat: {{norm: L2, eps: 1.0}}
-data: {{path: {data}, channels: 1, size: 8, batch_size: 4}}
+data: {{path: {data}, channels: 1, size: 8, batch_size: 4, held_out: 12}}
 model: {{name: cifar_resnet8, options: {{width: 4}}, mean: [0.5], std: [0.25]}}
 attack: {{name: fgsm}}
 guard: {{images: 12, limit: 0.9, attack: {{name: pgd, steps: 2}}}}
@@ -80,7 +80,7 @@ class Playground:
 def playground(tmp_path_factory: pytest.TempPathFactory) -> Playground:
     path = tmp_path_factory.mktemp("ranks")
     generator = np.random.default_rng(0)
-    for split, count in (("train", 16), ("val", 7)):
+    for split, count in (("train", 20), ("val", 7)):
         for label in range(3):
             folder = path / "data" / split / str(label)
             folder.mkdir(parents=True)

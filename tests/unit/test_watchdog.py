@@ -242,3 +242,39 @@ def test_the_table_lists_the_longest_silent_first_and_not_thousands() -> None:
     assert len(lines) == 21
     assert lines[-1] == "and 9 more"
     assert net.dogs[3].table().startswith("rank 0 on host a")
+
+
+@pytest.mark.parametrize(
+    ("places", "ended"),
+    [
+        (("ballot", "gather", "gather"), True),
+        (("ballot", "ballot", "ballot"), False),
+        (("ballot", "", "gather"), False),
+    ],
+)
+def test_ranks_that_wait_at_different_places_end_together(
+    places: tuple[str, ...], ended: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = Net("a", "a", "b")
+    net.run(5)
+    for dog, place in zip(net.dogs, places, strict=True):
+        dog._waits_in, dog._since = place, net.now
+    net.run(14)
+    assert not net.ended
+    net.run(3)
+    assert sorted(net.ended) == ([0, 1, 2] if ended else [])
+    err = capsys.readouterr().err
+    assert err.count("ending the job") == ended
+    if ended:
+        assert "rank 0 on host a" in err
+        assert "in 'ballot', rank 1 on host a" in err
+
+
+def test_a_rank_that_leaves_is_no_part_of_a_deadlock() -> None:
+    net = Net("a", "a", "b")
+    net.run(5)
+    for dog, place in zip(net.dogs, ("ballot", "gather", "gather"), strict=True):
+        dog._waits_in, dog._since = place, net.now
+    net.leave(2)
+    net.run(30)
+    assert not net.ended

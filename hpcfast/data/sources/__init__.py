@@ -1,6 +1,5 @@
 """Where data sets come from. To add one, add a file with a :class:`Source`; its name is `data prepare`'s."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from hpcfast.component import Component
-from hpcfast.data.folder import SUFFIXES
+from hpcfast.data import listing
 from hpcfast.errors import UserError
 
 
@@ -52,13 +51,9 @@ class Source(Component, ABC):
 
 def images_in(folder: Path) -> list[str]:
     """Names of the images in a class folder, sorted."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES))
+    return [image.removeprefix(f"{folder}/") for image in listing.images_below(str(folder)).images]
 
 
 def folders_in(folder: Path) -> list[str]:
     """Names of the class folders of a split, sorted; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+    return listing.folders_in(str(folder))[0] if folder.is_dir() else []

@@ -29,5 +29,5 @@ class RestrictedImagenet(Source):
             for label, (first, last) in RANGES.items():
                 for wnid in found[first : last + 1]:
                     for name in images_in(source / split / wnid):
-                        unique = name if name.startswith(wnid) else f"{wnid}_{name}"
+                        unique = (name if name.startswith(wnid) else f"{wnid}_{name}").replace("/", "_")
                         yield Item(split, label, source / split / wnid / name, unique)

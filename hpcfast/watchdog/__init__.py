@@ -1,6 +1,6 @@
-"""Ends a job one of whose ranks has fallen silent: stopped, cut off the network, or gone with its node.
+"""Ends a job one of whose ranks has fallen silent (stopped, cut off, gone with its node), or whose ranks deadlock.
 
-Horovod waits for such a rank for ever, and so does MPI. Here a thread of every rank sends rank 0 a datagram every
+Horovod waits for such ranks permanently, and so does MPI. Here a thread of every rank sends rank 0 a datagram every
 fifteenth of a limit, and rank 0 answers each. Whoever hears nothing for the whole limit says on stderr which rank
 is missing and ends its process; the launcher then kills all others, stopped ones too. Use, on every rank::
 
@@ -13,20 +13,20 @@ The thread needs Python's interpreter lock, which Horovod's waits give up; code 
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import secrets
 import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 from hpcfast.errors import UserError
+from hpcfast.watchdog.beats import SHOWN, Address, Beat, deadlock, interfaces, some
+
+__all__ = ["LIMIT", "VARIABLE", "Address", "Watchdog", "interfaces"]
 
 LIMIT = 30.0
 """Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
@@ -35,34 +35,6 @@ BEATS = 15
 """Heartbeats a limit: so many datagrams in a row are not lost by chance."""
 GRACE = 3
 """Intervals: a thread this late was itself stopped; and by so much a deputy's verdict precedes the others'."""
-SHOWN = 20
-"""Ranks that a message lists; there may be thousands."""
-
-
-class Address(NamedTuple):
-    """Where rank 0 listens; what every rank must know."""
-
-    hosts: tuple[str, ...]
-    """Rank 0's IPv4 addresses; not all of them can be reached from everywhere."""
-    port: int
-    token: bytes
-    """Random: datagrams without it are not of this job."""
-    limit: float
-    """Seconds; rank 0's choice, because launchers don't hand every variable to other nodes."""
-
-
-class Beat(NamedTuple):
-    """What a datagram says about its sender."""
-
-    kind: str
-    """"beat"; "bye": I leave; "ok": I know that you leave; "end": the job is over."""
-    rank: int
-    host: str
-    pid: int
-    step: int
-    note: str
-    deputy: int
-    """The rank that speaks if rank 0 is lost, so that not all do."""
 
 
 class Watchdog:
@@ -74,6 +46,7 @@ class Watchdog:
     def __init__(self, rank: int, size: int, end: Callable[[], object] = lambda: os._exit(1)) -> None:
         self.rank, self.size = rank, size
         self.step, self.note = 0, ""
+        self._waits_in, self._since, self._waited = "", 0.0, 0.0
         self._end = end
         self._host, self._pid = socket.gethostname(), os.getpid()
         self._heard: dict[int, float] = {}  # when, of the ranks that are watched
@@ -114,6 +87,15 @@ class Watchdog:
             self._thread.join()
         self._socket.close()
 
+    @contextlib.contextmanager
+    def waiting(self, collective: str) -> Iterator[None]:
+        """Tell the others that in this block this rank waits for them, and in which ``collective``."""
+        self._waits_in, self._since = collective, time.monotonic()
+        try:
+            yield
+        finally:
+            self._waits_in = ""
+
     def table(self) -> str:
         """One line for each rank known here (rank 0 knows all), the longest silent first, at most 20."""
         now, heard = time.monotonic(), dict(self._heard)
@@ -138,7 +120,7 @@ class Watchdog:
         if now - self._ticked > GRACE * self._interval:
             # This process was stopped: what it didn't hear proves nothing.
             self._heard = dict.fromkeys(self._heard, now)
-        self._ticked = now
+        self._ticked, self._waited = now, now - self._since
         if self.rank:
             # No answer, or none yet: try rank 0's next address (from the second on; the first is mostly loopback's).
             self._path += now - self._heard.get(0, -math.inf) > GRACE * self._interval
@@ -155,18 +137,25 @@ class Watchdog:
         if silent and now - silent[0][0] >= patience:
             others = sorted(rank for _, rank in silent[1:])
             text = f"{self._describe(silent[0][1])} has been silent for {now - silent[0][0]:.0f} s"
-            text += f" (so have ranks {_some(others)})" if others else ""
-            text += ": stopped, or its node or network is gone; ending the job"
-            print(text, file=sys.stderr, flush=True)
-            for rank in self._beats:
-                self._send("end", self._way_to(rank))
-            self._finish()
+            text += f" (so have ranks {some(others)})" if others else ""
+            self._end_all(f"{text}: stopped, or its node or network is gone; ending the job")
+        elif not self.rank and len(self._heard) == self.size - 1 and (why := self._deadlock()):
+            self._end_all(f"{why}; ending the job")
         elif not self.rank and not self._warned and now - self._started >= self._limit:
             self._warned = True
             if unheard := sorted(set(range(1, self.size)) - self._heard.keys() - self._left):
-                text = f"warning: no heartbeat from ranks {_some(unheard)}, so no one will notice if they stall; "
+                text = f"warning: no heartbeat from ranks {some(unheard)}, so no one will notice if they stall; "
                 text += f"is UDP port {self._address.port} of host {self._host} closed to them?"
                 print(text, file=sys.stderr, flush=True)
+
+    def _deadlock(self) -> str:
+        return deadlock([self._beat("beat"), *(self._beats[rank][0] for rank in self._heard)], self._limit)
+
+    def _end_all(self, why: str) -> None:
+        print(why, file=sys.stderr, flush=True)
+        for rank in self._beats:
+            self._send("end", self._way_to(rank))
+        self._finish()
 
     def _receive(self, seconds: float, done: Callable[[], bool]) -> None:
         """Handle what arrives for ``seconds`` or until ``done``."""
@@ -218,13 +207,15 @@ class Watchdog:
         return (hosts[self._path % len(hosts)], self._address.port) if self.rank else self._beats[rank][1]
 
     def _send(self, kind: str, to: tuple[str, int]) -> None:
-        beat = Beat(kind, self.rank, self._host, self._pid, self.step, self.note[:100], self._deputy)
         with contextlib.suppress(OSError):  # the network is down: then silence will tell
-            self._socket.sendto(self._address.token + json.dumps(beat).encode(), to)
+            self._socket.sendto(self._address.token + json.dumps(self._beat(kind)).encode(), to)
+
+    def _beat(self, kind: str) -> Beat:
+        note, waits_in = self.note[:100], self._waits_in
+        return Beat(kind, self.rank, self._host, self._pid, self.step, note, self._deputy, waits_in, self._waited)
 
     def _describe(self, rank: int) -> str:
-        beat = self._beats[rank][0]
-        return f"rank {rank} on host {beat.host} (pid {beat.pid}, step {beat.step}{beat.note and ', ' + beat.note})"
+        return self._beats[rank][0].sender()
 
 
 def _limit() -> float:
@@ -234,17 +225,3 @@ def _limit() -> float:
             return float(given)
     example = f"for example {LIMIT:.0f}, or 0 to let it wait for ever"
     raise UserError(f"{VARIABLE}={given}: give the seconds of a rank's silence after which the job ends, {example}")
-
-
-def interfaces(a_socket: socket.socket) -> dict[str, str]:
-    """The IPv4 address of each network interface; a host's name may well mean 127.0.1.1 only."""
-    found = {}
-    for _, name in socket.if_nameindex():
-        with contextlib.suppress(OSError):  # an interface without one
-            answer = fcntl.ioctl(a_socket, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
-            found[name] = socket.inet_ntoa(answer[20:24])
-    return found
-
-
-def _some(ranks: list[int]) -> str:
-    return ", ".join(map(str, ranks[:SHOWN])) + f" and {len(ranks) - SHOWN} more" * (len(ranks) > SHOWN)

@@ -1,0 +1,97 @@
+"""The data of a run: what it trains on, what it watches itself on, what it is judged on, and what all that is.
+
+The monitor, which may end a training at its target, and the guard look at images that are held out of training.
+``final`` and ``confirm`` look at validation images, which decide nothing before: a maximum that was picked on the
+images that judge it would be too high.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpcfast import comm
+from hpcfast.comm import World
+from hpcfast.data import DataSettings, folder, listing
+from hpcfast.data.folder import Split, spread
+from hpcfast.data.identity import Identity, agreed
+from hpcfast.data.overlap import Overlap, overlap
+from hpcfast.errors import UserError
+
+HELD_OUT = 1000
+"""Images held out by default, but at most a tenth of the training images."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits without a common image, and what the two on disk are."""
+
+    train: Split
+    held_out: Split
+    val: Split
+    identities: dict[str, Identity]
+    """Of the splits as they are on disk: ``train`` (with what is held out of it) and ``val``."""
+    overlap: Overlap
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says of the data."""
+        return {name: identity.state() for name, identity in self.identities.items()}
+
+    def compare(self, before: dict[str, Any] | None, run: Path, accept: bool) -> str:
+        """What to say before ``run`` resumes from a checkpoint that saw the data ``before``; nothing if it was these.
+
+        Raises:
+            UserError: they have changed and that is not accepted, or their classes have, which nobody can accept.
+        """
+        if before is None:
+            return (
+                f"{run} was begun by an hpcfast that did not note its data: nobody can tell whether they are the same, "
+                f"and the images that its monitor and guard look at from now on were trained on until now"
+            )
+        known = {name: Identity.of_state(state) for name, state in before.items()}
+        changes = "; ".join(
+            f"{name}: {change}" for name, then in known.items() for change in then.differences(self.identities[name])
+        )
+        if not changes:
+            return ""
+        said = f"the data have changed since the last checkpoint of {run}: {changes}"
+        if [*known["train"].classes] != [*self.identities["train"].classes]:
+            raise UserError(f"{said}. Labels would mean other classes: put the classes back, or give another name=")
+        if not accept:
+            raise UserError(f"{said}. Put the data back, go on with these by --accept-data, or give another name=")
+        return f"{said}; accepted"
+
+    def summary(self) -> dict[str, Any]:
+        """What numbers rest on, for ``summary.json``."""
+        images = {"train": len(self.train), "held_out": len(self.held_out), "val": len(self.val)}
+        return {
+            "images": images,
+            "digests": {name: identity.digest for name, identity in self.identities.items()},
+            "compared": {name: identity.basis for name, identity in self.identities.items()},
+            "measured_on": {"monitor": "held_out", "guard": "held_out", "final": "val", "confirm": "val"},
+        }
+
+    def remarks(self) -> list[str]:
+        """What a person should know before they believe a number."""
+        unread = [text for split in (self.train, self.val) for text in listing.remark(split.root, split.unread)]
+        return unread + ([self.overlap.sentence(self.val)] if self.overlap.names else [])
+
+
+def read(settings: DataSettings, world: World) -> Dataset:
+    """Read the data that ``settings`` name; a collective of all ranks.
+
+    Raises:
+        UserError: on all ranks: they are missing on one, have no two classes, or are not the same on all hosts.
+    """
+    train, val = comm.together(lambda: folder.read(settings.path, settings.skips))
+    identities = dict(zip(("train", "val"), agreed((train, val), world), strict=True))
+    rest, held_out = hold_out(train, settings.held_out)
+    common = comm.on_root(lambda: overlap(train, val))
+    return Dataset(rest.some(settings.images), held_out, val, identities, common)
+
+
+def hold_out(train: Split, images: int | None) -> tuple[Split, Split]:
+    """Divide ``train``: what is left of it, and ``images`` of it, evenly spread; None: as ``HELD_OUT`` says."""
+    held = spread(len(train), min(HELD_OUT, len(train) // 10) if images is None else images)
+    return train.at(np.setdiff1d(np.arange(len(train)), held)), train.at(held)

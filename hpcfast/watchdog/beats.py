@@ -1,0 +1,78 @@
+"""What heartbeats carry, and what can be read from them."""
+
+import contextlib
+import fcntl
+import socket
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+SHOWN = 20
+"""Ranks that a message lists; there may be thousands."""
+
+
+class Address(NamedTuple):
+    """Where rank 0 listens; what every rank must know."""
+
+    hosts: tuple[str, ...]
+    """Rank 0's IPv4 addresses; not all of them can be reached from everywhere."""
+    port: int
+    token: bytes
+    """Random: datagrams without it are not of this job."""
+    limit: float
+    """Seconds; rank 0's choice, because launchers don't hand every variable to other nodes."""
+
+
+class Beat(NamedTuple):
+    """What a datagram says about its sender."""
+
+    kind: str
+    """"beat"; "bye": I leave; "ok": I know that you leave; "end": the job is over."""
+    rank: int
+    host: str
+    pid: int
+    step: int
+    note: str
+    deputy: int
+    """The rank that speaks if rank 0 is lost, so that not all do."""
+    waits_in: str
+    """The collective in which it waits for other ranks; empty while it works."""
+    waited: float
+    """Seconds, so far."""
+
+    def sender(self) -> str:
+        """Who it is, for a message."""
+        return (
+            f"rank {self.rank} on host {self.host} (pid {self.pid}, step {self.step}{self.note and ', ' + self.note})"
+        )
+
+
+def deadlock(beats: Iterable[Beat], limit: float) -> str:
+    """Why no rank will ever go on, judging by the last beats of all of them; empty while one may.
+
+    All ranks have waited in collectives for longer than ``limit`` seconds, and not all in the same one: their numbers
+    of steps or of calls differ. Silence would not show that: such ranks are alive and beat.
+    """
+    last = list(beats)
+    places: dict[str, Beat] = {}
+    for beat in last:
+        places.setdefault(beat.waits_in, beat)
+    if len(places) < 2 or "" in places or min(beat.waited for beat in last) < limit:
+        return ""
+    where = ", ".join(f"{beat.sender()} in '{place}'" for place, beat in sorted(places.items()))
+    return f"all ranks have waited for one another for {limit:.0f} s, and not at the same place: {where}"
+
+
+def interfaces(a_socket: socket.socket) -> dict[str, str]:
+    """The IPv4 address of each network interface; a host's name may well mean 127.0.1.1 only."""
+    found = {}
+    for _, name in socket.if_nameindex():
+        with contextlib.suppress(OSError):  # an interface without one
+            answer = fcntl.ioctl(a_socket, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
+            found[name] = socket.inet_ntoa(answer[20:24])
+    return found
+
+
+def some(ranks: list[int]) -> str:
+    """The first of ``ranks``, for a message."""
+    return ", ".join(map(str, ranks[:SHOWN])) + f" and {len(ranks) - SHOWN} more" * (len(ranks) > SHOWN)

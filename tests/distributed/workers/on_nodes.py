@@ -1,0 +1,13 @@
+"""``hpcfast ARGUMENTS…`` with every rank on a node of its own: one whose name and working folder are ``node-RANK``."""
+
+import os
+import socket
+import sys
+
+from hpcfast import cli, launcher
+
+node = f"node-{launcher.rank()}"
+os.chdir(node)
+socket.gethostname = lambda: node
+sys.argv[0] = "hpcfast"
+cli.main()
