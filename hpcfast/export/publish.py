@@ -14,6 +14,7 @@ from torch import nn
 
 from hpcfast import checkpoint, export
 from hpcfast.config import RunConfig
+from hpcfast.data.classes import match
 from hpcfast.data import dali, folder
 from hpcfast.errors import UserError
 from hpcfast.evaluate import interval
@@ -70,7 +71,7 @@ def publish(
     summary = run.read_summary()
     if summary is None:
         raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
-    split = folder.read(config.data.path, config.data.skips)[1].some(images)
+    split, _ = match(folder.read(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
     names = {kind: out.with_name(out.name + kind) for kind in (".md", ".json", ".unverified")}
     _refuse_existing([out, names[".md"], names[".json"]], overwrite)
     unverified, form = names[".unverified"], FORMATS[name]
