@@ -14,8 +14,8 @@ from torch import nn
 
 from hpcfast import checkpoint, export
 from hpcfast.config import RunConfig
-from hpcfast.data.classes import match
 from hpcfast.data import dali, folder
+from hpcfast.data.classes import match
 from hpcfast.errors import UserError
 from hpcfast.evaluate import interval
 from hpcfast.export import card

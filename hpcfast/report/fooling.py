@@ -12,6 +12,7 @@ from hpcfast.attacks import noise
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
+from hpcfast.data.classes import match
 from hpcfast.errors import UserError
 from hpcfast.rundir import RunDirectory
 
@@ -33,7 +34,9 @@ def picture(runs: list[RunDirectory], path: Path) -> None:
         raise UserError(f"{', '.join(str(run.path) for run in runs)}: a picture needs runs of the same data and norm")
     loaded = [export.load(run, config) for run, config in zip(runs, configs, strict=True)]
     models, classes = [model for model, _ in loaded], loaded[0][1]
-    x, y = _rightly_classified(configs[0], models)
+    if odd := [str(run.path) for run, (_, names) in zip(runs, loaded, strict=True) if names != classes]:
+        raise UserError(f"{', '.join(odd)}: other classes than {runs[0].path}; a picture needs runs of the same data")
+    x, y = _rightly_classified(configs[0], models, classes)
     fooled = [fool(model, x, y, config) for model, config in zip(models, configs, strict=True)]
     _draw(path, x, y, [run.path.name for run in runs], fooled, classes, configs[0].threat.norm)
 
@@ -56,8 +59,8 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
     return found, model(found).argmax(1), config.threat.ball.length(found - x)
 
 
-def _rightly_classified(config: RunConfig, models: list[nn.Module]) -> tuple[Tensor, Tensor]:
-    split = folder.read(config.data.path, config.data.skips)[1]
+def _rightly_classified(config: RunConfig, models: list[nn.Module], classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    split, _ = match(folder.read(config.data.path, config.data.skips)[1], classes, "the runs' models")
     shard = dali.Shard(0, 1, torch.device("cpu"), 1)
     x, y, _ = next(dali.batches(split, split.evenly(64), config.data, shard, 64, None))
     right = torch.stack([model(x).argmax(1) == y for model in models]).all(0).nonzero().squeeze(1)
