@@ -9,6 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
+# MPI may bring UCX along, whose handler of crashes waits for the heap's lock: in a damaged heap it never gets it, and
+# the job hangs instead of ending. It looks when it is loaded.
+os.environ.setdefault("UCX_HANDLE_ERRORS", "none")
+
 import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError

@@ -224,7 +224,7 @@ def test_four_thousand_ranks_are_watched_and_the_one_is_found(capsys: pytest.Cap
     for now in range(16):
         for rank in range(1, 4096) if now in (0, 8) else ():
             if rank != 4000 or now == 0:
-                root._handle(TOKEN + b'["beat", %d, "h", 1, 9, "", 0]' % rank, ("x", 1), now)
+                root._handle(TOKEN + b'["beat", %d, "h", 1, 9, "", 0, "", 0.0]' % rank, ("x", 1), now)
         assert not ended
         root._tick(now)
     assert ended == [1]
