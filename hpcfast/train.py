@@ -51,7 +51,7 @@ def train(config: RunConfig, world: World, overwrite: bool = False, profile: Pat
         if summary:
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
-        stop = held.enter_context(StopRequest())
+        stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
         return _train(Run(config, world, splits, reporter, stop, writer, began), profile)
 
