@@ -8,7 +8,6 @@ that makes it count is the last: that of ``LAST``. What a kill leaves lying abou
 import errno
 import hashlib
 import io
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from hpcfast.errors import UserError
+from hpcfast.files import is_part, save_text, write_atomically
 
 FORMAT = 1
 KEEP = 2
@@ -162,8 +162,8 @@ def _clean(folder: Path, keep: int) -> None:
     older = [path for path in _checkpoints(folder) if _age(path)[0] < _age(last)[0]]
     kept = {last, _named(folder, HEALTHY), *older[max(len(older) + 1 - keep, 0) :]}
     for file in sorted(folder.iterdir()):  # sorted: a checkpoint goes before its checksum
-        name = file.name.removesuffix(".part").removesuffix(".sha256")
-        if _NAME.fullmatch(name) and (folder / name not in kept or file.suffix == ".part"):
+        name = file.name.removesuffix(".sha256")
+        if is_part(file.name) or (_NAME.fullmatch(name) and folder / name not in kept):
             file.unlink(missing_ok=True)
 
 
@@ -209,11 +209,6 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     write_atomically(path, lambda part: part.write_bytes(to_bytes(contiguous)))
 
 
-def save_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_atomically(path, lambda part: part.write_text(text))
-
-
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
@@ -226,24 +221,3 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"no weights {path}: finish the run first with 'hpcfast train'") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} is no readable safetensors file ({error}); train the run again") from None
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in place: at ``path`` there is never half a file."""
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        _sync(part)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from hpcfast import checkpoint, comm
+from hpcfast import comm, files
 from hpcfast.errors import UserError
 from hpcfast.rundir import RunDirectory
 
@@ -35,7 +35,7 @@ def end(run: RunDirectory, suspect: Suspect | None) -> None:
             return
         run.failures.mkdir(exist_ok=True)
         path = run.failures / f"step-{suspect.step:08d}-rank-{suspect.rank}.json"
-        checkpoint.save_text(path, json.dumps(asdict(suspect), indent=1) + "\n")
+        files.save_text(path, json.dumps(asdict(suspect), indent=1) + "\n")
         raise UserError(
             f"training has diverged: the loss is {suspect.loss} at step {suspect.step} (epoch {suspect.epoch:.2f}) on "
             f"rank {suspect.rank}; {path} lists its {len(suspect.files)} images. Look at them, lower optim.lr (now "

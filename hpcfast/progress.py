@@ -4,12 +4,18 @@ import sys
 import time
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hpcfast import launcher
 
 LINE_EVERY = 5.0
 """Least seconds between two plain lines of one task."""
+
+
+def console(width: int) -> Console:
+    """Prints tables: ``width`` characters wide where no terminal says how wide it is, and [red] as it stands there."""
+    return Console(width=None if Console().is_terminal else width, markup=False, emoji=False, highlight=False)
 
 
 class Reporter:
@@ -20,8 +26,13 @@ class Reporter:
         self._bar = None
         # mpirun gives its ranks a terminal of their own and puts a label before every line: no place for a bar.
         if visible and sys.stdout.isatty() and launcher.rank() is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}", markup=False))
 
     def __enter__(self) -> "Reporter":
         if self._bar:
@@ -50,7 +61,7 @@ class Task:
     """One piece of long work; ``update`` as often as you like."""
 
     def __init__(self, reporter: Reporter, name: str, total: int | None, unit: str, done: int) -> None:
-        self._reporter, self._name, self._total, self._unit, self._first = reporter, name, total, unit, done
+        self._reporter, self._name, self._total, self.unit, self._first = reporter, name, total, unit, done
         self._started = self._printed = time.perf_counter()
         bar = reporter._bar
         self._id = bar.add_task(name, total=total, completed=done, note="") if bar else None
@@ -61,7 +72,7 @@ class Task:
             return
         now = time.perf_counter()
         rate = (done - self._first) / max(now - self._started, 1e-9)
-        note = f"{rate:,.0f} {self._unit}/s  {note}"
+        note = f"{rate:,.0f} {self.unit}/s  {note}"
         if self._reporter._bar and self._id is not None:
             self._reporter._bar.update(self._id, completed=done, note=note)
         elif now - self._printed >= LINE_EVERY:
@@ -69,7 +80,7 @@ class Task:
             if self._total is not None:
                 left = max(0, round((self._total - done) / rate)) if rate else 0
                 note += f"  of {self._total:,}, left {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02}"
-            print(f"{self._name}  {done:,} {self._unit}  {note}", flush=True)
+            print(f"{self._name}  {done:,} {self.unit}  {note}", flush=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from hpcfast import checkpoint, comm, events, profiling
+from hpcfast import checkpoint, comm, events, files, profiling
 from hpcfast.clock import Clock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
@@ -200,7 +200,7 @@ class Run:
         self.reporter.say(f"left out: {skips.described(self.train_split, faults)}; {self.dir.skips} lists all")
         self.record("left_out", [skips.name(self.train_split, image) for image in faults])
         self._leave_out({**self.train_split.skips, **faults})
-        comm.on_root(lambda: checkpoint.save_text(self.dir.skips, skips.text(self.train_split)))
+        comm.on_root(lambda: files.save_text(self.dir.skips, skips.text(self.train_split)))
 
     def _leave_out(self, all_skips: dict[int, str]) -> None:
         split = replace(self.train_split, skips=all_skips)

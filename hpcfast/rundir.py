@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcfast import checkpoint, lock
+from hpcfast import files, lock
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
 
@@ -97,15 +97,16 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
         _refuse_strangers(run, config, overwrite)
         if overwrite:
             _clear(run)
+        _clean(run)
         if not run.config.is_file():
-            checkpoint.save_text(run.config, config.dump())
+            files.save_text(run.config, config.dump())
         yield
 
 
 def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:
     if not run.config.is_file():
-        ours = (lock.FILE, f"{run.config.name}.part")  # of a run that was killed as it began
-        if any(path.name not in ours for path in run.path.iterdir()):
+        # Of a run that was killed as it began there may be more than a lock.
+        if any(not lock.is_ours(path.name) and not files.is_part(path.name) for path in run.path.iterdir()):
             raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
     elif not overwrite and _comparable(run.read_config()) != _comparable(config):
         old, new = run.config.read_text().splitlines(), config.dump().splitlines()
@@ -119,6 +120,14 @@ def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> 
 
 def _comparable(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"runs": None})  # a run may be moved
+
+
+def _clean(run: RunDirectory) -> None:
+    """Remove what a kill has left of the files that only the run writes."""
+    names = {path.name for path in (run.config, run.weights, run.model, run.summary, run.skips)}
+    for path in run.path.iterdir():
+        if files.is_part(path.name) and path.name.rsplit(".", 2)[0] in names:
+            path.unlink(missing_ok=True)
 
 
 def _clear(run: RunDirectory) -> None:

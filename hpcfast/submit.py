@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hpcfast
-from hpcfast import checkpoint
+from hpcfast import files
 from hpcfast.errors import UserError
 
 HOME = Path(hpcfast.__file__).parents[1]
@@ -73,7 +73,7 @@ def write(script: str, path: Path) -> None:
         if path.exists() and MARK not in path.read_text(errors="replace"):
             raise UserError(f"{path} is no script of ours; move it away, or give another name=")
         path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save_text(path, script)
+        files.save_text(path, script)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error}); set runs= to a folder you may write") from None
 

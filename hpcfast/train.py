@@ -58,7 +58,7 @@ def train(
         if summary:
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
-        stop = held.enter_context(StopRequest())
+        stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
         for remark in data.remarks():
             reporter.say(remark)

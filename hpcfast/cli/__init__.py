@@ -1,9 +1,11 @@
 """The ``hpcfast`` command. Each file here is one subcommand; heavy imports wait until it runs.
 
-Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 stopped early with a good checkpoint,
-the same command goes on; anything else is a failure, with a traceback from the rank that failed first.
+Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 stopped early, the same command resumes;
+130, 140, 143 ended by a signal, the same command begins anew; anything else is a failure, with a traceback from the
+rank that failed first.
 """
 
+import io
 import sys
 import traceback
 
@@ -12,7 +14,7 @@ import typer
 from hpcfast import launcher
 from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
 from hpcfast.errors import UserError
-from hpcfast.stop import EXIT_STOPPED, Stopped, note_early
+from hpcfast.stop import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,10 +39,13 @@ app.add_typer(scaling.app, name="scaling")
 def main() -> None:
     """Run the command line; ends the process."""
     note_early()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may have a name that the terminal cannot show
     launcher.prepare()
     rank = launcher.rank()
     try:
-        app()
+        with at_once():
+            app()
     except UserError as error:
         if not rank:
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -49,6 +54,8 @@ def main() -> None:
         if not rank:
             print(stopped, file=sys.stderr, flush=True)
         sys.exit(EXIT_STOPPED)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.code)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last stop: every fault must end the whole job

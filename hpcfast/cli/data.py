@@ -27,6 +27,7 @@ def prepare(
     from hpcfast.data import prepare as preparing
     from hpcfast.errors import UserError
     from hpcfast.progress import Reporter
+    from hpcfast.stop import KEPT, at_once
 
     try:
         given = {"source": source, "devkit": devkit}
@@ -35,7 +36,7 @@ def prepare(
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None
     target = out or Path("data") / name
-    with Reporter(visible=True) as reporter:
+    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
         task = reporter.task(f"prepare {name}", None, "images")
         manifest = preparing.prepare(chosen, target, task.update)  # type: ignore[arg-type]
         task.close()
@@ -60,9 +61,10 @@ def corrupt(
     from hpcfast.data.corrupt import Plan
     from hpcfast.data.corrupt import corrupt as write
     from hpcfast.progress import Reporter
+    from hpcfast.stop import KEPT, at_once
 
     plan = Plan.of(names, severities, seed)
-    with Reporter(visible=True) as reporter:
+    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
         task = reporter.task(f"corrupt {data}", None, "images")
         manifest = write(data, out, plan, images, task.update)
         task.close()

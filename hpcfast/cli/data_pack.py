@@ -1,11 +1,25 @@
 """``hpcfast data pack`` and ``hpcfast data stage``: few large files, and copies of them on the nodes' own disks."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hpcfast.cli import options
+
+
+@contextmanager
+def _stoppable(piece: str) -> Iterator[Callable[[], bool]]:
+    """Give a question for after each ``piece`` of work, a collective of all ranks: was any of them asked to stop?"""
+    import torch
+
+    from hpcfast import comm
+    from hpcfast.stop import StopRequest
+
+    with StopRequest(f"stopping after this {piece}; the same command resumes") as stop:
+        yield lambda: bool(comm.total(torch.tensor([int(stop.requested is not None)])).item())
 
 
 def pack(
@@ -23,12 +37,18 @@ def pack(
     from hpcfast import comm
     from hpcfast.data import pack as packing
     from hpcfast.progress import Reporter
+    from hpcfast.stop import Stopped
 
     world = comm.init()
-    with Reporter(visible=world.is_root) as reporter:
+    with Reporter(visible=world.is_root) as reporter, _stoppable("shard") as asked:
         task = reporter.task(f"pack {data}", None, "images")
-        recipe = packing.Recipe(shard_mb, short_side, seed)
-        manifest = packing.pack(data, out, recipe, world, lambda done, total: task.update(done, f"of {total:,}"))
+
+        def progress(done: int, total: int) -> None:
+            task.update(done, f"of {total:,}")
+            if done < total and asked():
+                raise Stopped(f"stopped after {done:,} of {total:,} images; the same command resumes")
+
+        manifest = packing.pack(data, out, packing.Recipe(shard_mb, short_side, seed), world, progress)
         task.close()
         shards = manifest["shards"]
         size = sum(shard["tar"]["bytes"] for shard in shards)
@@ -51,11 +71,18 @@ def stage(
     from hpcfast import comm
     from hpcfast.data import stage as staging
     from hpcfast.progress import Reporter
+    from hpcfast.stop import Stopped
 
     world = comm.init()
-    with Reporter(visible=world.is_root) as reporter:
+    with Reporter(visible=world.is_root) as reporter, _stoppable("file") as asked:
         task = reporter.task(f"stage {pack}", None, "bytes")
-        done = staging.stage(pack, to, world, task.update)
+
+        def progress(sent: int) -> None:
+            task.update(sent)
+            if asked():
+                raise Stopped(f"stopped after {sent:,} bytes; the same command resumes")
+
+        done = staging.stage(pack, to, world, progress)
         task.close()
         read, size = done["bytes_read"] / 1e6, done["bytes"] / 1e6
         reporter.say(f"{to}: {size:,.1f} MB on {len(done['nodes'])} nodes, {read:,.1f} MB read from {pack}")

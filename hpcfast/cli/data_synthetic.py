@@ -22,9 +22,10 @@ def command(
     """
     from hpcfast.data.synthesise import Recipe, synthesise
     from hpcfast.progress import Reporter
+    from hpcfast.stop import KEPT, at_once
 
     recipe = Recipe.of(images, classes, size, seed)
-    with Reporter(visible=True) as reporter:
+    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
         task = reporter.task(f"synthetic {out}", sum(recipe.counts().values()), "images")
         manifest = synthesise(recipe, out, task.update)
         task.close()

@@ -29,13 +29,11 @@ def command(
 
     Exits with 0 if nothing is wrong, with 2 if something is.
     """
-    import rich
-
     from hpcfast import launcher
     from hpcfast.data import skips as lists
     from hpcfast.data import verify
     from hpcfast.errors import UserError
-    from hpcfast.progress import Reporter
+    from hpcfast.progress import Reporter, console
 
     if launcher.rank() is not None:  # each rank would do all of it
         raise UserError("data verify is no job of several ranks: start it without mpirun, horovodrun or srun -n")
@@ -49,7 +47,7 @@ def command(
     found = [each._asdict() for each in checked.found]
     options.write_json(json, {"data": str(data), "quick": quick, "images": checked.images, "found": found})
     if checked.found:
-        rich.print(_table(checked))
+        console(140).print(_table(checked))
     bad, broken = len({each.name for each in checked.to("skip")}), checked.to("mend")
     if bad or broken:
         raise UserError(". ".join(_verdict(data, target, bad, len(broken), skips is not None)))
@@ -72,13 +70,14 @@ def _table(checked: Checked) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from hpcfast.names import printable
+
     grid = Table("found", "count", "remedy", "for instance")
     for remedy, word in REMEDIES.items():
         rows = checked.to(remedy)
         for kind in dict.fromkeys(each.kind for each in rows):
             some = [each for each in rows if each.kind == kind]
-            first = "\n".join(f"{each.name}: {each.reason}" for each in some[:EXAMPLES])
-            # Names of files may hold what no terminal can show.
-            shown = Text(first.encode("utf-8", "backslashreplace").decode(), overflow="fold")
+            first = "\n".join(printable(f"{each.name}: {each.reason}") for each in some[:EXAMPLES])
+            shown = Text(first, overflow="fold")
             grid.add_row(kind, f"{len(some):,}", word, shown)
     return grid

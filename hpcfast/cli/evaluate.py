@@ -68,7 +68,7 @@ def command(
 
     what = comm.together(find)
     if corruptions:
-        _corrupted(what, corruptions, world, json)
+        _corrupted(what, corruptions, world, overwrite, json)
         return
     result, place = measure(what, world, save_images, overwrite)
     if world.is_root:
@@ -76,16 +76,11 @@ def command(
     comm.on_root(lambda: options.write_json(json, result))
 
 
-def _corrupted(what: Any, folder: Path, world: Any, json: Path | None) -> None:
+def _corrupted(what: Any, folder: Path, world: Any, overwrite: bool, json: Path | None) -> None:
     from hpcfast import comm
-    from hpcfast.evaluate import corruptions
-    from hpcfast.progress import Reporter
+    from hpcfast.evaluate.session import measure_corruptions
 
-    with Reporter(world.is_root) as reporter:
-        task = reporter.task("corruptions", None, "images")
-        model = what.model.to(world.device)
-        result = corruptions.measure(model, folder, what.split.classes, what.config, world, task.update)
-        task.close()
+    result = measure_corruptions(what, folder, world, overwrite)
     if world.is_root:
         for sentence in [*what.said, *result["said"]]:
             print(sentence)

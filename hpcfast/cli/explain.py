@@ -21,12 +21,12 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Show what finished runs have learnt, and how near it is to what people see; over any number of ranks."""
-    from rich.console import Console
     from rich.table import Table
 
     from hpcfast import comm, explain
     from hpcfast.errors import UserError
-    from hpcfast.progress import Reporter
+    from hpcfast.names import printable
+    from hpcfast.progress import Reporter, console
     from hpcfast.rundir import RunDirectory
 
     overrides = [word for word in runs if "=" in word and not Path(word).is_dir()]
@@ -41,7 +41,9 @@ def command(
     with Reporter(world.is_root) as reporter:
         results = explain.explain(subjects, train, val, ids, world, reporter)
     if world.is_root:
-        table = Table(caption=f"at {len(ids)} validation images; in brackets: 95 % intervals", caption_justify="left")
+        table = Table(
+            caption=f"at {results[0]['n']} validation images; in brackets: 95 % intervals", caption_justify="left"
+        )
         for heading in ("run", "|cos(gradient, image)|", "cos(gradient, class means)", "smoothness"):
             table.add_column(heading, justify="left" if heading == "run" else "right")
         for subject, result in zip(subjects, results, strict=True):
@@ -49,8 +51,8 @@ def command(
                 f"{value['mean']:.3f} [{value['ci95'][0]:.3f}, {value['ci95'][1]:.3f}]"
                 for value in result["alignment"].values()
             ]
-            table.add_row(str(subject.run.path), *cells)
-        Console(width=None if Console().is_terminal else 140).print(table)
+            table.add_row(printable(str(subject.run.path)), *cells)
+        console(140).print(table)
         print(f"picture: {explain.picture(subjects)}")
     rows = [{"run": str(subject.run.path), **result} for subject, result in zip(subjects, results, strict=True)]
     comm.on_root(lambda: options.write_json(json, {"runs": rows, "picture": str(explain.picture(subjects))}))

@@ -18,9 +18,11 @@ def write_json(path: Path | None, numbers: Any) -> None:
         UserError: the file cannot be written.
     """
     from hpcfast.errors import UserError
+    from hpcfast.files import save_text
 
     if path:
         try:
-            path.write_text(json.dumps(numbers, indent=1) + "\n")
+            write = save_text if path.is_file() or not path.exists() else Path.write_text  # /dev/stdout is none
+            write(path, json.dumps(numbers, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"--json {path} cannot be written: {error}") from None

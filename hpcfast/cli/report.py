@@ -18,8 +18,7 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""
-    from rich.console import Console
-
+    from hpcfast.progress import console
     from hpcfast.report import fooling, page
     from hpcfast.report import runs as reading
     from hpcfast.report.table import clock, table
@@ -34,10 +33,10 @@ def command(
     except UserError as error:  # the data may be elsewhere; numbers and curves are worth a report by themselves
         picture, why = None, error
     page.write(records, target, overwrite or out is None)
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table(records))
+    screen = console(140)
+    screen.print(table(records))
     if any(record.summary for record in records):
-        console.print(clock(records))
+        screen.print(clock(records))
     print(f"picture: {picture}" if picture else f"no picture: {why}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]

@@ -13,8 +13,8 @@ def check(
     mllog: Annotated[Path | None, typer.Option(help="also write the log of one run in MLPerf's form")] = None,
 ) -> None:
     """Prove the logs of RUNS: complete, possible, and in agreement with their summaries."""
+    from hpcfast.files import save_text
     from hpcfast.scaling.check import check
-    from hpcfast.scaling.files import save_text
     from hpcfast.scaling.mllog import text
 
     if mllog and len(runs) > 1:
@@ -33,6 +33,7 @@ def check(
         raise UserError("\n".join(faults))
     if mllog:
         try:
+            mllog.parent.mkdir(parents=True, exist_ok=True)
             save_text(mllog, text(sound[0].events, sound[0].converged))
         except OSError as error:
             raise UserError(f"--mllog {mllog} cannot be written: {error}") from None

@@ -21,7 +21,7 @@ def predict(
     """Predict time to robust accuracy, efficiency, cost and the knee for node counts that were not measured."""
     from dataclasses import asdict
 
-    from hpcfast.scaling.files import save_text
+    from hpcfast.files import save_text
     from hpcfast.scaling.predict import forecast, show
     from hpcfast.scaling.predict import network as networks
 
@@ -178,15 +178,16 @@ def _words(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _print(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from hpcfast.progress import console
 
     table = Table(title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "table" else "right")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if Console().is_terminal else 160).print(table)
+    console(160).print(table)
 
 
 def _finite(value: Any) -> Any:

@@ -39,15 +39,14 @@ def report(
 
 def compare(a: Table, b: Table, json: options.Json = None) -> None:
     """Tell whether study B reached its targets faster than study A, cell by cell, or whether it may be chance."""
-    from rich.console import Console
-
+    from hpcfast.progress import console
     from hpcfast.scaling import compare as comparing
     from hpcfast.scaling import verdicts
 
     found = comparing.compare(_read(a), _read(b))
     if not found:
         raise UserError(f"{a} and {b} have no cell in common: none of the same data, method, scaling and nodes")
-    Console(width=None if Console().is_terminal else 140).print(verdicts.table(found, str(a), str(b)))
+    console(140).print(verdicts.table(found, str(a), str(b)))
     options.write_json(json, {"cells": verdicts.numbers(found)})
 
 

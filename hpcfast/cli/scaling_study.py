@@ -17,17 +17,16 @@ File = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/studies/smal
 
 def plan(study: File, json: options.Json = None) -> None:
     """Print the jobs of STUDY, how many are done, and what they cost."""
-    from rich.console import Console
-
+    from hpcfast.progress import console
     from hpcfast.scaling import jobs, planning
     from hpcfast.scaling import study as studies
 
     read = studies.load(study)
     planned = jobs.jobs(read)
     _refuse_unsound(planned)
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(planning.table(read, planned))
-    console.print(planning.sentence(read, planned), highlight=False)
+    screen = console(120)
+    screen.print(planning.table(read, planned))
+    screen.print(planning.sentence(read, planned))
     options.write_json(json, planning.numbers(read, planned))
 
 

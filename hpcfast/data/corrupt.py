@@ -23,6 +23,7 @@ from hpcfast.data.identity import identify
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
+from hpcfast.files import replacing
 
 MANIFEST = "corruptions.json"
 T = TypeVar("T")
@@ -131,9 +132,8 @@ def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
     if missing:
         image = _read(source)
     for each in missing:
-        half = targets[each].with_suffix(".half")
-        corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
-        half.replace(targets[each])
+        with replacing(targets[each], durable=False) as half:
+            corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
 
 
 def _read(source: str) -> Image.Image:

@@ -75,7 +75,7 @@ class Split:
 
     def folders(self) -> list[Path]:
         """Places that change when images come or go: of another copy of the data they were made at another time."""
-        return [self.root, *(self.root / name for name in self.classes)]
+        return [self.root, *(self.root / self.classes[label] for label in np.unique(self.labels).tolist())]
 
     def content(self, names: list[str], stats: np.ndarray) -> str | None:
         """A digest of all bytes, where someone has hashed them and no file has changed since."""

@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from hpcfast import comm
+from hpcfast import comm, files
 from hpcfast.comm import World
 from hpcfast.data import folder, shards
 from hpcfast.data.hashes import digest
@@ -185,6 +185,7 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
                 file.write(head.model_dump_json(indent=1).encode())
         for name in ("train", "val", DONE):
             (half / name).mkdir(exist_ok=True)
+        files.clean(half)  # of a command that was killed
     except OSError as error:
         raise _unwritable(out, error) from None
     return [i for i, part in enumerate(parts) if not _is_done(half, part)]

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hpcfast.data.sources import Source, images_in
 from hpcfast.errors import UserError
+from hpcfast.files import clean, save_text, write_atomically
 
 MANIFEST = "dataset.json"
 
@@ -41,7 +42,7 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     try:
         _begin(part, {"unfinished": repr(source)})
         manifest = {"name": source.name, "images": _write(source, part, progress)}
-        (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        save_text(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -54,12 +55,13 @@ def _begin(part: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or keep the one that a killed preparation with the same settings left."""
     try:
         if json.loads((part / MANIFEST).read_text()) == settings:
+            clean(part)
             return
     except (OSError, ValueError):
         pass  # nothing that could be used
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    (part / MANIFEST).write_text(json.dumps(settings))
+    save_text(part / MANIFEST, json.dumps(settings))
 
 
 def _write(source: Source, folder: Path, progress: Callable[[int], None]) -> dict[str, int]:
@@ -83,9 +85,9 @@ def _put(image: Image.Image | bytes | Path, target: Path) -> None:
     if isinstance(image, Path):
         _link(image, target)
     elif isinstance(image, Image.Image):
-        image.save(target, compress_level=1)
-    elif not target.exists() or target.stat().st_size != len(image):  # what a kill tears is too short
-        target.write_bytes(image)
+        write_atomically(target, lambda part: image.save(part, "PNG", compress_level=1), durable=False)
+    elif not target.exists() or target.stat().st_size != len(image):  # a power cut may leave it too short
+        write_atomically(target, lambda part: part.write_bytes(image), durable=False)
 
 
 def _link(image: Path, target: Path) -> None:

@@ -1,7 +1,6 @@
 """Writing one shard of a pack: the same images give the same bytes, on any machine and any number of ranks."""
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from hpcfast.data.manifest import INDEX, Blob, Shard
+from hpcfast.files import replacing
 
 
 class Packed(NamedTuple):
@@ -47,15 +47,8 @@ class HashedFile:
 @contextmanager
 def whole_or_not(path: Path) -> Iterator[HashedFile]:
     """Write ``path`` under another name, and give it its own, on disk, if nothing is raised."""
-    half = path.with_name(path.name + ".half")
-    try:
-        with half.open("wb") as file:
-            yield HashedFile(file)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        yield HashedFile(file)
 
 
 def write(root: Path, name: str, images: Iterable[Packed]) -> Shard:

@@ -19,6 +19,7 @@ from hpcfast.data import manifest, packed
 from hpcfast.data.manifest import MANIFEST, Blob, Manifest
 from hpcfast.data.shards import whole_or_not
 from hpcfast.errors import UserError
+from hpcfast.files import clean, is_part
 
 CHUNK = 1 << 24
 """Bytes a message: long enough for any network, short enough for any memory."""
@@ -100,8 +101,7 @@ def _begin(place: Path, text: str, files: dict[str, Blob], where: nodes.Nodes) -
         for name in ("train", "val"):
             (place / name).mkdir(exist_ok=True)
         missing = {name for name, blob in files.items() if not _has(place / name, blob)}
-        for name in missing:
-            (place / f"{name}.half").unlink(missing_ok=True)  # of a command that was killed
+        clean(place)  # of a command that was killed
         needed, free = sum(files[name].bytes for name in missing), shutil.disk_usage(place).free
         if needed > free:
             raise UserError(
@@ -118,10 +118,14 @@ def _is_copy(place: Path, text: str) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         if (place / MANIFEST).read_text() == text:
             return True
-    ours = (MARK, f"{MANIFEST}.half")  # of a command that was killed before it wrote the manifest
-    if place.exists() and (not place.is_dir() or any(not entry.name.startswith(ours) for entry in place.iterdir())):
+    # Ours too: what a command leaves that was killed before it wrote the manifest.
+    if place.exists() and (not place.is_dir() or any(not _is_ours(entry.name) for entry in place.iterdir())):
         raise UserError(f"TO {place} exists and is no copy of this pack; give another TO or remove it")
     return False
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(MARK) or (name.startswith(MANIFEST) and is_part(name))
 
 
 def _has(file: Path, blob: Blob) -> bool:

@@ -23,6 +23,7 @@ from hpcfast.data.prepare import MANIFEST
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
+from hpcfast.files import replacing
 
 PHOTOS = (
     ("sklearn", "datasets/images/china.jpg"),
@@ -120,10 +121,8 @@ def _write_chunk(recipe: Recipe, part: Path, chunk: tuple[str, range]) -> int:
         label = number * recipe.classes // recipe.counts()[split]
         target = part / split / _name(label) / f"{split}_{number:08d}.jpg"
         if not target.exists():
-            half = target.with_suffix(".half")
-            # Half a file is never taken for an image: its name says what it is until it is whole.
-            drawn(recipe, split, number, label).save(half, "JPEG", quality=QUALITY)
-            half.replace(target)
+            with replacing(target, durable=False) as half:
+                drawn(recipe, split, number, label).save(half, "JPEG", quality=QUALITY)
     return len(numbers)
 
 

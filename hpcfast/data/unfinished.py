@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hpcfast import files
 from hpcfast.errors import UserError
 
 
@@ -29,7 +30,8 @@ def fill(out: Path, name: str, manifest: dict[str, Any], what: str, write: Calla
     try:
         if not _holds(part, name, manifest, what):
             part.mkdir(parents=True, exist_ok=True)
-            (part / name).write_text(json.dumps(manifest, indent=1) + "\n")
+            files.save_text(part / name, json.dumps(manifest, indent=1) + "\n")
+        files.clean(part)  # of a command that was killed
         write(part)
         if out.exists():
             out.rmdir()

@@ -15,6 +15,7 @@ from hpcfast.data.folder import is_pack, stats
 from hpcfast.data.listing import SUFFIXES, described, folders_in, images_below, kinds
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
+from hpcfast.files import save_text
 
 SPLITS = ("val", "train")
 """In the order in which they are read: of the first the hashes are kept, and val is the smaller one."""
@@ -177,13 +178,11 @@ def write_skips(path: Path, found: list[Found]) -> None:
         UserError: it cannot be written.
     """
     lines = {each.name: each.reason for each in found if each.remedy == "skip"}
-    half = path.with_name(path.name + ".half")
     try:
         if not lines:
             path.unlink(missing_ok=True)
             return
         text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(lines.items()))
-        half.write_text(f"{HEADER}\n{text}", errors="surrogateescape")
-        half.replace(path)
+        save_text(path, f"{HEADER}\n{text}")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}. Give another place with --skips FILE.") from None

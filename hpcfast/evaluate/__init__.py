@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hpcfast import comm
+from hpcfast import checkpoint, comm
 from hpcfast.attacks import Try, noise
 from hpcfast.attacks.balls import Ball
 from hpcfast.comm import World
@@ -185,7 +184,7 @@ def _keep(folder: Path, batch: Batch, record: Record, images: Tensor) -> None:
     if rows.any():
         tensors = {"images": images.cpu()[rows], "ids": batch.ids.cpu()[rows], "predicted": predicted[rows]}
         path = folder / f"round-{record.round:02}-image-{record.ids[0]:07}.safetensors"
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        checkpoint.save_weights(path, tensors)
 
 
 @torch.no_grad()

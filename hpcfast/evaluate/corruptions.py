@@ -1,7 +1,11 @@
 """Accuracy under common corruptions: of ImageNet-C, or of what ``hpcfast data corrupt`` writes."""
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -9,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from hpcfast import comm
+from hpcfast import comm, lock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import skips
@@ -17,11 +21,13 @@ from hpcfast.data.classes import match
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
+from hpcfast.data.identity import Identity, agreed
 from hpcfast.data.listing import folders_in
 from hpcfast.errors import UserError
-from hpcfast.evaluate import classify, shared_out
+from hpcfast.evaluate import classify, kept, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
 from hpcfast.evaluate.results import interval
+from hpcfast.files import save_text
 
 
 class Part(NamedTuple):
@@ -32,6 +38,50 @@ class Part(NamedTuple):
     folder: Path
 
 
+class Kept:
+    """What each part came to, on disk: a measurement that was stopped goes on with the next part."""
+
+    def __init__(self, folder: Path, model: nn.Module, config: RunConfig) -> None:
+        """For this model and these data settings, in a folder of its own in ``folder``."""
+        about = {
+            "weights": kept.sha256(model.state_dict()),
+            "network": config.model.model_dump(mode="json"),
+            "data": config.data.model_dump(mode="json", include={"size", "channels", "augment"}),
+            "versions": {name: version(name) for name in ("hpcfast", "torch", "nvidia-dali-cuda130")},
+        }
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+        self.path = folder / f"corruptions-{digest[:8]}"
+        self._file = self.path / "parts.json"
+
+    @contextmanager
+    def claimed(self, overwrite: bool) -> Iterator[None]:
+        """Hold the folder for this block; forget what it holds if ``overwrite``.
+
+        Raises:
+            UserError: it cannot be written, or another process is at it.
+        """
+        with lock.held(self.path, "evaluation", "give --out a folder you may write", kept.TAKEN):
+            if overwrite:
+                self._file.unlink(missing_ok=True)
+            yield
+
+    def find(self, part: Part, images: Identity) -> tuple[int, int] | None:
+        """How many of the ``images`` of ``part`` were right, and of how many; None where that was not measured."""
+        found: list[int] | None = self._read().get(_key(part, images))
+        return (found[0], found[1]) if found else None
+
+    def note(self, part: Part, images: Identity, right: int, n: int) -> None:
+        """Keep what ``part`` came to."""
+        save_text(self._file, json.dumps({**self._read(), _key(part, images): [right, n]}, indent=1) + "\n")
+
+    def _read(self) -> dict[str, list[int]]:
+        return json.loads(self._file.read_text()) if self._file.is_file() else {}
+
+
+def _key(part: Part, images: Identity) -> str:
+    return f"{part.corruption} {part.severity} {images.digest}"
+
+
 def measure(
     model: nn.Module,
     folder: Path,
@@ -39,6 +89,7 @@ def measure(
     config: RunConfig,
     world: World,
     progress: Callable[[int], None] = lambda done: None,
+    journal: Kept | None = None,
 ) -> dict[str, Any]:
     """Measure clean accuracy on every ``folder/<corruption>/<severity>``; a collective of all ranks.
 
@@ -50,6 +101,7 @@ def measure(
         config: of which the data settings and ``evaluation.batch_size`` count here.
         progress: called after each batch, equally often on all ranks, with the images done by all ranks as far as
             this one can tell.
+        journal: which says what was measured before, and is kept.
 
     Returns:
         ``mean`` (accuracy over all images), ``rows`` (``corruption``, ``severity``, ``accuracy``, ``ci95`` (Wilson),
@@ -67,7 +119,11 @@ def measure(
     counts: list[int] = []
     for part in parts:
         split, said = comm.together(partial(_read, part, classes))
-        right, n = _right(still, split, config, world, sum(counts), progress)
+        (images,) = agreed((split,), world)
+        before = comm.on_root(partial(journal.find, part, images)) if journal else None
+        right, n = before or _right(still, split, config, world, sum(counts), progress)
+        if journal and not before:
+            comm.on_root(partial(journal.note, part, images, right, n))
         rights.append(right)
         counts.append(n)
     rows: list[dict[str, Any]] = [

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from hpcfast import checkpoint, comm, lock
+from hpcfast import comm, files, lock
 from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data.folder import Split
@@ -22,6 +22,8 @@ from hpcfast.data.identity import Identity
 from hpcfast.evaluate import attacked, chosen_images, rounds
 from hpcfast.evaluate.outcomes import Journal
 from hpcfast.evaluate.results import summarise, table
+
+TAKEN = "is in use by another evaluation; wait for it"
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,14 @@ class Place:
         Raises:
             UserError: it cannot be written, or another process is at it.
         """
-        taken = "is in use by another evaluation; wait for it"
-        with lock.held(self.path, "evaluation", "give --out a folder you may write", taken):
+        with lock.held(self.path, "evaluation", "give --out a folder you may write", TAKEN):
             yield
 
 
 def depends_on(model: nn.Module, images: Identity, ids: np.ndarray, config: RunConfig, check: Check) -> dict[str, Any]:
     """All that a result depends on."""
     return {
-        "weights": _sha256(model.state_dict()),
+        "weights": sha256(model.state_dict()),
         "network": config.model.model_dump(mode="json"),
         "images": images.digest,
         "ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
@@ -126,7 +127,7 @@ def evaluate_kept(
         result |= {"masking": None, "about": about, "compared": images.basis}
 
         def finish() -> None:
-            checkpoint.save_text(place.images, table(outcomes, ids, planned, split))
+            files.save_text(place.images, table(outcomes, ids, planned, split))
             write(place, result)
             journal.remove()
 
@@ -136,7 +137,7 @@ def evaluate_kept(
 
 def write(place: Place, result: dict[str, Any]) -> None:
     """Write the numbers, all at once."""
-    checkpoint.save_text(place.result, json.dumps(result) + "\n")
+    files.save_text(place.result, json.dumps(result) + "\n")
 
 
 def _claim(place: Place, held: ExitStack) -> None:
@@ -151,7 +152,8 @@ def _clear(place: Place) -> None:
     shutil.rmtree(place.adversarial, ignore_errors=True)
 
 
-def _sha256(weights: dict[str, Tensor]) -> str:
+def sha256(weights: dict[str, Tensor]) -> str:
+    """Of names and numbers, whatever device they are on."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())

@@ -6,8 +6,12 @@ missed; a model that withstands a ball which holds every image.
 """
 
 import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,20 +23,46 @@ from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import folder
 from hpcfast.data.folder import Split
 from hpcfast.evaluate import Round, attacked, evaluating, shared_out
-from hpcfast.evaluate.outcomes import Outcomes
+from hpcfast.evaluate.outcomes import Journal, Outcomes
 
 IMAGES = 128
 SLACK = 0.03, 2
 """Share and number of the images that may contradict by chance: attacks are random, and none is perfect."""
+BATCH = 32
+"""Images, at most: Square takes its 500 queries at all of a batch, and a signal waits for them."""
+KEPT = "masking"
 MANY = Pgd(name="pgd", steps=20)
 ONE = Fgsm(name="fgsm", start="zero")
 BLACK_BOX = Square(name="square", queries=500)
 
 
-def look(model: nn.Module, split: Split, config: RunConfig, world: World) -> dict[str, Any]:
-    """Look for signs of masked gradients on a few images; a collective of all ranks.
+def some(ids: np.ndarray, world: World) -> np.ndarray:
+    """Up to ``IMAGES`` of the images ``ids``, evenly spread; at least one a rank."""
+    return ids[folder.spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
+
+
+def work(ids: np.ndarray) -> int:
+    """Attacks that :func:`look` makes on the images ``ids``, at most."""
+    return len(ids) * (1 + 2 + 1)
+
+
+def look(
+    model: nn.Module,
+    split: Split,
+    ids: np.ndarray,
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+    kept: Path | None = None,
+) -> dict[str, Any]:
+    """Look for signs of masked gradients at the images ``ids``; a collective of all ranks.
+
+    Args:
+        progress: see :func:`hpcfast.evaluate.attacked`; of :func:`work`.
+        kept: a folder where what was done is noted, so that a look that was stopped resumes (see :func:`forget`).
 
     Returns:
         ``suspicious``, ``signs`` (sentences), ``n`` (images that are classified rightly as they are) and, as
@@ -40,14 +70,24 @@ def look(model: nn.Module, split: Split, config: RunConfig, world: World) -> dic
         ``black_box`` (fooled by Square where PGD-20 failed) and ``any_image`` (still held where the ball holds every
         image).
     """
-    ids = split.evenly(max(min(IMAGES, len(split)), world.size))
+    before = 0
+    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_size": BATCH})})
 
-    def fooled(*attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
-        wide = config.threat.model_copy(update={"eps": eps}).ball
-        return attacked(model, split, ids, [Round(a.name, wide, a.perturb) for a in attacks], config, world)
+    def fooled(name: str, *attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
+        nonlocal before
+        wide, journal = config.threat.model_copy(update={"eps": eps}).ball, None
+        if kept:
+            place = kept / f"{KEPT}-{name}"
+            comm.on_root(lambda: place.mkdir(exist_ok=True))
+            journal = Journal(place, world.rank)
+        planned = [Round(a.name, wide, a.perturb) for a in attacks]
+        found = attacked(model, split, ids, planned, config, world, lambda done: progress(before + done), journal)
+        before += len(ids) * len(planned)
+        return found
 
     whole = _radius_of_everything(config.threat, config.data.channels * config.data.size**2)
-    single, thorough, everything = fooled(ONE), fooled(MANY, BLACK_BOX), fooled(MANY, eps=whole)
+    single, thorough = fooled("one", ONE), fooled("many", MANY, BLACK_BOX)
+    everything = fooled("any", MANY, eps=whole)
     n = int((single.clean[ids] == single.labels[ids]).sum())
     if n == 0:
         return {"suspicious": False, "signs": [], "n": 0}
@@ -60,6 +100,12 @@ def look(model: nn.Module, split: Split, config: RunConfig, world: World) -> dic
     }
     signs = _signs(shares, max(SLACK[0], SLACK[1] / n))
     return {"suspicious": bool(signs), "signs": signs, "n": n, **shares}
+
+
+def forget(kept: Path) -> None:
+    """Remove what :func:`look` has noted in the folder ``kept``, once its result is written."""
+    for place in kept.glob(f"{KEPT}-*"):
+        shutil.rmtree(place)
 
 
 def _signs(shares: dict[str, float], slack: float) -> list[str]:
@@ -78,7 +124,7 @@ def _radius_of_everything(threat: Threat, pixels: int) -> float:
     return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[threat.norm]
 
 
-def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: Any) -> int:
+def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: np.ndarray) -> int:
     """Images classified rightly whose input gradient is zero altogether."""
     count = torch.zeros(1, dtype=torch.int64)
     with evaluating(model):

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 import hpcfast
-from hpcfast import checkpoint, comm, config, export
+from hpcfast import comm, config, export, files
 from hpcfast.attacks.balls import Threat
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder
+from hpcfast.data import dali, folder, skips
 from hpcfast.data.folder import Split
 from hpcfast.errors import UserError
 from hpcfast.explain import alignment, figure
@@ -106,8 +106,11 @@ def explain(
     task = reporter.task("alignment", len(ids), "images")
     means = alignment.class_means(train, first, world)
     models = [subject.model for subject in subjects]
-    numbers, right = alignment.measure(models, val, ids, means, first, world, task.update)
+    numbers, right, bad = alignment.measure(models, val, ids, means, first, world, task.update)
     task.close()
+    if bad:
+        reporter.say(f"left out: {skips.described(val, bad)}")
+        ids = ids[~np.isin(ids, [*bad])]
     results = [
         {
             "alignment": alignment.summary(rows),
@@ -123,7 +126,7 @@ def explain(
         try:
             _picture(subjects, val, pictured, means.mean(0), world, reporter)
             for subject, result in zip(subjects, results, strict=True):
-                checkpoint.save_text(subject.run.path / "explain.json", json.dumps(result, indent=1) + "\n")
+                files.save_text(subject.run.path / "explain.json", json.dumps(result, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write ({error}); copy the runs to a folder you may write") from None
 

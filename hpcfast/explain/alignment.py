@@ -14,7 +14,9 @@ from hpcfast import comm
 from hpcfast.attacks.balls import L2
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import skips
 from hpcfast.data.folder import Split, spread
+from hpcfast.errors import UserError
 from hpcfast.evaluate import shared_out
 from hpcfast.evaluate.freeze import full_precision
 from hpcfast.explain import features
@@ -64,17 +66,24 @@ def class_means(train: Split, config: RunConfig, world: World) -> Tensor:
 
     Returns:
         Shape (classes, channels, size, size), float32, on the rank's device. While they are added up they take
-        eight bytes a number: 1.2 GB for ImageNet.
+        eight bytes a number: 1.2 GB for ImageNet. Images that cannot be read are left out.
+
+    Raises:
+        UserError: on all ranks: none of a class can be read.
     """
     good = train.good
     of_class = [good[train.labels[good] == label] for label in range(len(train.classes))]
     ids = np.concatenate([own[spread(len(own), IMAGES_A_CLASS)] for own in of_class])
     size = config.data.size
     sums = torch.zeros(len(of_class), config.data.channels, size, size, dtype=torch.float64)
+    counts = torch.zeros(len(of_class), dtype=torch.int64)
     for x, y, _ in shared_out(train, ids, config, world):
         sums.index_add_(0, y.cpu(), x.double().cpu())
-    counts = torch.tensor([min(len(own), IMAGES_A_CLASS) for own in of_class])
-    return (comm.total(sums) / counts.view(-1, 1, 1, 1)).float().to(world.device)
+        counts += torch.bincount(y.cpu(), minlength=len(counts))
+    sums, counts = comm.total(sums), comm.total(counts)
+    if bare := [label for label, count in zip(train.classes, counts.tolist(), strict=True) if not count]:
+        raise UserError(f"{train.root}: no image of class {bare[0]} can be read; 'hpcfast data verify' says why")
+    return (sums / counts.view(-1, 1, 1, 1)).float().to(world.device)
 
 
 def measure(
@@ -85,7 +94,7 @@ def measure(
     config: RunConfig,
     world: World,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Measure each of ``models`` at the images ``ids`` of ``val``; a collective of all ranks.
 
     Args:
@@ -94,18 +103,26 @@ def measure(
 
     Returns:
         For each model and image, in the order of ``ids``: the numbers (models, n, 3), float32, and whether the
-        image is classified rightly (models, n), bool.
+        image is classified rightly (models, n), bool. And what is wrong with images that cannot be read, by id: they
+        are left out.
+
+    Raises:
+        UserError: on all ranks: too many images are bad.
     """
     found: dict[int, np.ndarray] = {}
-    for x, y, image_ids in shared_out(val, ids, config, world):
+    faults: dict[int, str] = {}
+    for x, y, image_ids in shared_out(val, ids, config, world, faults):
         if len(x):  # a rank may have run out of images
             with full_precision():
                 rows = torch.stack([_row(model, x, y, means) for model in models], 1)
             found.update(zip(image_ids.tolist(), rows.cpu().numpy(), strict=True))
         progress(min(len(found) * world.size, len(ids)))  # the others are about as far
-    everyone = {image: row for share in comm.gather(found) for image, row in share.items()}
-    ordered = np.stack([everyone[image] for image in ids.tolist()], 1)
-    return ordered[..., :-1], ordered[..., -1] > 0
+    shares = comm.gather((found, faults))
+    everyone = {image: row for share, _ in shares for image, row in share.items()}
+    bad = {image: fault for _, share in shares for image, fault in share.items()}
+    skips.refuse_many(val, bad, len(ids) - 1)  # an interval needs two
+    ordered = np.stack([everyone[image] for image in ids.tolist() if image not in bad], 1)
+    return ordered[..., :-1], ordered[..., -1] > 0, bad
 
 
 def summary(numbers: np.ndarray) -> dict[str, Any]:

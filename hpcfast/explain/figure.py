@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from hpcfast.attacks import noise
 from hpcfast.explain import features
+from hpcfast.files import write_atomically
+from hpcfast.names import in_figure
 
 IMAGES = 4
 GRAIN = 0.1
@@ -75,18 +78,13 @@ def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list
     Args:
         classes: names of the images' classes.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     n = len(classes)
     widths = [n + 1.0, *[float(n)] * (len(columns) - 1)]  # the first group has the rows' names too
-    figure = plt.figure(figsize=(sum(widths), len(ROWS) + 0.6))
+    figure = Figure(figsize=(sum(widths), len(ROWS) + 0.6))
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
     groups = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths, wspace=0.02)[0]
     for group, (name, kinds) in zip(groups, columns, strict=True):
-        group.suptitle(name, fontsize=12, fontweight="bold")
+        group.suptitle(in_figure(name, 12 * n), fontsize=12, fontweight="bold")
         axes = group.subplots(len(ROWS), n, squeeze=False)
         for row, kind in enumerate(ROWS):
             for column in range(n):
@@ -94,10 +92,9 @@ def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list
             if group is groups[0]:
                 axes[row, 0].set_ylabel(ROWS[kind], fontsize=9, rotation=0, ha="right", va="center")
         for column in range(n):
-            axes[0, column].set_title(classes[column], fontsize=8)
+            axes[0, column].set_title(in_figure(classes[column], 14), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=100))
 
 
 def _show(axes: Any, image: Tensor, signed: bool) -> None:

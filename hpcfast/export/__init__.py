@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import hpcfast
-from hpcfast import checkpoint, models
+from hpcfast import checkpoint, files, models
 from hpcfast.comm import about
 from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
@@ -91,8 +91,8 @@ def write(
         "threat": config.threat.model_dump(),
     }
     checkpoint.save_weights(run.weights, model.state_dict())
-    checkpoint.save_text(run.model, json.dumps(about, indent=1) + "\n")
-    checkpoint.save_text(run.summary, json.dumps(reached, indent=1) + "\n")
+    files.save_text(run.model, json.dumps(about, indent=1) + "\n")
+    files.save_text(run.summary, json.dumps(reached, indent=1) + "\n")
 
 
 def load(run: RunDirectory, config: RunConfig) -> tuple[nn.Module, tuple[str, ...]]:

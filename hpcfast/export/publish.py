@@ -7,12 +7,13 @@ what the run's own model does.
 import hashlib
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from hpcfast import checkpoint, export
+from hpcfast import export, files
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
 from hpcfast.data.classes import match
@@ -40,6 +41,10 @@ class Agreement(NamedTuple):
     """Largest of any two logits."""
     largest: float
     """Largest absolute logit of the run's model."""
+
+    @property
+    def good(self) -> bool:
+        return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
 def publish(
@@ -74,17 +79,21 @@ def publish(
     split, _ = match(folder.read(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
     names = {kind: out.with_name(out.name + kind) for kind in (".md", ".json", ".unverified")}
     _refuse_existing([out, names[".md"], names[".json"]], overwrite)
-    unverified, form = names[".unverified"], FORMATS[name]
+    form = FORMATS[name]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        form.write(model, torch.full((2, config.data.channels, config.data.size, config.data.size), 0.5), unverified)
-        agreement = compare(form.read(unverified, config.model), model, split, config, reporter)
-        _check(agreement, unverified)
-        result = _describe(out, name, unverified, agreement)
-        about = card.about(config, classes, summary, result)
-        checkpoint.save_text(names[".json"], json.dumps(about, indent=1) + "\n")
-        checkpoint.save_text(names[".md"], card.markdown(out, config, classes, summary, result))
-        checkpoint.write_atomically(out, unverified.replace)  # the last, so its presence says that all is there
+        # A folder of this process's own, where the file has its final name: torch writes that into it.
+        with TemporaryDirectory(prefix=".export-", dir=out.parent) as place:
+            file = Path(place) / out.name
+            form.write(model, torch.full((2, config.data.channels, config.data.size, config.data.size), 0.5), file)
+            agreement = compare(form.read(file, config.model), model, split, config, reporter)
+            if not agreement.good:
+                raise _refused(agreement, file.replace(names[".unverified"]))
+            result = _describe(out, name, file, agreement)
+            about = card.about(config, classes, summary, result)
+            files.save_text(names[".json"], json.dumps(about, indent=1) + "\n")
+            files.save_text(names[".md"], card.markdown(out, config, classes, summary, result))
+            files.write_atomically(out, file.replace)  # the last, so its presence says that all is there
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error}); give a file in a folder you may write") from None
     return result
@@ -111,13 +120,12 @@ def compare(logits: Logits, model: nn.Module, split: folder.Split, config: RunCo
     return Agreement(n, right, right_before, difference, largest)
 
 
-def _check(agreement: Agreement, unverified: Path) -> None:
-    if agreement.difference > TOLERANCE * max(1.0, agreement.largest):
-        raise UserError(
-            f"{unverified}, loaded again, does not do what the run's model does: logits differ by up to "
-            f"{agreement.difference:.3g}, and it classifies {agreement.right} of {agreement.n} images rightly, the "
-            f"model {agreement.right_before}. It stays under this name; try another --format"
-        )
+def _refused(agreement: Agreement, unverified: Path) -> UserError:
+    return UserError(
+        f"{unverified}, loaded again, does not do what the run's model does: logits differ by up to "
+        f"{agreement.difference:.3g}, and it classifies {agreement.right} of {agreement.n} images rightly, the "
+        f"model {agreement.right_before}. It stays under this name; try another --format"
+    )
 
 
 def _describe(out: Path, name: str, file: Path, agreement: Agreement) -> dict[str, Any]:

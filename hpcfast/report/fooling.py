@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from hpcfast import export
@@ -14,9 +15,14 @@ from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
 from hpcfast.data.classes import match
 from hpcfast.errors import UserError
+from hpcfast.files import write_atomically
+from hpcfast.names import in_figure
 from hpcfast.rundir import RunDirectory
 
 IMAGES = 4
+TINY = torch.finfo(torch.float32).tiny
+SHORT = 18
+"""Characters that a name may have in a title."""
 RADII = np.geomspace(0.05, 8, 24)
 """Tried in turn for the picture, in multiples of the threat model's eps."""
 
@@ -81,25 +87,21 @@ def _draw(
     classes: tuple[str, ...],
     norm: str,
 ) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     columns = 1 + 2 * len(names)
-    figure, axes = plt.subplots(len(x), columns, figsize=(2.1 * columns, 2.35 * len(x)), squeeze=False)
+    figure = Figure(figsize=(2.1 * columns, 2.35 * len(x)))
+    axes = figure.subplots(len(x), columns, squeeze=False)
     for row in range(len(x)):
-        _show(axes[row, 0], x[row], f"clean: {classes[y[row]]}")
+        _show(axes[row, 0], x[row], f"clean: {in_figure(classes[y[row]], SHORT)}")
         for i, (images, taken_for, distance) in enumerate(fooled):
             change = images[row] - x[row]
-            title = f"{names[i]} sees: {classes[taken_for[row]]}"
+            magnified = 0.5 + change / (2 * change.abs().amax().clamp_min(TINY))
+            title = f"{in_figure(names[i], SHORT)} sees: {in_figure(classes[taken_for[row]], SHORT)}"
             _show(axes[row, 1 + 2 * i], images[row], title)
-            _show(axes[row, 2 + 2 * i], 0.5 + change / (2 * change.abs().amax()), f"change, {norm} {distance[row]:.2f}")
+            _show(axes[row, 2 + 2 * i], magnified, f"change, {norm} {distance[row]:.2f}")
     figure.suptitle("What it takes to fool each model (changes magnified)", fontsize=13)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=110))
 
 
 def _show(axes: Any, image: Tensor, title: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 import hpcfast
-from hpcfast import checkpoint
+from hpcfast import files
 from hpcfast.errors import UserError
 from hpcfast.report import charts, curves, rows, words
 from hpcfast.report.runs import Record
@@ -25,7 +25,7 @@ def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
     try:
         if not overwrite and path.is_file() and MARK not in path.read_text(errors="replace")[:1000]:
             raise UserError(f"{path} is no report of ours; give another --out, or --overwrite to lose that file")
-        checkpoint.save_text(path, render(records))
+        files.save_text(path, render(records))
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error}); give --out a file in a folder you may write") from None
 

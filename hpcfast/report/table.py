@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from hpcfast.names import printable
 from hpcfast.report.rows import times
 from hpcfast.report.runs import Record
 from hpcfast.report.words import attack_in_words
@@ -17,7 +18,7 @@ def table(records: list[Record]) -> Table:
     for heading in ("run", "trained with", "clean accuracy", "robust accuracy", "images", "images/s", "seconds"):
         grid.add_column(heading, justify="left" if heading in ("run", "trained with") else "right")
     for record in records:
-        grid.add_row(record.name, record.config.attack.name, *_numbers(record))
+        grid.add_row(printable(record.name), record.config.attack.name, *_numbers(record))
     return grid
 
 
@@ -26,7 +27,7 @@ def clock(records: list[Record]) -> Table:
     grid = Table(caption="communication: waiting for other ranks; see docs/timeline.md", caption_justify="left")
     grid.add_column("time spent on")
     for record in records:
-        grid.add_column(record.name, justify="right")
+        grid.add_column(printable(record.name), justify="right")
     for part, shares in times(records):
         grid.add_row(part, *shares)
     return grid

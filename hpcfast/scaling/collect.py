@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from hpcfast.errors import UserError
-from hpcfast.scaling.files import save_text
+from hpcfast.files import save_text
 from hpcfast.scaling.folder import refuse_another
 from hpcfast.scaling.jobs import Job, jobs, tail
 from hpcfast.scaling.rows import Row
@@ -132,6 +132,7 @@ def write_csv(path: Path, table: list[Row]) -> None:
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_text(path, out.getvalue())
 
 

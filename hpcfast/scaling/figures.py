@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from hpcfast.names import in_figure
 from hpcfast.report.words import percent
 from hpcfast.scaling.statistics import Cell, count, gain, time_of
 
@@ -25,6 +26,8 @@ DARK = {FACE: "#1b2027", TEXT: "#e6eaf0", QUIET: "#a5b0bd", RULE: "#343c47"}
 """The page's own colours (report/templates/style.css), and what each is on a dark screen."""
 INK, PAPER = "#1c2431", "#fefefe"
 """On bars, which are the same on both."""
+LONG = 32
+"""Characters that a label may have."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 STYLES = ("-", "--", "-.", (0, (1, 1.2)))
@@ -120,7 +123,7 @@ def _draw(cells: Sequence[Cell], plot: Plot) -> Figure:
         face = colour if series[2] == "strong" else FACE
         axes.plot(
             [cell.nodes for cell in own], values, color=colour, marker=marker, markersize=6.5, markerfacecolor=face,
-            linestyle=STYLES[i % 4], linewidth=1.7, label=f"{series[1]}, {series[2]}", zorder=3,
+            linestyle=STYLES[i % 4], linewidth=1.7, label=in_figure(f"{series[1]}, {series[2]}", LONG), zorder=3,
         )  # fmt: skip
         if plot.name == "ttra":
             aside = 2 ** (0.14 * (i - (len(all_series) - 1) / 2))
@@ -179,13 +182,14 @@ def _stack(cells: Sequence[Cell]) -> Figure:
         lefts = [sum(cell.shares[each] for each in before) for cell in cells]
         widths = [cell.shares[part] for cell in cells]
         bars = axes.barh(
-            [_short(cell) for cell in cells], widths, 0.72, lefts, color=colour, hatch=hatch, label=label,
+            range(len(cells)), widths, 0.72, lefts, color=colour, hatch=hatch, label=label,
             edgecolor=INK, linewidth=0.5,
         )  # fmt: skip
         texts = [f"{100 * width:.0f}" if width >= 0.06 else "" for width in widths]
         for text in axes.bar_label(bars, texts, label_type="center", fontsize=8, color=INK):
             if text.get_text():
                 text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85})
+    axes.set_yticks(range(len(cells)), [in_figure(_short(cell), LONG) for cell in cells])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))

@@ -8,7 +8,7 @@ import yaml
 
 from hpcfast import lock
 from hpcfast.errors import UserError
-from hpcfast.scaling.files import save_text
+from hpcfast.files import save_text
 from hpcfast.scaling.study import FREE, Study
 
 
@@ -34,7 +34,7 @@ def refuse_another(study: Study) -> None:
     """
     file = study.folder / "study.yaml"
     if not file.is_file():
-        if any(path.name != lock.FILE for path in study.folder.glob("*")):
+        if any(not lock.is_ours(path.name) for path in study.folder.glob("*")):
             cure = "give this one another name:, or empty the folder"
             raise UserError(f"{study.folder} holds files but no study; {cure}")
         return

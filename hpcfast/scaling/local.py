@@ -1,6 +1,5 @@
 """A study on this machine: jobs on as many cores as they have threads, one by one or, ``together``, side by side."""
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -13,6 +12,7 @@ from typing import TextIO
 
 import psutil
 
+from hpcfast.lock import locked
 from hpcfast.scaling import collect
 from hpcfast.scaling.estimate import Estimates, words
 from hpcfast.scaling.jobs import START, Job
@@ -20,6 +20,7 @@ from hpcfast.stop import Stopped, StopRequest
 
 GRACE = 30.0
 """Seconds that jobs have to end by themselves."""
+ENDING = f"ending what is running, which may take {GRACE:.0f} s; the same command resumes"
 TOO_LONG = 124
 """The exit code of a job that was ended for that, as of timeout(1)."""
 
@@ -30,8 +31,8 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
     Raises:
         Stopped: a signal asked for it; what was running has been ended.
     """
-    with StopRequest() as stop, (jobs[0].study.folder / ".job").open("w") as lock:
-        _wait_for_an_orphan(lock, say)
+    with StopRequest(ENDING) as stop, (jobs[0].study.folder / ".job").open("w") as lock:
+        _wait_for_an_orphan(lock, stop, say)
         waiting = [job for job in jobs if job.state != "done"]
         done = len(jobs) - len(waiting)
         places = {job.name: f"[{done + number}/{len(jobs)}] {job.name}" for number, job in enumerate(waiting, 1)}
@@ -55,13 +56,21 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
                 estimates.add(ended.job)
 
 
-def _wait_for_an_orphan(lock: TextIO, say: Callable[[str], None]) -> None:
+def _wait_for_an_orphan(lock: TextIO, stop: StopRequest, say: Callable[[str], None]) -> None:
     """A study that was killed (SIGKILL) leaves its jobs behind, which hold the file ``lock`` while they live."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say("waiting for what a study that was killed has left running …")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    told = False
+    while True:
+        try:
+            if not locked(lock):
+                say("the study's file system has no locks: see that no study that was killed has left jobs running")
+            return
+        except BlockingIOError:
+            if not told:
+                say("waiting for what a study that was killed has left running …")
+            told = True
+        if stop.requested:
+            raise Stopped("stopped while waiting; the same command goes on")
+        time.sleep(0.2)
 
 
 def _share(job: Job) -> float:

@@ -16,10 +16,10 @@ import jinja2
 
 import hpcfast
 from hpcfast.errors import UserError
+from hpcfast.files import save_text, write_atomically
 from hpcfast.report import words
 from hpcfast.scaling import collect, findings
 from hpcfast.scaling.figures import SHARES, Picture, pictures
-from hpcfast.scaling.files import save_text
 from hpcfast.scaling.rows import Row
 from hpcfast.scaling.statistics import Cell, cells
 
@@ -73,9 +73,7 @@ def write(study: Asked, rows: list[Row], out: Path | None = None) -> list[Path]:
         for picture in (each for part in parts for each in part.pictures):
             written += [folder / "figures" / f"{picture.name}.{kind}" for kind in ("svg", "png")]
             save_text(written[-2], picture.light)
-            half = written[-1].with_suffix(".part")
-            half.write_bytes(picture.png)
-            half.replace(written[-1])
+            write_atomically(written[-1], lambda part, png=picture.png: part.write_bytes(png))  # type: ignore[misc]
         collect.write_csv(folder / "results.csv", rows)
         save_text(folder / "report.md", render("study.md.j2", study, rows, parts))
         save_text(folder / "report.html", render("study.html.j2", study, rows, parts))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hpcfast
 from hpcfast.errors import UserError
-from hpcfast.scaling.files import save_text
+from hpcfast.files import save_text
 from hpcfast.scaling.jobs import Job
 from hpcfast.scaling.study import Study
 
@@ -42,6 +42,7 @@ def submit(study: Study, file: Path, pending: list[Job]) -> list[str]:
 def _array(study: Study, nodes: int, jobs: list[Job]) -> str:
     """Submit jobs that differ in anything but the number of nodes; a line of a file says what each runs."""
     listing = study.folder / "slurm" / f"nodes-{nodes}.txt"
+    listing.parent.mkdir(parents=True, exist_ok=True)
     save_text(listing, "".join(f"{shlex.join([str(job.log), *job.arguments])}\n" for job in jobs))
     options = {
         "job-name": _name(study),

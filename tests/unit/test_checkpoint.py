@@ -86,7 +86,7 @@ def test_other_peoples_files_stay(tmp_path: Path) -> None:
     names = ["step-00000001.pt.bak", "step-mine.pt", "notes"]
     for name in names:
         (tmp_path / name).write_text("")
-    (tmp_path / "step-00000001.pt.part").write_text("a write that was killed")
+    (tmp_path / "step-00000001.pt.0f1e2d3c.part").write_text("a write that was killed")
     saved(tmp_path, 1, 2, 3)
     checkpoint.save(tmp_path, 4, state(4), keep=1)
     expected = ["LAST", "step-00000004.pt", "step-00000004.pt.sha256", *names]

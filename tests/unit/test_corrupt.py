@@ -76,12 +76,12 @@ def test_what_was_killed_goes_on(made: Path, images: Path, tmp_path: Path) -> No
     kept = part / "contrast" / "1" / "class0" / "000.png"
     torn = part / "contrast" / "5" / "class0" / "000.png"
     inode = kept.stat().st_ino
-    torn.rename(torn.with_suffix(".half")).write_bytes(b"what a kill leaves")
+    torn.rename(torn.with_name("000.png.0f1e2d3c.part")).write_bytes(b"what a kill leaves")
     with pytest.raises(UserError, match=r"out\.part holds something else .* \(made with other seed\)"):
         corrupt(images, out, FEW._replace(seed=4), None, ignore)
     corrupt(images, out, FEW, None, ignore)
     assert pngs(out) == pngs(made)
-    assert not list(out.rglob("*.half"))
+    assert not list(out.rglob("*.part"))
     assert (out / kept.relative_to(part)).stat().st_ino == inode, "done before, done again"
     assert not part.exists()
 

@@ -109,7 +109,7 @@ def test_the_table_has_every_images_fate(
 
 
 @pytest.mark.parametrize(
-    ("target", "name"), [(Journal, "write"), (kept, "table"), (Journal, "remove"), (kept.checkpoint, "save_text")]
+    ("target", "name"), [(Journal, "write"), (kept, "table"), (Journal, "remove"), (kept.files, "save_text")]
 )
 def test_a_kill_at_the_end_loses_nothing(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, target: object, name: str

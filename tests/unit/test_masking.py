@@ -81,7 +81,7 @@ class Noisy(nn.Module):
 def look(tiny: Tiny, prepared: Path, world: World) -> Callable[[nn.Module], dict[str, Any]]:
     config = tiny(f"data.path={prepared}", "data.size=28", f"threat.eps={EPS}", "evaluation.batch_size=64")
     split: Split = folder.read(prepared)[1]
-    return lambda model: masking.look(model, split, config, world)
+    return lambda model: masking.look(model, split, masking.some(split.good, world), config, world)
 
 
 def test_honest_models_are_not_flagged(prepared: Path, look: Callable[..., dict[str, Any]]) -> None:
@@ -130,6 +130,6 @@ def test_the_numbers_do_not_depend_on_the_batch(prepared: Path, tiny: Tiny, worl
         config = tiny(
             f"data.path={prepared}", "data.size=28", f"threat.eps={EPS}", f"evaluation.batch_size={batch_size}"
         )
-        found.append(masking.look(trained(prepared, True), split, config, world))
+        found.append(masking.look(trained(prepared, True), split, masking.some(split.good, world), config, world))
     for key in ("zero_gradients", "one_step", "many_steps", "any_image"):
         assert found[0][key] == pytest.approx(found[1][key], abs=0.02)

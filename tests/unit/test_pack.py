@@ -128,7 +128,7 @@ def test_a_killed_pack_goes_on(large: Path, made: Path, world: World, tmp_path: 
     done = subprocess.run([sys.executable, "-c", KILLED, large, out], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done
     assert not out.exists()
-    (half / "train" / "shard-000001.tar.half").write_bytes(b"what a kill leaves")
+    (half / "train" / "shard-000001.tar.0f1e2d3c.part").write_bytes(b"what a kill leaves")
     inode = (half / "train" / "shard-000000.tar").stat().st_ino
     with pytest.raises(UserError, match=r"pack\.part was packed with other seed"):
         pack(large, out, Recipe(1, None, 1), world, ignore)
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_message(
     monkeypatch.setattr(shards, "_add", full)
     with pytest.raises(UserError, match=r"OUT .*/pack cannot be written: .*No space left.*what is done is kept"):
         pack(images, tmp_path / "pack", PLAIN, world, ignore)
-    assert not list(tmp_path.rglob("*.half"))
+    assert [path.name for path in tmp_path.rglob("*.part")] == ["pack.part"]
 
 
 def jpeg(size: tuple[int, int], **how: Any) -> bytes:

@@ -85,9 +85,20 @@ def test_overwrite_of_a_new_run_is_no_error(tiny: Tiny) -> None:
 
 def test_what_a_run_killed_as_it_began_has_left_is_no_strangers(tiny: Tiny) -> None:
     tiny().folder.mkdir(parents=True)
-    (tiny().folder / "config.yaml.part").write_text("threat:")
+    (tiny().folder / "config.yaml.0f1e2d3c.part").write_text("threat:")
     claim(tiny())
     assert RunDirectory(tiny().folder).read_config() == tiny()
+    assert not list(tiny().folder.glob("*.part"))
+
+
+def test_a_run_removes_what_a_kill_left_of_its_files_and_no_others(tiny: Tiny) -> None:
+    claim(tiny())
+    left, others = tiny().folder / "model.safetensors.0f1e2d3c.part", tiny().folder / "report.html.0f1e2d3c.part"
+    left.touch()
+    others.touch()  # a report is written without the lock: by whom, and whether still, cannot be known
+    claim(tiny())
+    assert not left.exists()
+    assert others.exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

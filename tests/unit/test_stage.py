@@ -43,7 +43,7 @@ def test_a_copy_is_equal_and_nothing_is_read_again(made: Path, tmp_path: Path, c
 def test_only_what_is_missing_is_read(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
     half = tmp_path / "here" / "copy.part"
     shutil.copytree(made, half)
-    (half / "val" / "shard-000000.tar").rename(half / "val" / "shard-000000.tar.half")
+    (half / "val" / "shard-000000.tar").rename(half / "val" / "shard-000000.tar.0f1e2d3c.part")
     assert copied()["bytes_read"] == (made / "val" / "shard-000000.tar").stat().st_size
     assert files(tmp_path / "here" / "copy") == files(made)
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hpcfast.files import write_atomically
+from hpcfast.names import in_figure
 from hpcfast.scaling.predict.forecast import Forecast
 from hpcfast.scaling.predict.runtime import GAIN
 
@@ -101,7 +103,7 @@ def figure(forecasts: Sequence[Forecast], path: Path) -> None:
     for i, forecast in enumerate(forecasts):
         nodes = [at.nodes for at in forecast.rows]
         look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "linestyle": DASHES[i % 6], "markersize": 4}
-        times.plot(nodes, [at.ttra for at in forecast.rows], label=title(forecast), **look)
+        times.plot(nodes, [at.ttra for at in forecast.rows], label=in_figure(title(forecast), 48), **look)
         band = [at.low for at in forecast.rows], [at.high for at in forecast.rows]
         times.fill_between(nodes, *band, color=look["color"], alpha=0.15, linewidth=0)
         measured = {"color": look["color"], "marker": "x", "linestyle": "none", "markersize": 9}
@@ -116,7 +118,5 @@ def figure(forecasts: Sequence[Forecast], path: Path) -> None:
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.3)
     drawing.legend(loc="outside lower center", ncols=2, frameon=False)
-    part = path.with_name(f"{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(part, format="svg")
-    part.replace(path)
+    write_atomically(path, lambda part: drawing.savefig(part, format="svg"))

@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all, whoever else writes them and whenever a kill comes.
+
+Every writer has a temporary file of its own, so that two writers of one file never mix: the later one wins. What a
+kill leaves lying about ends in ``.part``; no reader takes it for anything, and :func:`clean` removes it.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PART = ".part"
+_KEPT = 40
+"""Characters of a file's name that its temporary name keeps: the longest legal name has no room for more."""
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; at the block's end that file is put in place, unless it raises.
+
+    Args:
+        durable: survive a power cut too, which takes milliseconds a file.
+    """
+    part = path.with_name(f"{path.name[:_KEPT]}.{secrets.token_hex(4)}{PART}")
+    try:
+        yield part
+        if durable:
+            _sync(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync(path.parent)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
+    """Let ``write`` make a file beside ``path``, then put it in place: at ``path`` there is never half a file."""
+    with replacing(path, durable) as part:
+        write(part)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; names of files that are no UTF-8 become their bytes again."""
+    write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8", "surrogateescape")))
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed writers have left in ``folder`` and below; only while nobody else writes there."""
+    for part in folder.rglob(f"*{PART}"):
+        if part.is_file():
+            part.unlink(missing_ok=True)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name is unfinished."""
+    return name.endswith(PART)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
