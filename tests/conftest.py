@@ -56,18 +56,21 @@ def write_images(root: Path, counts: dict[str, int], classes: int, size: int = 1
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of 10 training and 4 validation images, grey, 10x10; don't write into it.
+    """Three classes of 8 training and 4 validation images, grey, 10x10; don't write into it."""
+    return write_images(tmp_path_factory.mktemp("images") / "shapes", {"train": 8, "val": 4}, classes=3)
 
-    Tiny runs hold 6 images out and train on 24.
-    """
-    return write_images(tmp_path_factory.mktemp("images") / "shapes", {"train": 10, "val": 4}, classes=3)
+
+@pytest.fixture(scope="session")
+def more_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 10 training images a class: tiny runs hold 6 of them out and train on 24."""
+    return write_images(tmp_path_factory.mktemp("more") / "shapes", {"train": 10, "val": 4}, classes=3)
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, images: Path) -> Callable[..., Any]:
+def tiny(tmp_path: Path, more_images: Path) -> Callable[..., Any]:
     """Call it with overrides to get the configuration of a tiny run in ``tmp_path/runs``."""
     from hpcfast.config import load
 
     path = tmp_path / "tiny.yaml"
     path.write_text(RUN)
-    return lambda *overrides: load(path, [f"data.path={images}", f"runs={tmp_path / 'runs'}", *overrides])
+    return lambda *overrides: load(path, [f"data.path={more_images}", f"runs={tmp_path / 'runs'}", *overrides])

@@ -61,7 +61,7 @@ def _verdict(data: Path, target: Path, bad: int, broken: int, elsewhere: bool) -
         setting = f" if told data.skips={target}" if elsewhere else ""
         parts.append(f"{data}: bad images: {bad:,}; {target} lists them, and training leaves them out{setting}")
     if broken:
-        parts.append(f"{data}: faults that training cannot go round: {broken:,}; mend what the table names")
+        parts.append(f"{data}: faults to mend by hand: {broken:,}; the table names them")
     return parts
 
 

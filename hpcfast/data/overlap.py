@@ -43,8 +43,8 @@ def overlap(train: Split, val: Split) -> Overlap:
     for image in sampled(len(val)).tolist():
         size = val.stats[image, 0]
         alike = order[slice(*np.searchsorted(rising, [size, size + 1]))]
-        if chosen and len(twins) + len(alike) > MOST:
-            break
+        if len(twins) + len(alike) > MOST:
+            break  # so many of a size that bytes would have to be read for minutes
         chosen.append(image)
         twins.update(alike.tolist())
     with ThreadPoolExecutor(READERS) as pool:

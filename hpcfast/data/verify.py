@@ -138,7 +138,7 @@ def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
         inner = [name.removeprefix(f"{split}/") for name, _ in mine]
         entries[split] = hashes.entry(inner, found, [each for _, each in mine])
     with contextlib.suppress(OSError):
-        (root / hashes.NAME).write_text(json.dumps(entries, indent=1) + "\n")
+        save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
 
 
 def _class(name: str) -> str:

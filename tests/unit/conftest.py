@@ -37,13 +37,13 @@ def _handlers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Callable[..., Any]:
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, more_images: Path) -> Callable[..., Any]:
     """Call it with overrides to get the configuration of a tiny run in a folder that all tests share."""
     from hpcfast.config import load
 
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "tiny.yaml").write_text(RUN)
-    return lambda *overrides: load(folder / "tiny.yaml", [f"data.path={images}", f"runs={folder}", *overrides])
+    return lambda *overrides: load(folder / "tiny.yaml", [f"data.path={more_images}", f"runs={folder}", *overrides])
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ from hpcfast import loop, train
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
+from hpcfast.data.dataset import hold_out
 from hpcfast.data.feed import BadImages
+from hpcfast.data.folder import Split
 from hpcfast.errors import UserError
 from hpcfast.evaluate import evaluate
 from hpcfast.learner import Learner
@@ -79,14 +81,19 @@ def test_every_kind_is_named_after_all_batches_before_it(photos: Path, kind: str
         assert [*raised.value.faults] == [bad]
 
 
+def trained_on(root: Path, listed: Path | None = None) -> Split:
+    """What a tiny run on ``root`` trains on."""
+    return hold_out(folder.read(root, listed)[0], 6)[0]
+
+
 @pytest.fixture
 def spoilt(tmp_path: Path) -> Path:
-    """Three classes of 9 training and 4 validation images, 3 and 2 of which are bad.
+    """Three classes of 9 training and 4 validation images, 3 and 2 of which are bad, and of 2 to hold out.
 
     Of a tiny run's first epoch they are in the first batch, in the second and in the last.
     """
-    root = write_images(tmp_path / "spoilt", {"train": 9, "val": 4}, classes=3)
-    train_split, val_split = folder.read(root)
+    root = write_images(tmp_path / "spoilt", {"train": 11, "val": 4}, classes=3)
+    train_split, val_split = trained_on(root), folder.read(root)[1]
     order = folder.train_order(27, 0, 0, 1, 8)
     for place, kind in ((0, "text"), (9, "empty"), (23, "dangling")):
         KINDS[kind](Path(train_split.files[order[place]]))
@@ -119,7 +126,7 @@ def test_a_run_that_meets_bad_files_equals_one_that_knew_them(
     assert all(f"{spoilt}/{name} " in out for name in bad), "each is named"
     assert "left out of the evaluation: val/class0/000.png cannot be decoded; val/class2/003.png is empty" in out
     assert summary["n_eval"] == 10
-    train_split, _ = folder.read(spoilt, config.folder / "skips.txt")
+    train_split = trained_on(spoilt, config.folder / "skips.txt")
     for epoch in range(3):
         counts = Counter(i for at, ids in read_ids for i in ids if at == epoch)
         assert counts == Counter(train_split.good.tolist()), "every good image once"
@@ -152,15 +159,15 @@ def test_a_kill_after_bad_files_changes_nothing(
 
 
 def test_images_found_bad_between_two_starts_are_taken_out_of_what_was_done(
-    tmp_path: Path, images: Path, tiny: Tiny, world: World, read_ids: list[Any]
+    tmp_path: Path, more_images: Path, tiny: Tiny, world: World, read_ids: list[Any]
 ) -> None:
-    config = tiny(f"data.path={shutil.copytree(images, tmp_path / 'copy')}", "data.batch_size=4", EVERY_STEP)
+    config = tiny(f"data.path={shutil.copytree(more_images, tmp_path / 'copy')}", "data.batch_size=4", EVERY_STEP)
     with pytest.MonkeyPatch.context() as patch:
         at_call(patch, Learner, "step", 4, die)
         with pytest.raises(Killed):
             train.train(config, world)
     order = folder.train_order(24, 0, 0, 1, 4).tolist()
-    names = [folder.read(images)[0].files[i].removeprefix(f"{images}/") for i in (order[1], *order[-4:])]
+    names = [trained_on(more_images).files[i].removeprefix(f"{more_images}/") for i in (order[1], *order[-4:])]
     (tmp_path / "copy" / "skips.txt").write_text("".join(f"{name}\tbad\n" for name in names))
     trained = len(read_ids)
     train.train(config, world)
@@ -175,10 +182,10 @@ def test_images_found_bad_between_two_starts_are_taken_out_of_what_was_done(
     [(11, 4, "11 of 24 images are bad, more than 10: .*Is the disk there"), (3, 24, "21 good images are left.*global")],
 )
 def test_too_many_bad_files_end_the_run_with_one_message(
-    tmp_path: Path, images: Path, tiny: Tiny, world: World, bad: int, batch: int, message: str
+    tmp_path: Path, more_images: Path, tiny: Tiny, world: World, bad: int, batch: int, message: str
 ) -> None:
-    copy = shutil.copytree(images, tmp_path / "copy")
-    for file in folder.read(copy)[0].files[:bad]:
+    copy = shutil.copytree(more_images, tmp_path / "copy")
+    for file in trained_on(copy).files[:bad]:
         Path(file).write_bytes(b"")
     with pytest.raises(UserError, match=message):
         train.train(tiny(f"data.path={copy}", f"data.batch_size={batch}"), world)

@@ -20,9 +20,9 @@ from tests.unit.test_bad_files import EVERY_STEP, Tiny
 
 
 @pytest.fixture
-def killed(tmp_path: Path, images: Path, tiny: Tiny, world: World) -> Any:
+def killed(tmp_path: Path, more_images: Path, tiny: Tiny, world: World) -> Any:
     """A run, killed in its second epoch, on data of its own."""
-    config = tiny(f"data.path={shutil.copytree(images, tmp_path / 'data')}", EVERY_STEP)
+    config = tiny(f"data.path={shutil.copytree(more_images, tmp_path / 'data')}", EVERY_STEP)
     with pytest.MonkeyPatch.context() as patch:
         at_call(patch, Learner, "step", 5, die)
         with pytest.raises(Killed):
@@ -92,7 +92,7 @@ def test_a_checkpoint_that_knows_no_data_resumes_with_one_warning(
 
 
 def test_monitor_and_guard_never_see_what_judges(
-    images: Path, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+    more_images: Path, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[str]] = {"watched": set(), "judged": set(), "trained": set()}
     for module, name, kind in ((checks, "evaluate", "watched"), (guard, "shared_out", "watched")):
@@ -122,8 +122,8 @@ def test_monitor_and_guard_never_see_what_judges(
     summary = train.train(config, world)
     assert len(seen["watched"]) == 6
     assert len(seen["trained"]) == 24
-    assert seen["watched"] | seen["trained"] == {*folder.read(images)[0].files}
-    assert seen["judged"] == {*folder.read(images)[1].files}
+    assert seen["watched"] | seen["trained"] == {*folder.read(more_images)[0].files}
+    assert seen["judged"] == {*folder.read(more_images)[1].files}
     assert summary["data"]["measured_on"] == {
         "monitor": "held_out", "guard": "held_out", "final": "val", "confirm": "val",
     }  # fmt: skip

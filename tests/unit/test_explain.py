@@ -35,7 +35,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World
     """Call it with a name and overrides to get a finished run that has learnt something."""
     folder = tmp_path_factory.mktemp("explain")
     (folder / "tiny.yaml").write_text(RUN)
-    common = [f"data.path={images}", f"runs={folder}", "model.options.width=4", "epochs=8", "evaluation.every=0"]
+    common = [
+        f"data.path={images}",
+        f"runs={folder}",
+        "model.options.width=4",
+        "epochs=8",
+        "evaluation.every=0",
+        "data.held_out=0",
+    ]
 
     def make(name: str, *overrides: str) -> RunDirectory:
         config = load(folder / "tiny.yaml", [*common, f"name={name}", "optim.lr=0.1", *overrides])

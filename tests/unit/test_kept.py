@@ -15,6 +15,7 @@ from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
+from hpcfast.data.identity import identify
 from hpcfast.errors import UserError
 from hpcfast.evaluate import kept
 from hpcfast.evaluate.kept import Place, evaluate_kept
@@ -40,7 +41,7 @@ def test_the_second_time_the_result_is_found(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny()
-    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "evaluations")
+    arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "evaluations")
     first, place = evaluate_kept(*arguments)
     assert first["ids"] == list(range(12))
     assert first["about"]["seed"] == config.seed
@@ -57,7 +58,7 @@ def test_images_that_are_asked_for_later_are_kept(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny()
-    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "e")
+    arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     first, place = evaluate_kept(*arguments)
     assert not place.adversarial.exists()
     written = []
@@ -75,7 +76,7 @@ def test_another_question_has_another_folder(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, change: str
 ) -> None:
     places = {
-        evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")[1].path
+        evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")[1].path
         for config in (tiny(), tiny(change))
     }
     assert len(places) == 2
@@ -83,10 +84,10 @@ def test_another_question_has_another_folder(
 
 def test_other_weights_have_another_folder(tiny: Tiny, val: Split, model: nn.Module) -> None:
     config = tiny()
-    one = kept.identity(model, val, np.arange(12), config, config.evaluation.final)
+    one = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     with torch.no_grad():
         model[1].bias[0] += 1e-6
-    other = kept.identity(model, val, np.arange(12), config, config.evaluation.final)
+    other = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     assert Place.of(Path(), one) != Place.of(Path(), other)
     assert Place.of(Path(), one).path.name.startswith("pgd-L2-0.5-")
 
@@ -95,7 +96,7 @@ def test_the_table_has_every_images_fate(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny("evaluation.final.curve=[0.05]")
-    result, place = evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")
+    result, place = evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     rows = list(csv.DictReader(place.images.read_text().splitlines()))
     assert [int(row["id"]) for row in rows] == result["ids"]
     assert all(Path(row["file"]).parent.name == row["class"] for row in rows)
@@ -115,7 +116,7 @@ def test_a_kill_at_the_end_loses_nothing(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, target: object, name: str
 ) -> None:
     config = tiny("evaluation.batch_size=5")
-    arguments = (model, val, config, config.evaluation.final, world)
+    arguments = (model, val, identify(val), config, config.evaluation.final, world)
     whole, place = evaluate_kept(*arguments, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         at_call(patch, target, name, 1, die)
@@ -132,7 +133,7 @@ def test_two_evaluations_at_once_are_refused(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny()
-    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "e")
+    arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     _, place = evaluate_kept(*arguments)
     with (place.path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -146,10 +147,10 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     config = tiny()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out a folder you may write"):
-        evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "file")
+        evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "file")
 
 
 def test_the_result_is_plain_json(tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path) -> None:
     config = tiny()
-    result, place = evaluate_kept(model, val, config, config.evaluation.final, world, tmp_path / "e")
+    result, place = evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     assert json.loads(place.result.read_text()) == result

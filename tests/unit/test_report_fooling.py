@@ -22,7 +22,14 @@ def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World
     """Two finished runs that have learnt something, natural and fast; don't change their folders."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "tiny.yaml").write_text(RUN)
-    common = [f"data.path={images}", f"runs={folder}", "model.options.width=4", "epochs=12", "evaluation.every=0"]
+    common = [
+        f"data.path={images}",
+        f"runs={folder}",
+        "model.options.width=4",
+        "epochs=12",
+        "evaluation.every=0",
+        "data.held_out=0",
+    ]
     made = []
     for attack in ("natural", "fgsm"):
         made.append(load(folder / "tiny.yaml", [*common, f"name={attack}", f"attack.name={attack}", "optim.lr=0.1"]))

@@ -101,17 +101,18 @@ def test_faults_of_folders_can_only_be_mended(data: Path) -> None:
     checked = check(data)
     assert rows(checked, "mend") == {
         ("val/class0", "missing class"), ("train/other", "missing class"), ("val/other", "empty class"),
-        ("train/class2", "empty class"),
+        ("train/class2", "empty class"), ("train/class1", "not read"),
     }  # fmt: skip
-    assert [each.reason for each in checked.to("note")] == ["training does not read inner and 1 more"]
-    assert checked.images == 24 + 8
+    (reason,) = [each.reason for each in checked.found if each.kind == "not read"]
+    assert reason.startswith("1 .txt: train/class1/notes.txt; images end in .jpg, ")
+    assert checked.images == 24 + 8 + 1
 
 
 @pytest.mark.parametrize("quick", [False, True])
-def test_an_image_of_both_splits_is_noted(data: Path, quick: bool) -> None:
+def test_an_image_of_both_splits_is_a_fault(data: Path, quick: bool) -> None:
     shutil.copy(data / "val" / "class1" / "001.png", data / "train" / "class0" / "again.png")
     found = check(data, quick=quick).found
-    expected = ("train/class0/again.png", "duplicate", "the same bytes as val/class1/001.png", "note")
+    expected = ("train/class0/again.png", "in train and val", "the same bytes as val/class1/001.png", "mend")
     assert found == ([] if quick else [expected])
 
 
@@ -154,7 +155,7 @@ def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
     assert isinstance(done.exception, UserError)
     assert str(done.exception) == (
         f"{data}: bad images: 1; {tmp_path}/list.txt lists them, and training leaves them out if told "
-        f"data.skips={tmp_path}/list.txt. {data}: faults that training cannot go round: 2; mend what the table names"
+        f"data.skips={tmp_path}/list.txt. {data}: faults to mend by hand: 2; the table names them"
     )
     assert not (data / "skips.txt").exists()
     assert "train/class3: no image in it" in done.output
@@ -185,7 +186,7 @@ def test_a_pack_is_checked_too(images: Path, tmp_path: Path, world: World) -> No
     shard.write_bytes(shard.read_bytes()[:-1])
     done = run(tmp_path / "pack", "--quick")
     assert "train/shard-000000.tar: truncated" in done.output
-    assert "faults that training cannot go round: 1" in str(done.exception)
+    assert "faults to mend by hand: 1" in str(done.exception)
     (tmp_path / "pack" / "manifest.json").write_text('{"format": "hpcfast-pack", "version": 9}')
     assert rows(check(tmp_path / "pack"), "mend") == {("manifest.json", "damaged pack")}
 
