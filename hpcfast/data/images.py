@@ -11,20 +11,23 @@ import warnings
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"
 )  # fmt: skip
 """Of the files that are read, in lower case. What a file holds is told by its content."""
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("MPO", "JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
 """What is read, by the name Pillow gives it. An MPO is a JPEG with more images behind it."""
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Of an image; Pillow refuses more, since a file of a few bytes can claim to be of any size."""
 
 # Pillow remarks on what it reads all the same; in threads there is no other way to silence it.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+Image.preinit()  # so that threads find all formats
 
+_ASKED = (*FORMATS[1:], "GIF")
+"""Of Pillow; its JPEG knows MPO, and that a file is a GIF is worth saying."""
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF, _EXIF_MARKER, _ADOBE_MARKER, _SCAN_MARKER = b"Exif\0\0", 0xE1, 0xEE, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -72,14 +75,14 @@ def parsed(data: bytes) -> Image.Image:
         ImageError: it is no image, or of a format that is not read.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=(*FORMATS, "GIF"))
-    except Image.UnidentifiedImageError:
+        image = Image.open(io.BytesIO(data), formats=_ASKED)
+    except UnidentifiedImageError:
         known = data.startswith((_JPEG, _PNG))
         kind, reason = (
             ("damaged", "its header is damaged") if known else ("not an image", f"it begins with {data[:8]!r}")
         )
         raise ImageError(kind, reason) from None
-    except Exception as error:  # Pillow raises whatever its parsers stumble over
+    except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise _damaged(error) from None
     if image.format not in FORMATS:
         raise ImageError("format", f"it is a {image.format}; read are {', '.join(FORMATS)}")
@@ -103,7 +106,7 @@ def coloured(image: Image.Image) -> Image.Image:
         return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
     except ImageError:
         raise
-    except Exception as error:  # see parsed()
+    except Exception as error:  # noqa: BLE001 - see parsed()
         raise _damaged(error) from None
 
 
@@ -119,7 +122,8 @@ def ready(encoded: np.ndarray) -> np.ndarray:
     Raises:
         ImageError: it cannot be decoded. Damage between the header and the end is not looked for.
     """
-    data = encoded.tobytes()
+    # Without a copy where it can be: for a large file one takes longer than the check.
+    data = encoded.base if isinstance(encoded.base, bytes) and len(encoded.base) == len(encoded) else encoded.tobytes()
     if data.startswith(_JPEG) and (plain := _plain_jpeg(data)):
         return encoded if plain is data else np.frombuffer(plain, np.uint8)
     if data.startswith(_PNG) and _is_plain_png(data):
@@ -139,7 +143,8 @@ def _plain_jpeg(data: bytes) -> bytes | None:
     DALI's own reading of EXIF differs from Pillow's where these data are odd, so it finds nothing there but the
     orientation.
     """
-    parts, kept, at, frame, orientation = [], 0, 2, b"", 1
+    parts: list[bytes] = []
+    kept, at, frame, orientation = 0, 2, b"", 1
     while at + 4 <= len(data) and data[at] == 0xFF and (marker := data[at + 1]) not in _LONELY:
         if marker == _SCAN_MARKER:
             if not _is_plain_frame(frame) or data.rfind(b"\xff\xd9", at) < 0:
@@ -157,7 +162,9 @@ def _plain_jpeg(data: bytes) -> bytes | None:
                 orientation = _orientation(data[at + 4 : end])
             parts.append(data[kept:at])
             kept = end
-        elif marker == _ADOBE_MARKER and data.startswith(b"Adobe", at + 4) and data[at + 15] != 1:  # not YCbCr
+        elif (
+            marker == _ADOBE_MARKER and data.startswith(b"Adobe", at + 4) and data[at + 15 : at + 16] != b"\x01"
+        ):  # not YCbCr
             return None
         at = max(end, at + 4)
     return None
@@ -186,7 +193,7 @@ def _orientation(exif: bytes) -> int:
         found = Image.Exif()
         found.load(exif)
         value = found.get(0x0112)
-    except Exception:  # see parsed()
+    except Exception:  # noqa: BLE001 - see parsed()
         return 1
     return value if value in _TURNS else 1
 
