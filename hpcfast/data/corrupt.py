@@ -19,6 +19,7 @@ from PIL import Image
 from hpcfast.component import choices
 from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.data.folder import read_split
+from hpcfast.data.images import ImageError, opened
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
@@ -136,9 +137,6 @@ def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
 
 def _read(source: str) -> Image.Image:
     try:
-        with Image.open(source) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"its pixels are of mode {image.mode}, not of 8 bits")
-            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return opened(Path(source).read_bytes())
+    except (OSError, ImageError) as error:
         raise UserError(f"{source} cannot be read: {error}. Put a whole image there or remove it.") from None

@@ -9,16 +9,23 @@ import io
 import struct
 import warnings
 import zlib
+from itertools import chain
 
 import numpy as np
 from PIL import Image, Jpeg2KImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2"
-)  # fmt: skip
-"""Of the files that are read, in lower case. What a file holds is told by its content."""
-FORMATS = ("MPO", "JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")
-"""What is read, by the name Pillow gives it. An MPO is a JPEG with more images behind it."""
+SUFFIXES_OF = {
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2",),
+}
+"""Of the formats that are read, by the names Pillow gives them; what a file is its content tells, not its suffix."""
+SUFFIXES = tuple(chain.from_iterable(SUFFIXES_OF.values()))
+"""Of the files that are read, in lower case."""
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 """Of an image; Pillow refuses more, since a file of a few bytes can claim to be of any size."""
 
@@ -26,8 +33,6 @@ MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.preinit()  # so that threads find all formats
 
-_ASKED = (*FORMATS[1:], "GIF")
-"""Of Pillow; its JPEG knows MPO, and that a file is a GIF is worth saying."""
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _EXIF, _EXIF_MARKER, _ADOBE_MARKER, _SCAN_MARKER = b"Exif\0\0", 0xE1, 0xEE, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -75,7 +80,7 @@ def parsed(data: bytes) -> Image.Image:
         ImageError: it is no image, or of a format that is not read.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=_ASKED)
+        image = Image.open(io.BytesIO(data), formats=(*SUFFIXES_OF, "GIF"))
     except UnidentifiedImageError:
         known = data.startswith((_JPEG, _PNG))
         kind, reason = (
@@ -84,8 +89,8 @@ def parsed(data: bytes) -> Image.Image:
         raise ImageError(kind, reason) from None
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise _damaged(error) from None
-    if image.format not in FORMATS:
-        raise ImageError("format", f"it is a {image.format}; read are {', '.join(FORMATS)}")
+    if image.format == "GIF":
+        raise ImageError("format", f"it is a GIF; read are {', '.join(SUFFIXES_OF)}")
     return image
 
 
@@ -153,6 +158,8 @@ def _plain_jpeg(data: bytes) -> bytes | None:
                 return data
             return b"".join([data[:2], _exif(orientation), parts[0][2:], *parts[1:], data[kept:]])
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if end < at + 4:
+            return None
         if marker in _FRAMES:
             if marker > 0xC2 or frame:  # arithmetic coding, lossless …
                 return None
@@ -166,7 +173,7 @@ def _plain_jpeg(data: bytes) -> bytes | None:
             marker == _ADOBE_MARKER and data.startswith(b"Adobe", at + 4) and data[at + 15 : at + 16] != b"\x01"
         ):  # not YCbCr
             return None
-        at = max(end, at + 4)
+        at = end
     return None
 
 
