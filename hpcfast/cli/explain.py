@@ -41,7 +41,9 @@ def command(
     with Reporter(world.is_root) as reporter:
         results = explain.explain(subjects, train, val, ids, world, reporter)
     if world.is_root:
-        table = Table(caption=f"at {len(ids)} validation images; in brackets: 95 % intervals", caption_justify="left")
+        table = Table(
+            caption=f"at {results[0]['n']} validation images; in brackets: 95 % intervals", caption_justify="left"
+        )
         for heading in ("run", "|cos(gradient, image)|", "cos(gradient, class means)", "smoothness"):
             table.add_column(heading, justify="left" if heading == "run" else "right")
         for subject, result in zip(subjects, results, strict=True):

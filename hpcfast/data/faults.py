@@ -102,17 +102,20 @@ def _look_closer(data: bytes, whole: bool) -> None:
         return  # Pillow decodes it in training, too
     width, height = struct.unpack(">II", data[16:24])
     missing = height * (1 + width * (3 if data[25] else 1))  # bytes of the rows, each with its filter
-    packed, at, inflate = [], 8, zlib.decompressobj()
+    parts, at, inflate = [], 8, zlib.decompressobj()
     while (kind := data[at + 4 : at + 8]) != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4])
-        packed += [data[at + 8 : end - 4]] if kind == b"IDAT" else []
+        parts += [data[at + 8 : end - 4]] if kind == b"IDAT" else []
         at = end
+    packed = b"".join(parts)
     try:
-        missing -= len(inflate.decompress(b"".join(packed), missing))
-        complete = not missing and (inflate.decompress(inflate.unconsumed_tail, 1) or inflate.eof)
+        while packed and not inflate.eof:
+            missing -= len(inflate.decompress(packed, 1 << 20))
+            packed = inflate.unconsumed_tail
+        missing -= len(inflate.flush())
     except zlib.error as error:
         raise ValueError(str(error)) from None
-    if not complete:
+    if missing > 0 or not inflate.eof:
         raise ValueError("its pixels end too early")
 
 

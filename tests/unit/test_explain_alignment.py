@@ -99,7 +99,8 @@ def test_the_batch_size_changes_nothing(tiny: Tiny, world: World) -> None:
     ids = folder.spread(len(val), 11)
     means, models = torch.rand(3, 1, 10, 10), networks(tiny())
     found = [alignment.measure(models, val, ids, means, tiny(f"evaluation.batch_size={n}"), world) for n in (1, 4, 50)]
-    for numbers, right in found:
+    for numbers, right, read in found:
+        assert read.tolist() == ids.tolist()
         assert numbers.shape == (2, 11, 3)
         assert right.shape == (2, 11)
         np.testing.assert_allclose(numbers, found[0][0], atol=1e-5)
@@ -112,7 +113,7 @@ def test_each_row_is_its_own_image_s(tiny: Tiny, world: World) -> None:
     val = folder.read(config.data.path)[1]
     ids = np.array([7, 2, 9, 0])
     means, models = torch.rand(3, 1, 10, 10), networks(config)
-    numbers, right = alignment.measure(models, val, ids, means, config, world, reported.append)
+    numbers, right, _ = alignment.measure(models, val, ids, means, config, world, reported.append)
     x = torch.stack([torch.as_tensor(np.asarray(Image.open(val.files[i])) / 255).float()[None] for i in ids])
     y = torch.as_tensor(val.labels[ids])
     for row, model in enumerate(models):
