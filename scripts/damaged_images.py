@@ -82,8 +82,8 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     def trained(data: Path, out: Path) -> str:
         mine = load(root / "run.yaml", [f"data.path={data}", f"runs={out}", "name=run"])
-        found = train.train(mine, world)
-        return (mine.folder / "skips.txt").read_text() + str(found["bad_images"])
+        train.train(mine, world)
+        return (mine.folder / "skips.txt").read_text()
 
     def explained(data: Path, out: Path) -> str:
         train_split, val = folder.read(data)
