@@ -130,7 +130,8 @@ def look(what: str, runs: int) -> None:
                     said = str(read(data, out))
                 except UserError as error:
                     said = str(error)
-                if not any(name in said for name in names):
+                # A pack takes damage behind the header as it is; who reads the pack leaves that image out.
+                if what != "pack" and not any(name in said for name in names):
                     raise SystemExit(f"{what}, {kind}: neither of {names} is named: {said[-500:]}")
                 for name, good in zip(names, before, strict=True):
                     (data / name).write_bytes(good)
