@@ -20,6 +20,7 @@ from hpcfast.component import choices
 from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.data.folder import Split, read_split
 from hpcfast.data.identity import identify
+from hpcfast.data.images import ImageError, opened
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
@@ -50,7 +51,7 @@ class Plan(NamedTuple):
 
     def rng(self, name: str, severity: int, file: str) -> np.random.Generator:
         """The random numbers of one image, named with its class folder, under one corruption."""
-        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode(errors="surrogateescape")).digest()
         return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
@@ -110,7 +111,8 @@ def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
         "severities": list(plan.severities),
         "seed": plan.seed,
         "images": len(files),
-        "files": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "upright": True,  # what was made before images were turned as their EXIF data say is made anew
+        "files": hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest(),
         "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
     }
 
@@ -138,9 +140,6 @@ def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
 
 def _read(source: str) -> Image.Image:
     try:
-        with Image.open(source) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"its pixels are of mode {image.mode}, not of 8 bits")
-            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return opened(Path(source).read_bytes())
+    except (OSError, ImageError) as error:
         raise UserError(f"{source} cannot be read: {error}. Put a whole image there or remove it.") from None

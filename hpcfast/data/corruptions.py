@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from hpcfast.data.images import opened
+
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALL = 64
 """Images whose shorter side has at most so many pixels are corrupted as CIFAR-10-C's (32 pixels) are, larger ones as
@@ -83,7 +85,7 @@ def _pixelate(x: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
 def _jpeg_compression(x: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
     file = io.BytesIO()
     _image(x).save(file, "JPEG", quality=int(quality))
-    return _pixels(Image.open(file))
+    return _pixels(opened(file.getvalue()))
 
 
 def _pixels(image: Image.Image) -> Pixels:

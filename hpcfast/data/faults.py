@@ -1,18 +1,16 @@
 """What can be wrong with an image file, as far as one can tell without training on it."""
 
 import hashlib
-import io
 import os
-import warnings
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
-SUFFIXES_OF = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",), "WEBP": (".webp",)}
-READABLE = {*SUFFIXES_OF, "TIFF", "PPM", "JPEG2000"}
-"""What DALI reads, by the name Pillow gives it; it goes by the content, not by the suffix."""
+from hpcfast.data.images import SUFFIXES_OF, ImageError, opened, parsed, ready
 
 EDGE = 4096
 """Bytes at a file's end in which its end mark is looked for: some programs write a little behind it."""
@@ -74,24 +72,51 @@ def _decode(data: bytes, suffix: str) -> list[Fault]:
     """Decode all of an image; faults of an image that can be read are not ``bad``."""
     whole = _both_ends(data[:12], data[-EDGE:], len(data))
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
-            form = "JPEG" if image.format == "MPO" else str(image.format)  # a JPEG with more images behind it
-            frames = getattr(image, "n_frames", 1)
-            if form not in READABLE:
-                moving = f" of {frames} frames" if frames > 1 else ""
-                return [Fault("format", f"{form}{moving}; DALI reads {', '.join(SUFFIXES_OF)}")]
-            if form == "JPEG":
-                # An eighth of the size: all bits are read, the arithmetic is saved. Warnings are errors here.
-                simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
-            else:
-                image.load()
-            if form == "PNG" and not whole:
-                raise ValueError("the end is missing")  # Pillow doesn't mind, DALI does
-            return _remarks(form, image.mode, frames, suffix)
-    except UnidentifiedImageError:
-        return [Fault("damaged" if whole else "not an image", f"it begins with {data[:8]!r}")]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        image = parsed(data)
+        form = "JPEG" if image.format == "MPO" else str(image.format)  # a JPEG with more images behind it
+        if form == "JPEG":
+            ready(np.frombuffer(data, np.uint8))  # as training does
+            # An eighth of the size: all bits are read, the arithmetic is saved. Warnings are errors here.
+            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
+        else:
+            opened(data)
+        if form == "PNG":
+            _look_closer(data, whole)
+        return _remarks(form, image.mode, getattr(image, "n_frames", 1), suffix)
+    except ImageError as error:
+        odd = error.kind == "format" or (error.kind == "not an image" and not whole)
+        return [Fault(error.kind if odd else "damaged" if whole else "truncated", str(error))]
+    except ValueError as error:
         return [Fault("damaged" if whole else "truncated", str(error))]
+
+
+def _look_closer(data: bytes, whole: bool) -> None:
+    """Find in a PNG what Pillow doesn't mind and DALI does: an end or a checksum that is missing.
+
+    Raises:
+        ValueError: its message says what is wrong.
+    """
+    if not whole:
+        raise ValueError("the end is missing")
+    if ready(encoded := np.frombuffer(data, np.uint8)) is not encoded:
+        return  # Pillow decodes it in training, too
+    width, height = struct.unpack(">II", data[16:24])
+    missing = height * (1 + width * (3 if data[25] else 1))  # bytes of the rows, each with its filter
+    parts, at, inflate = [], 8, zlib.decompressobj()
+    while (kind := data[at + 4 : at + 8]) != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        parts += [data[at + 8 : end - 4]] if kind == b"IDAT" else []
+        at = end
+    packed = b"".join(parts)
+    try:
+        while packed and not inflate.eof:
+            missing -= len(inflate.decompress(packed, 1 << 20))
+            packed = inflate.unconsumed_tail
+        missing -= len(inflate.flush())
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if missing > 0 or not inflate.eof:
+        raise ValueError("its pixels end too early")
 
 
 def _remarks(form: str, mode: str, frames: int, suffix: str) -> list[Fault]:

@@ -1,4 +1,7 @@
-"""Encoded images, read ahead by threads: a parallel file system is slow at one request and good at many at a time."""
+"""Encoded images, read ahead by threads: a parallel file system is slow at one request and good at many at a time.
+
+They are checked as they are read (:mod:`hpcfast.data.images`), so that DALI meets no header that it cannot parse.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from hpcfast.data.folder import Split
+from hpcfast.data.images import ImageError, ready
 from hpcfast.errors import UserError
 
 READERS = 8
@@ -21,7 +25,7 @@ CHUNK = 16
 
 T = TypeVar("T")
 Image = np.ndarray | str
-"""The bytes of a file, uint8, or why there are none."""
+"""What DALI is to decode, uint8, or why there is nothing."""
 
 
 class BadImages(UserError):
@@ -85,12 +89,14 @@ class Feed:
 
 
 def attempt(split: Split, image: int) -> Image:
-    """The bytes of one image of ``split``, or why there are none."""
+    """What DALI is to decode of one image of ``split``, or why there is nothing."""
     try:
         encoded = split.encoded(image)
+        return ready(encoded) if len(encoded) else "is empty"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    return encoded if len(encoded) else "is empty"
+    except ImageError as error:
+        return f"cannot be decoded: {error}"
 
 
 class Ahead(Generic[T]):

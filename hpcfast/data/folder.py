@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcfast.data import hashes
-from hpcfast.data.listing import SUFFIXES, folders_in, images_below, kinds
+from hpcfast.data.images import SUFFIXES
+from hpcfast.data.listing import folders_in, images_below, kinds
 from hpcfast.errors import UserError
 
 

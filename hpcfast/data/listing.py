@@ -9,9 +9,7 @@ from collections import Counter
 from pathlib import PurePath
 from typing import NamedTuple
 
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-)  # fmt: skip
+from hpcfast.data.images import SUFFIXES
 
 
 class Listing(NamedTuple):

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from hpcfast import comm, files
 from hpcfast.comm import World
 from hpcfast.data import folder, shards
 from hpcfast.data.hashes import digest
 from hpcfast.data.identity import agreed
+from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
 from hpcfast.data.shrink import METHOD, shrunk
 from hpcfast.errors import UserError
@@ -88,15 +88,17 @@ def contents(split: folder.Split, image: int, short_side: int | None) -> tuple[s
     """The kind of an image's file (``jpg``) and its bytes, as they go into the pack.
 
     Raises:
-        UserError: it is empty, cannot be read, or cannot be decoded to be resized.
+        UserError: it is empty, cannot be read or cannot be decoded.
     """
     name = split.files[image]
     try:
-        data = split.encoded(image).tobytes()
+        encoded = split.encoded(image)
+        data = encoded.tobytes()
         if not data:
             raise OSError("it is empty")
+        ready(encoded)  # what training would leave out is not packed
         small = shrunk(data, short_side) if short_side else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ImageError) as error:
         raise UserError(
             f"{name} cannot be read: {error}. 'hpcfast data verify' finds all such images and lists them in skips.txt, "
             f"and packing leaves those out."

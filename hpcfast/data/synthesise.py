@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hpcfast.data.images import opened
 from hpcfast.data.prepare import MANIFEST
 from hpcfast.data.unfinished import fill
 from hpcfast.data.workers import cores, pool
@@ -144,8 +145,7 @@ def drawn(recipe: Recipe, split: str, number: int, label: int) -> Image.Image:
 @cache
 def _photo(number: int) -> Image.Image:
     package, path = PHOTOS[number]
-    with (files(package) / path).open("rb") as file:
-        return Image.open(file).convert("RGB")
+    return opened((files(package) / path).read_bytes()).convert("RGB")
 
 
 def _turned(hue: float, brightness: float) -> tuple[float, ...]:

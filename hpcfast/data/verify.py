@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 from hpcfast.data import hashes, skips
 from hpcfast.data.faults import Examined, examine
 from hpcfast.data.folder import is_pack, stats
-from hpcfast.data.listing import SUFFIXES, described, folders_in, images_below, kinds
+from hpcfast.data.images import SUFFIXES
+from hpcfast.data.listing import described, folders_in, images_below, kinds
 from hpcfast.data.workers import cores, pool
 from hpcfast.errors import UserError
 from hpcfast.files import save_text

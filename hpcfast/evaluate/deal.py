@@ -59,7 +59,7 @@ def read(
     Bad images are left out, and noted in ``faults``: what is wrong with them, by id.
     """
     alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
-    batches = _good(split, left, config.data, alone, share.size, {} if faults is None else faults)
+    batches = good_batches(split, left, config.data, alone, share.size, {} if faults is None else faults)
     size = config.data.size
     none = torch.empty(0, dtype=torch.int64, device=world.device)
     empty = Batch(torch.empty(0, config.data.channels, size, size, device=world.device), none, none)
@@ -67,9 +67,10 @@ def read(
         yield next(batches, empty)
 
 
-def _good(
+def good_batches(
     split: Split, ids: np.ndarray, settings: DataSettings, alone: dali.Shard, batch_size: int, faults: dict[int, str]
 ) -> Iterator[Batch]:
+    """The images ``ids`` as one rank reads them by itself, in order; bad ones are left out, and noted in ``faults``."""
     while len(ids):
         try:
             for batch in dali.batches(split, ids, settings, alone, batch_size, None):

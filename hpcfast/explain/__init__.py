@@ -97,20 +97,23 @@ def explain(
     Writes each run's ``explain.json``, and the picture into the last run's ``figures/``.
 
     Returns:
-        What each run's ``explain.json`` holds.
+        What each run's ``explain.json`` holds. Bad images are left out and named: ``n`` counts the others.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or too many images are bad.
     """
     first, last = subjects[0].config, subjects[-1]
     task = reporter.task("alignment", len(ids), "images")
-    means = alignment.class_means(train, first, world)
+    bad: tuple[dict[int, str], dict[int, str]] = ({}, {})
+    means = alignment.class_means(train, first, world, bad[0])
     models = [subject.model for subject in subjects]
-    numbers, right, bad = alignment.measure(models, val, ids, means, first, world, task.update)
+    numbers, right, ids = alignment.measure(models, val, ids, means, first, world, task.update, bad[1])
     task.close()
-    if bad:
-        reporter.say(f"left out: {skips.described(val, bad)}")
-        ids = ids[~np.isin(ids, [*bad])]
+    for split, own in zip((train, val), bad, strict=True):
+        faults = {image: fault for each in comm.gather(own) for image, fault in each.items()}
+        skips.refuse_many(split, faults, len(split))
+        if faults:
+            reporter.say(f"left out: {skips.described(split, faults)}")
     results = [
         {
             "alignment": alignment.summary(rows),

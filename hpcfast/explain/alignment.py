@@ -14,7 +14,6 @@ from hpcfast import comm
 from hpcfast.attacks.balls import L2
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data import skips
 from hpcfast.data.folder import Split, spread
 from hpcfast.errors import UserError
 from hpcfast.evaluate import shared_out
@@ -61,29 +60,34 @@ def smoothness(images: Tensor) -> Tensor:
     return energy[:, low].sum(1) / energy.sum((1, 2)).clamp_min(torch.finfo(energy.dtype).tiny)
 
 
-def class_means(train: Split, config: RunConfig, world: World) -> Tensor:
+def class_means(train: Split, config: RunConfig, world: World, faults: dict[int, str] | None = None) -> Tensor:
     """Mean of ``IMAGES_A_CLASS`` training images of each class (or all), evenly spread; a collective of all ranks.
+
+    Bad images are left out, and this rank's noted in ``faults``: what is wrong with them, by id.
 
     Returns:
         Shape (classes, channels, size, size), float32, on the rank's device. While they are added up they take
-        eight bytes a number: 1.2 GB for ImageNet. Images that cannot be read are left out.
+        eight bytes a number: 1.2 GB for ImageNet.
 
     Raises:
-        UserError: on all ranks: none of a class can be read.
+        UserError: all of these images of a class are bad.
     """
     good = train.good
     of_class = [good[train.labels[good] == label] for label in range(len(train.classes))]
     ids = np.concatenate([own[spread(len(own), IMAGES_A_CLASS)] for own in of_class])
     size = config.data.size
     sums = torch.zeros(len(of_class), config.data.channels, size, size, dtype=torch.float64)
-    counts = torch.zeros(len(of_class), dtype=torch.int64)
-    for x, y, _ in shared_out(train, ids, config, world):
+    counts = torch.zeros(len(of_class), dtype=torch.float64)
+    for x, y, _ in shared_out(train, ids, config, world, faults):
         sums.index_add_(0, y.cpu(), x.double().cpu())
-        counts += torch.bincount(y.cpu(), minlength=len(counts))
-    sums, counts = comm.total(sums), comm.total(counts)
-    if bare := [label for label, count in zip(train.classes, counts.tolist(), strict=True) if not count]:
-        raise UserError(f"{train.root}: no image of class {bare[0]} can be read; 'hpcfast data verify' says why")
-    return (sums / counts.view(-1, 1, 1, 1)).float().to(world.device)
+        counts += y.cpu().bincount(minlength=len(of_class))
+    counts = comm.total(counts)
+    if not counts.all():
+        raise UserError(
+            f"{train.root}: no image of class {train.classes[int(counts.argmin())]} can be read; find the bad ones "
+            f"with 'hpcfast data verify' and put whole images there"
+        )
+    return (comm.total(sums) / counts.view(-1, 1, 1, 1)).float().to(world.device)
 
 
 def measure(
@@ -94,35 +98,39 @@ def measure(
     config: RunConfig,
     world: World,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    faults: dict[int, str] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Measure each of ``models`` at the images ``ids`` of ``val``; a collective of all ranks.
+
+    Bad images are left out.
 
     Args:
         config: of which the data settings and the batch size count here.
         progress: called after each batch with the number of images done by all ranks, as far as this one can tell.
+        faults: where this rank notes what is wrong with bad images, by id.
 
     Returns:
         For each model and image, in the order of ``ids``: the numbers (models, n, 3), float32, and whether the
-        image is classified rightly (models, n), bool. And what is wrong with images that cannot be read, by id: they
-        are left out.
+        image is classified rightly (models, n), bool; and the ids of these images, shape (n,).
 
     Raises:
-        UserError: on all ranks: too many images are bad.
+        UserError: fewer than two images can be read.
     """
     found: dict[int, np.ndarray] = {}
-    faults: dict[int, str] = {}
     for x, y, image_ids in shared_out(val, ids, config, world, faults):
         if len(x):  # a rank may have run out of images
             with full_precision():
                 rows = torch.stack([_row(model, x, y, means) for model in models], 1)
             found.update(zip(image_ids.tolist(), rows.cpu().numpy(), strict=True))
         progress(min(len(found) * world.size, len(ids)))  # the others are about as far
-    shares = comm.gather((found, faults))
-    everyone = {image: row for share, _ in shares for image, row in share.items()}
-    bad = {image: fault for _, share in shares for image, fault in share.items()}
-    skips.refuse_many(val, bad, len(ids) - 1)  # an interval needs two
-    ordered = np.stack([everyone[image] for image in ids.tolist() if image not in bad], 1)
-    return ordered[..., :-1], ordered[..., -1] > 0, bad
+    everyone = {image: row for share in comm.gather(found) for image, row in share.items()}
+    good = [image for image in ids.tolist() if image in everyone]
+    if len(good) < 2:
+        raise UserError(
+            f"{val.root}: {len(good)} of {len(ids)} images can be read; 'hpcfast data verify' lists the bad"
+        )
+    ordered = np.stack([everyone[image] for image in good], 1)
+    return ordered[..., :-1], ordered[..., -1] > 0, np.array(good)
 
 
 def summary(numbers: np.ndarray) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from torch import nn
 
 from hpcfast import export, files
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder
+from hpcfast.data import dali, folder, skips
 from hpcfast.data.classes import match
 from hpcfast.errors import UserError
 from hpcfast.evaluate import interval
+from hpcfast.evaluate.deal import good_batches
 from hpcfast.export import card
 from hpcfast.export.formats import FORMATS, Logits
 from hpcfast.progress import Reporter
@@ -101,13 +102,20 @@ def publish(
 
 @torch.no_grad()
 def compare(logits: Logits, model: nn.Module, split: folder.Split, config: RunConfig, reporter: Reporter) -> Agreement:
-    """Run ``logits`` and ``model`` on all images of ``split``, on the CPU, in batches of the evaluation's size."""
+    """Run ``logits`` and ``model`` on all images of ``split``, on the CPU, in batches of the evaluation's size.
+
+    Bad images are left out and named.
+
+    Raises:
+        UserError: too many images are bad.
+    """
     shard = dali.Shard(0, 1, torch.device("cpu"), config.data.threads or 1)
     n = right = right_before = 0
     difference = largest = 0.0
     ids = split.good
     task = reporter.task("check", len(ids), "images")
-    for x, y, _ in dali.batches(split, ids, config.data, shard, config.evaluation.batch_size, None):
+    faults: dict[int, str] = {}
+    for x, y, _ in good_batches(split, ids, config.data, shard, config.evaluation.batch_size, faults):
         ours, theirs = model(x), logits(x)
         right += int((theirs.argmax(1) == y).sum())
         right_before += int((ours.argmax(1) == y).sum())
@@ -117,6 +125,9 @@ def compare(logits: Logits, model: nn.Module, split: folder.Split, config: RunCo
         n += len(y)
         task.update(n)
     task.close()
+    skips.refuse_many(split, faults, len(ids))
+    if faults:
+        reporter.say(f"left out of the check: {skips.described(split, faults)}")
     return Agreement(n, right, right_before, difference, largest)
 
 

@@ -12,9 +12,10 @@ from hpcfast import export
 from hpcfast.attacks import noise
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder
+from hpcfast.data import dali, folder, skips
 from hpcfast.data.classes import match
 from hpcfast.errors import UserError
+from hpcfast.evaluate.deal import good_batches
 from hpcfast.files import write_atomically
 from hpcfast.names import in_figure
 from hpcfast.rundir import RunDirectory
@@ -68,7 +69,13 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
 def _rightly_classified(config: RunConfig, models: list[nn.Module], classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     split, _ = match(folder.read(config.data.path, config.data.skips)[1], classes, "the runs' models")
     shard = dali.Shard(0, 1, torch.device("cpu"), 1)
-    x, y, _ = next(dali.batches(split, split.evenly(64), config.data, shard, 64, None))
+    faults: dict[int, str] = {}
+    batch = next(good_batches(split, split.evenly(64), config.data, shard, 64, faults), None)
+    if faults:
+        print(f"left out of the picture: {skips.described(split, faults)}")
+    if batch is None:
+        raise UserError(f"{split.root}: no image of 64 can be read; 'hpcfast data verify' lists the bad ones")
+    x, y, _ = batch
     right = torch.stack([model(x).argmax(1) == y for model in models]).all(0).nonzero().squeeze(1)
     if len(right) == 0:
         raise UserError(

@@ -124,7 +124,8 @@ def test_a_run_that_meets_bad_files_equals_one_that_knew_them(
     bad = [line.split("\t")[0] for line in found.splitlines() if not line.startswith("#")]
     assert len(bad) == 3
     assert all(f"{spoilt}/{name} " in out for name in bad), "each is named"
-    assert "left out of the evaluation: val/class0/000.png cannot be decoded; val/class2/003.png is empty" in out
+    assert "left out of the evaluation: val/class0/000.png cannot be decoded: it is a GIF; read are " in out
+    assert "; val/class2/003.png is empty" in out
     assert summary["n_eval"] == 10
     train_split = trained_on(spoilt, config.folder / "skips.txt")
     for epoch in range(3):

@@ -1,6 +1,7 @@
 """Alignment in numbers: known where they can be known, the same however the images are dealt out."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
+from hpcfast.errors import UserError
 from hpcfast.explain import alignment, features
 from tests.unit import nets
 
@@ -99,7 +101,8 @@ def test_the_batch_size_changes_nothing(tiny: Tiny, world: World) -> None:
     ids = folder.spread(len(val), 11)
     means, models = torch.rand(3, 1, 10, 10), networks(tiny())
     found = [alignment.measure(models, val, ids, means, tiny(f"evaluation.batch_size={n}"), world) for n in (1, 4, 50)]
-    for numbers, right, _ in found:
+    for numbers, right, read in found:
+        assert read.tolist() == ids.tolist()
         assert numbers.shape == (2, 11, 3)
         assert right.shape == (2, 11)
         np.testing.assert_allclose(numbers, found[0][0], atol=1e-5)
@@ -120,6 +123,33 @@ def test_each_row_is_its_own_image_s(tiny: Tiny, world: World) -> None:
         np.testing.assert_array_equal(right[row], model(x).argmax(1) == y)
     assert reported == sorted(reported)
     assert (len(reported), reported[-1]) == (2, 4)
+
+
+def test_bad_images_are_left_out_and_noted(tiny: Tiny, images: Path, tmp_path: Path, world: World) -> None:
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    train, val = folder.read(copy)
+    for split, image in ((train, 8), (val, 2)):
+        Path(split.files[image]).write_bytes(Path(split.files[image]).read_bytes()[:60])
+    config, found = tiny(f"data.path={copy}", "evaluation.batch_size=5"), ({}, {})
+    means = alignment.class_means(train, config, world, found[0])
+    files = sorted((copy / "train" / train.classes[1]).iterdir())[1:]
+    np.testing.assert_allclose(
+        means[1, 0], np.mean([np.asarray(Image.open(file)) / 255 for file in files], 0), atol=1e-6
+    )
+    numbers, right, read = alignment.measure(networks(config), val, val.good, means, config, world, faults=found[1])
+    assert read.tolist() == [i for i in range(12) if i != 2]
+    assert (numbers.shape, right.shape) == ((2, 11, 3), (2, 11))
+    assert [list(faults) for faults in found] == [[8], [2]]
+
+
+def test_a_class_without_an_image_that_can_be_read_is_named(
+    tiny: Tiny, images: Path, tmp_path: Path, world: World
+) -> None:
+    copy = Path(shutil.copytree(images, tmp_path / "copy"))
+    for file in (copy / "train" / "class1").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="no image of class class1 can be read"):
+        alignment.class_means(folder.read(copy)[0], tiny(f"data.path={copy}"), world)
 
 
 def test_a_summary_has_the_mean_and_its_interval() -> None:

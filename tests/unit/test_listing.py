@@ -10,7 +10,8 @@ from PIL import Image
 from hpcfast import train
 from hpcfast.comm import World
 from hpcfast.data import dataset, folder
-from hpcfast.data.listing import SUFFIXES, images_below
+from hpcfast.data.images import SUFFIXES
+from hpcfast.data.listing import images_below
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 from tests.unit.test_bad_files import Tiny

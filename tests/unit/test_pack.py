@@ -154,8 +154,8 @@ def test_an_image_that_cannot_be_read_is_named(images: Path, world: World, tmp_p
     with pytest.raises(UserError, match=r"val/class1/003\.png cannot be read: it is empty.*hpcfast data verify"):
         pack(data, tmp_path / "pack", PLAIN, world, ignore)
     bad.write_bytes(b"text")
-    with pytest.raises(UserError, match=r"val/class1/003\.png cannot be read: cannot identify"):
-        pack(data, tmp_path / "small", Recipe(1, 5, 0), world, ignore)
+    with pytest.raises(UserError, match=r"val/class1/003\.png cannot be read: it begins with b'text'"):
+        pack(data, tmp_path / "pack", PLAIN, world, ignore)
 
 
 def test_a_full_disk_is_one_message(
