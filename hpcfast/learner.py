@@ -157,5 +157,18 @@ class Learner:
         if self.average:
             models.load_weights(self.average.module, state["average"], origin)
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.updates = state["updates"]
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give what ``optimizer`` keeps of each weight the layout of that weight, in place.
+
+    A checkpoint's may be another: GPUs and CPUs lay out some networks differently. Fused optimizers pair a weight's
+    numbers with its state's in the order of memory, and would train on without a word.
+    """
+    for weight, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
