@@ -17,7 +17,7 @@ from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
 from hpcfast.errors import UserError
-from hpcfast.evaluate import classify, shared_out
+from hpcfast.evaluate import Pieces, batch_size, classify, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
 from hpcfast.evaluate.results import interval
 
@@ -60,11 +60,12 @@ def measure(
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
     still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
+    pieces = Pieces(batch_size([still], config, world))
     rights: list[int] = []
     counts: list[int] = []
     for part in parts:
         split = comm.together(partial(read_split, part.folder, "--corruptions"))
-        right, n = _right(still, split, config, world, sum(counts), progress)
+        right, n = _right(still, split, pieces, config, world, sum(counts), progress)
         rights.append(right)
         counts.append(n)
     rows: list[dict[str, Any]] = [
@@ -103,16 +104,21 @@ def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
 
 
 def _right(
-    model: nn.Module, split: Split, config: RunConfig, world: World, before: int, progress: Callable[[int], None]
+    model: nn.Module,
+    split: Split,
+    pieces: Pieces,
+    config: RunConfig,
+    world: World,
+    before: int,
+    progress: Callable[[int], None],
 ) -> tuple[int, int]:
     """How many images of ``split`` all ranks together find classified rightly, and how many they could read."""
     right, done = 0, 0
     faults: dict[int, str] = {}
     with full_precision():
-        for x, y, ids in shared_out(split, split.good, config, world, faults):
-            if len(ids):
-                right += int((classify(model, x) == y).sum())
-            done += len(ids)
+        for batch in shared_out(split, split.good, pieces.most, config, world, faults):
+            right += sum(pieces.each(lambda piece: int((classify(model, piece.x) == piece.y).sum()), batch))
+            done += len(batch.ids)
             progress(before + min(done * world.size, len(split)))  # the others are about as far
     bad = {image: fault for each in comm.gather(faults) for image, fault in each.items()}
     skips.refuse_many(split, bad, len(split))

@@ -54,7 +54,9 @@ def measure(
                 ballot.count()
                 raise Stopped(f"stopped after {done:,} of {work:,} attacks; the same command goes on from there")
 
-        result, place = evaluate_kept(model, split, config, check, world, folder, progress, keep_images, overwrite)
+        result, place = evaluate_kept(
+            model, split, config, check, world, folder, progress, keep_images, overwrite, reporter.say
+        )
         ballot.count()
         task.close()
         if bad := result["bad_images"]:
