@@ -61,8 +61,9 @@ def _monitor(run: Run) -> None:
     comm.tell(run.position.step, "evaluation")
     with run.clock.spend("evaluation"):
         result = evaluate(
-            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.leave_if_asked()
-        )
+            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.leave_if_asked(),
+            run.reporter.say,
+        )  # fmt: skip
     _mention(run, result)
     for key in ("clean_accuracy", "robust_accuracy"):
         run.record(key, result[key])
@@ -108,8 +109,10 @@ def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
 
     run.record("eval_start", purpose)
     comm.tell(run.position.step, title)
-    identity = run.data.identities["val"]
-    result, _ = evaluate_kept(model, split, identity, config, check, run.world, run.dir.evaluations, progress)
+    result, _ = evaluate_kept(
+        model, split, run.data.identities["val"], config, check, run.world, run.dir.evaluations, progress,
+        say=run.reporter.say,
+    )  # fmt: skip
     run.record("eval_stop", {key: result[key] for key in ("attack", "clean_accuracy", "robust_accuracy")})
     _mention(run, result)
     task.close()

@@ -19,7 +19,7 @@ from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.folder import Split
-from hpcfast.evaluate import classify, evaluating, shared_out
+from hpcfast.evaluate import Pieces, batch_size, classify, evaluating, shared_out
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ def examine(
     ids = split.evenly(max(config.guard.images, world.size))
     sums = torch.zeros(5, dtype=torch.float64)
     with evaluating(model):
-        for batch in shared_out(split, ids, config, world):
-            if len(batch.y):
-                sums += _sums(model, batch, attack, config)
+        pieces = Pieces(batch_size([model], config, world))
+        for batch in shared_out(split, ids, pieces.most, config, world):
+            for found in pieces.each(lambda piece: _sums(model, piece, attack, config), batch):
+                sums += found
             pause()
     n, seen, strong, aligned, directed = comm.total(sums).tolist()
     return Health(seen / n, strong / n, aligned / max(directed, 1))

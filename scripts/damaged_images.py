@@ -95,7 +95,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     def guarded(data: Path, out: Path) -> str:
         split, faults = folder.read(data)[0], dict[int, str]()
         guard.examine(model, split, config, Fgsm(name="fgsm"), world)
-        for _ in shared_out(split, split.good, config, world, faults):
+        for _ in shared_out(split, split.good, config.evaluation.batch_size, config, world, faults):
             pass
         return str([split.files[i] for i in faults])
 

@@ -4,17 +4,25 @@ It sees logits only. A model that it fools where gradient attacks fail hides its
 authors' (PyPI: pyautoattack).
 """
 
+from typing import Any
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, noise
+from hpcfast.attacks import Attack
 from hpcfast.attacks.balls import Ball
 from hpcfast.attacks.noise import Source
 
+SEED = 0
+
 
 class Square(Attack):
-    """``queries`` patches tried on each image; what it draws depends on the images it attacks together."""
+    """``queries`` patches tried on each image, the same ones on all images.
+
+    The authors' code shares most of what it draws among the images of a batch. Here all images share all of it, from
+    one seed, so that no image's outcome depends on those that it is attacked together with.
+    """
 
     guarded = False
     trains = False
@@ -24,16 +32,26 @@ class Square(Attack):
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         """See :meth:`Attack.perturb`; images that hold come back as they were."""
-        from pyautoattack.square import SquareAttack
-
-        attack = SquareAttack(
+        attack = _shared()(
             model,
             norm=type(ball).__name__,
             n_queries=self.queries,
             eps=ball.eps,
             p_init=0.8,
             resc_schedule=False,
-            seed=noise.seed(source),
+            seed=SEED,
         )
         with torch.random.fork_rng(devices=[]):
             return attack.perturb(x.contiguous(), y).clamp(0, 1)  # for L1 it leaves [0,1] by a rounding
+
+
+def _shared() -> Any:
+    """The library's attack, with one choice of signs for all images where it would draw one for each."""
+    from pyautoattack.square import SquareAttack
+
+    class Shared(SquareAttack):
+        def random_choice(self, shape: list[int]) -> Tensor:
+            of_batch = len(shape) == 4
+            return super().random_choice([1, *shape[1:]]).expand(shape) if of_batch else super().random_choice(shape)
+
+    return Shared

@@ -58,8 +58,9 @@ CONFIRM = Check(attack=Pgd(name="pgd", steps=50, restarts=10)), Check(attack=Apg
 
 
 class EvaluationSettings(Settings):
-    """``monitor`` runs every ``every`` epochs (0: never), ``final`` at the end; a batch is a rank's.
+    """``monitor`` runs every ``every`` epochs (0: never), ``final`` at the end.
 
+    A batch is a rank's, of ``batch_size`` images or as many as memory has room for (docs/evaluation.md).
     Each check of ``confirm`` must find the target too, off the clock, or the run counts as not converged.
     """
 

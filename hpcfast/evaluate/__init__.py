@@ -26,12 +26,15 @@ from hpcfast.data import Batch, skips
 from hpcfast.data.folder import Split
 from hpcfast.evaluate.deal import chosen_images, deal, read, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
+from hpcfast.evaluate.memory import Pieces, batch_size
 from hpcfast.evaluate.outcomes import Journal, Outcomes, Record
 from hpcfast.evaluate.results import interval, summarise
 
 __all__ = [
+    "Pieces",
     "Round",
     "attacked",
+    "batch_size",
     "chosen_images",
     "classify",
     "evaluate",
@@ -75,6 +78,7 @@ def evaluate(
     check: Check,
     world: World,
     progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure clean and robust accuracy of ``model`` on ``split``; a collective of all ranks.
 
@@ -83,6 +87,7 @@ def evaluate(
     Args:
         config: of which the data settings, the threat model and the seed count here.
         progress: see :func:`attacked`.
+        say: see :func:`attacked`.
 
     Returns:
         See :func:`hpcfast.evaluate.results.summarise`; and ``seconds``.
@@ -93,7 +98,7 @@ def evaluate(
     ids = chosen_images(split, check, world)
     started = time.perf_counter()
     planned = rounds(config, check, len(split.classes))
-    outcomes = attacked(model, split, ids, planned, config, world, progress)
+    outcomes = attacked(model, split, ids, planned, config, world, progress, say=say)
     return summarise(outcomes, ids, planned, config, check, split) | {"seconds": time.perf_counter() - started}
 
 
@@ -107,6 +112,7 @@ def attacked(
     progress: Callable[[int], None] = lambda done: None,
     journal: Journal | None = None,
     keep: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Outcomes:
     """Let all rounds loose on the images ``ids``; a collective of all ranks, each of which gets all outcomes.
 
@@ -115,6 +121,7 @@ def attacked(
             this one can tell, of ``len(ids) * len(planned)``. An image that fell needs no more work.
         journal: which says what was done before, and is kept.
         keep: a folder for the images that fooled the model.
+        say: told, on all ranks, where memory allows only smaller batches than ``config.evaluation.batch_size``.
 
     Raises:
         UserError: too many images are bad; a few are left out and noted.
@@ -125,31 +132,45 @@ def attacked(
     probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
     still = frozen(model, probe)
     faults: dict[int, str] = {}
+    pieces = Pieces(_agreed(batch_size([still], config, world), config.evaluation.batch_size, say))
+
+    def attack(batch: Batch) -> Record:
+        record, images = _attack(still, batch, planned[number], config.seed, number)
+        if keep:
+            _keep(keep, batch, record, images)
+        if journal:
+            journal.write(record)
+        return record
+
     for leg in _legs(len(planned)):
         dealt, fresh = outcomes.entering(ids, leg.start), []
-        share = deal(dealt, config, world)
+        share = deal(dealt, pieces.most, world)
         for number in leg:
             left, done = outcomes.entering(share.mine, number), 0
             before = (number + 1) * len(ids) - len(dealt)
             with full_precision():
                 for batch in read(split, share, left[~outcomes.through(number)[left]], config, world, faults):
-                    if len(batch.ids):
-                        record, images = _attack(still, batch, planned[number], config.seed, number)
-                        if keep:
-                            _keep(keep, batch, record, images)
-                        if journal:
-                            journal.write(record)
+                    for record in pieces.each(attack, batch):
                         outcomes.note(record)
                         fresh.append(record)
                     done += len(batch.ids)
                     progress(before + min(done * world.size, len(dealt)))  # the others are about as far
-        for records, bad in comm.gather((fresh, faults)):
+        everyone = comm.gather((fresh, faults, pieces.size))
+        pieces = Pieces(_agreed(min(size for *_, size in everyone), pieces.most, say))
+        for records, bad, _ in everyone:
             for record in records:
                 outcomes.note(record)
             outcomes.bad.update(bad)
         skips.refuse_many(split, outcomes.bad, len(ids))
     progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
     return outcomes
+
+
+def _agreed(size: int, tried: int, say: Callable[[str], None]) -> int:
+    """``size``, the images of a batch on which all ranks agree; said where it is less than was ``tried``."""
+    if size < tried:
+        say(f"memory has room for {size} images at a time on each rank, not {tried}")
+    return size
 
 
 def _legs(count: int) -> Iterator[range]:

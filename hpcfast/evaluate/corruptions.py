@@ -24,7 +24,7 @@ from hpcfast.data.folder import Split, read_split
 from hpcfast.data.identity import Identity, agreed
 from hpcfast.data.listing import folders_in
 from hpcfast.errors import UserError
-from hpcfast.evaluate import classify, kept, shared_out
+from hpcfast.evaluate import Pieces, batch_size, classify, kept, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
 from hpcfast.evaluate.results import interval
 from hpcfast.files import save_text
@@ -115,13 +115,14 @@ def measure(
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
     still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
+    pieces = Pieces(batch_size([still], config, world))
     rights: list[int] = []
     counts: list[int] = []
     for part in parts:
         split, said = comm.together(partial(_read, part, classes))
         (images,) = agreed((split,), world)
         before = comm.on_root(partial(journal.find, part, images)) if journal else None
-        right, n = before or _right(still, split, config, world, sum(counts), progress)
+        right, n = before or _right(still, split, pieces, config, world, sum(counts), progress)
         if journal and not before:
             comm.on_root(partial(journal.note, part, images, right, n))
         rights.append(right)
@@ -169,16 +170,21 @@ def _folders(part: Path) -> set[str]:
 
 
 def _right(
-    model: nn.Module, split: Split, config: RunConfig, world: World, before: int, progress: Callable[[int], None]
+    model: nn.Module,
+    split: Split,
+    pieces: Pieces,
+    config: RunConfig,
+    world: World,
+    before: int,
+    progress: Callable[[int], None],
 ) -> tuple[int, int]:
     """How many images of ``split`` all ranks together find classified rightly, and how many they could read."""
     right, done = 0, 0
     faults: dict[int, str] = {}
     with full_precision():
-        for x, y, ids in shared_out(split, split.good, config, world, faults):
-            if len(ids):
-                right += int((classify(model, x) == y).sum())
-            done += len(ids)
+        for batch in shared_out(split, split.good, pieces.most, config, world, faults):
+            right += sum(pieces.each(lambda piece: int((classify(model, piece.x) == piece.y).sum()), batch))
+            done += len(batch.ids)
             progress(before + min(done * world.size, len(split)))  # the others are about as far
     bad = {image: fault for each in comm.gather(faults) for image, fault in each.items()}
     skips.refuse_many(split, bad, len(split))

@@ -38,10 +38,10 @@ class Deal(NamedTuple):
     """Of a batch, at most; about equal in all steps."""
 
 
-def deal(ids: np.ndarray, config: RunConfig, world: World) -> Deal:
-    """Deal out ``ids``, in batches of at most ``config.evaluation.batch_size``."""
+def deal(ids: np.ndarray, batch_size: int, world: World) -> Deal:
+    """Deal out ``ids``, in batches of at most ``batch_size``, which must be the same on all ranks."""
     largest = math.ceil(len(ids) / world.size)
-    steps = math.ceil(largest / config.evaluation.batch_size)
+    steps = math.ceil(largest / batch_size)
     mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
     return Deal(mine, steps, math.ceil(largest / max(steps, 1)))
 
@@ -82,11 +82,16 @@ def good_batches(
 
 
 def shared_out(
-    split: Split, ids: np.ndarray, config: RunConfig, world: World, faults: dict[int, str] | None = None
+    split: Split,
+    ids: np.ndarray,
+    batch_size: int,
+    config: RunConfig,
+    world: World,
+    faults: dict[int, str] | None = None,
 ) -> Iterator[Batch]:
     """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
 
     Bad images are left out, and noted in ``faults``.
     """
-    share = deal(ids, config, world)
+    share = deal(ids, batch_size, world)
     return read(split, share, share.mine, config, world, faults)

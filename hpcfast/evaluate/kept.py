@@ -78,7 +78,6 @@ def depends_on(model: nn.Module, images: Identity, ids: np.ndarray, config: RunC
         "check": check.model_dump(mode="json"),
         "threat": config.threat.model_dump(mode="json"),
         "seed": config.seed,
-        "batch_size": config.evaluation.batch_size,
         "versions": {name: version(name) for name in ("hpcfast", "torch", "pyautoattack", "nvidia-dali-cuda130")},
     }
 
@@ -94,6 +93,7 @@ def evaluate_kept(
     progress: Callable[[int], None] = lambda done: None,
     keep_images: bool = False,
     overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Any], Place]:
     """Like :func:`hpcfast.evaluate.evaluate`, in a folder in ``folder``; a collective of all ranks.
 
@@ -120,7 +120,7 @@ def evaluate_kept(
             comm.on_root(lambda: place.adversarial.mkdir(exist_ok=True))
         planned, journal = rounds(config, check, len(split.classes)), Journal(place.path, world.rank)
         kept = place.adversarial if keep_images else None
-        outcomes = attacked(model, split, ids, planned, config, world, progress, journal, kept)
+        outcomes = attacked(model, split, ids, planned, config, world, progress, journal, kept, say)
         result = summarise(outcomes, ids, planned, config, check, split)
         result |= {"seconds": time.perf_counter() - started, "world_size": world.size}
         result |= {"ids": outcomes.good(ids).tolist()}

@@ -23,9 +23,9 @@ from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
+from hpcfast.data import Batch, folder
 from hpcfast.data.folder import Split
-from hpcfast.evaluate import Round, attacked, evaluating, shared_out
+from hpcfast.evaluate import Pieces, Round, attacked, batch_size, evaluating, shared_out
 from hpcfast.evaluate.outcomes import Journal, Outcomes
 
 IMAGES = 128
@@ -126,12 +126,16 @@ def _radius_of_everything(threat: Threat, pixels: int) -> float:
 
 def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: np.ndarray) -> int:
     """Images classified rightly whose input gradient is zero altogether."""
+
+    def vanished(batch: Batch) -> int:
+        with torch.no_grad():
+            right = model(batch.x).argmax(1) == batch.y
+        flat = input_gradient(model, batch.x, batch.y).flatten(1)
+        return int((right & ~flat.any(1)).sum())
+
     count = torch.zeros(1, dtype=torch.int64)
     with evaluating(model):
-        for x, y, _ in shared_out(split, ids, config, world):
-            if len(y):
-                with torch.no_grad():
-                    right = model(x).argmax(1) == y
-                flat = input_gradient(model, x, y).flatten(1)
-                count += int((right & ~flat.any(1)).sum())
+        pieces = Pieces(batch_size([model], config, world))
+        for batch in shared_out(split, ids, pieces.most, config, world):
+            count += sum(pieces.each(vanished, batch))
     return int(comm.total(count))

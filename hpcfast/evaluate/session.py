@@ -51,7 +51,9 @@ def measure(
         task = reporter.task("evaluation", work, "attacks")
         watch = _watched(task, work, vote)
         (images,) = agreed((split,), world)
-        result, place = evaluate_kept(model, split, images, config, check, world, folder, watch, keep_images, overwrite)
+        result, place = evaluate_kept(
+            model, split, images, config, check, world, folder, watch, keep_images, overwrite, reporter.say
+        )
         task.close()
         if bad := result["bad_images"]:
             reporter.say(f"left out of the evaluation: {skips.first_of(bad)}")

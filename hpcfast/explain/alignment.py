@@ -14,9 +14,10 @@ from hpcfast import comm
 from hpcfast.attacks.balls import L2
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.data import Batch
 from hpcfast.data.folder import Split, spread
 from hpcfast.errors import UserError
-from hpcfast.evaluate import shared_out
+from hpcfast.evaluate import Pieces, batch_size, shared_out
 from hpcfast.evaluate.freeze import full_precision
 from hpcfast.explain import features
 
@@ -78,7 +79,7 @@ def class_means(train: Split, config: RunConfig, world: World, faults: dict[int,
     size = config.data.size
     sums = torch.zeros(len(of_class), config.data.channels, size, size, dtype=torch.float64)
     counts = torch.zeros(len(of_class), dtype=torch.float64)
-    for x, y, _ in shared_out(train, ids, config, world, faults):
+    for x, y, _ in shared_out(train, ids, batch_size([], config, world), config, world, faults):
         sums.index_add_(0, y.cpu(), x.double().cpu())
         counts += y.cpu().bincount(minlength=len(of_class))
     counts = comm.total(counts)
@@ -117,11 +118,16 @@ def measure(
         UserError: fewer than two images can be read.
     """
     found: dict[int, np.ndarray] = {}
-    for x, y, image_ids in shared_out(val, ids, config, world, faults):
-        if len(x):  # a rank may have run out of images
-            with full_precision():
-                rows = torch.stack([_row(model, x, y, means) for model in models], 1)
-            found.update(zip(image_ids.tolist(), rows.cpu().numpy(), strict=True))
+
+    def rows(batch: Batch) -> dict[int, np.ndarray]:
+        with full_precision():
+            measured = torch.stack([_row(model, batch.x, batch.y, means) for model in models], 1)
+        return dict(zip(batch.ids.tolist(), measured.cpu().numpy(), strict=True))
+
+    pieces = Pieces(batch_size(models, config, world))
+    for batch in shared_out(val, ids, pieces.most, config, world, faults):
+        for part in pieces.each(rows, batch):
+            found.update(part)
         progress(min(len(found) * world.size, len(ids)))  # the others are about as far
     everyone = {image: row for share in comm.gather(found) for image, row in share.items()}
     good = [image for image in ids.tolist() if image in everyone]

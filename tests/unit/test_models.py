@@ -77,7 +77,7 @@ def test_width_and_stem_stride_change_channels_and_resolution() -> None:
 
 
 def test_weights_are_channels_last_and_stay_so_when_loaded() -> None:
-    model = settings("cifar_resnet8", options={"width": 2}).build(4)
+    model = settings("cifar_resnet8").build(4)
     load_weights(model, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "there")
     kernels = [p for p in model.parameters() if p.dim() == 4]
     assert len(kernels) == 9

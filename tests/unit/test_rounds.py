@@ -75,8 +75,8 @@ def test_a_later_round_comes_in_full_batches_again(tiny: Tiny, val: Split, world
 def test_every_image_has_one_rank_and_all_ranks_as_many_batches(
     tiny: Tiny, val: Split, size: int, batch_size: int
 ) -> None:
-    config, ids = tiny(f"evaluation.batch_size={batch_size}"), np.array([0, 1, 3, 4, 7, 8, 11])
-    shares = [list(shared_out(val, ids, config, World(rank, size, 0, 1))) for rank in range(size)]
+    ids = np.array([0, 1, 3, 4, 7, 8, 11])
+    shares = [list(shared_out(val, ids, batch_size, tiny(), World(rank, size, 0, 1))) for rank in range(size)]
     assert len({len(share) for share in shares}) == 1
     assert sorted(index for share in shares for batch in share for index in batch.ids.tolist()) == ids.tolist()
     assert all(len(batch.ids) <= batch_size for share in shares for batch in share)
@@ -110,11 +110,11 @@ def test_images_are_dealt_anew_after_rounds_1_2_4_8(count: int) -> None:
 
 
 def test_a_share_that_is_done_in_part_is_read_in_as_many_batches(tiny: Tiny, val: Split) -> None:
-    config, done = tiny("evaluation.batch_size=2"), [0, 1, 2, 5, 9]
+    config, done = tiny(), [0, 1, 2, 5, 9]
     found = []
     for rank in range(3):
         world = World(rank, 3, 0, 1)
-        share = deal(np.arange(12), config, world)
+        share = deal(np.arange(12), 2, world)
         batches = list(read(val, share, np.setdiff1d(share.mine, done), config, world))
         assert len(batches) == share.steps == 2
         found += [index for batch in batches for index in batch.ids.tolist()]

@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -156,7 +155,8 @@ def test_a_compiled_step_is_compiled_once(tiny: Tiny, world: World, monkeypatch:
     torch._dynamo.reset()  # forgets what other tests have compiled
     counters.clear()
     counter = CompileCounter()
-    monkeypatch.setattr(precision.torch, "compile", partial(torch.compile, backend=counter))
+    plain = torch.compile
+    monkeypatch.setattr(precision.torch, "compile", lambda net, options: plain(net, backend=counter))
     learner = Learner(tiny("compile=true"), 3, world)
     graphs = []
     for size in (10, 10, 12, 12):

@@ -1,0 +1,132 @@
+"""Looks for convolutions whose backward pass damages memory: ``python scripts/sweep_convolutions.py [--quick]``.
+
+Each shape is computed in a process of its own, in the layout that hpcfast gives to a network of it, and channels-last
+where that is another. Gradients must be those of torch's own convolution, without oneDNN. Ends with 1 where hpcfast's
+layout fails; that channels-last fails elsewhere is only said.
+"""
+
+import argparse
+import itertools
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported: two threads that spin on a busy core
+
+import torch
+from torch import Tensor, nn
+
+from hpcfast.models.layout import memory_format
+
+REPEATS = 5
+"""Backward passes: damage is not always seen at once."""
+LIMIT = 20
+"""Seconds after which a process counts as hanging; it needs about one."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Largest difference of gradients, relative to the largest of them."""
+
+
+class Shape(NamedTuple):
+    """A convolution, and what it is given."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    size: int
+    threads: int
+    groups: int = 1
+    dtype: torch.dtype = torch.float32
+
+    def build(self) -> nn.Conv2d:
+        torch.manual_seed(0)
+        padding = self.kernel // 2
+        return nn.Conv2d(self.inputs, self.outputs, self.kernel, self.stride, padding, groups=self.groups, bias=False)
+
+
+QUICK = [
+    *(Shape(inputs, 2 * inputs, 1, 2, 64, threads) for inputs in (4, 8, 12, 16) for threads in (1, 2)),
+    Shape(8, 16, 1, 2, 64, 1, dtype=torch.bfloat16),
+    Shape(8, 16, 3, 2, 64, 1),
+    Shape(8, 8, 3, 2, 64, 1, groups=8),
+]
+
+
+def shapes() -> Iterator[Shape]:
+    """All that are looked at; bfloat16 only where oneDNN computes in it."""
+    dtypes = [dtype for dtype in TOLERANCE if dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()]
+    for inputs, kernel, stride, size, threads, dtype in itertools.product(
+        (1, 3, 4, 8, 12, 16, 24, 32), (1, 3), (1, 2), (28, 64, 112, 224), (1, 2), dtypes
+    ):
+        for outputs, groups in ((2 * inputs, 1), (16, 1), (inputs, inputs)):
+            yield Shape(inputs, outputs, kernel, stride, size, threads, groups, dtype)
+
+
+def gradients(shape: Shape, layout: torch.memory_format) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of weights and input, ``REPEATS`` times."""
+    conv = shape.build().to(memory_format=layout)
+    batch = 16 if shape.size < 224 else 4
+    for _ in range(REPEATS):
+        x = torch.rand(batch, shape.inputs, shape.size, shape.size, generator=torch.Generator().manual_seed(1))
+        x = x.to(memory_format=layout).requires_grad_()
+        with torch.autocast("cpu", shape.dtype, enabled=shape.dtype != torch.float32):
+            y = conv(x)
+        weight, image = torch.autograd.grad(y.float().square().sum(), (conv.weight, x))
+        yield weight, image
+
+
+def differ(shape: Shape, layout: torch.memory_format) -> bool:
+    """Whether gradients are other than torch's own."""
+    torch.set_num_threads(shape.threads)
+    with torch.backends.mkldnn.flags(enabled=False):
+        expected = next(gradients(shape._replace(dtype=torch.float32), torch.contiguous_format))
+    return any(
+        bool((one - other).abs().amax() > TOLERANCE[shape.dtype] * other.abs().amax())
+        for found in gradients(shape, layout)
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+def outcome(work: Callable[[], bool]) -> str:
+    """How ``work`` ends in a process of its own: "ok", "wrong", "hangs", or the signal that killed it."""
+    sys.stdout.flush()
+    if (child := os.fork()) == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the C library says of a damaged heap
+        os._exit(work())
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return signal.Signals(-code).name if code < 0 else ("ok", "wrong")[code]
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "hangs"
+
+
+def main() -> int:
+    """Look at the shapes; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few shapes, in hpcfast's layout only")
+    quick = parser.parse_args().quick
+    chosen = QUICK if quick else list(shapes())
+    failed = Counter[str]()
+    for shape in chosen:
+        layout = memory_format(shape.build())
+        for each in {layout} if quick else {layout, torch.channels_last}:
+            found = outcome(lambda shape=shape, each=each: differ(shape, each))  # type: ignore[misc]
+            if found != "ok":
+                whose = "hpcfast's layout" if each == layout else "channels-last, which hpcfast avoids"
+                failed[whose] += 1
+                print(f"{found:8} {whose}: {shape}", flush=True)
+    print(f"{len(chosen)} shapes, failed: {dict(failed)}")
+    return int("hpcfast's layout" in failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

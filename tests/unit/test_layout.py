@@ -1,0 +1,138 @@
+"""Memory layouts: channels-last, but for networks on CPUs whose gradients oneDNN would get wrong in it."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from hpcfast.bench.step import Case, layout_of, learner_of
+from hpcfast.comm import World
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+from hpcfast.evaluate.freeze import frozen
+from hpcfast.learner import Learner
+from hpcfast.models import ModelSettings
+from hpcfast.models.layout import memory_format
+from tests.unit.runs import different
+
+Tiny = Callable[..., RunConfig]
+SWEEP = Path(__file__).parents[2] / "scripts" / "sweep_convolutions.py"
+STEPS = """
+import sys, torch
+from hpcfast.models import ModelSettings
+from hpcfast.precision import Network
+torch.set_num_threads(int(sys.argv[1]))
+torch.manual_seed(0)
+if "compile" in sys.argv:
+    net, x = torch.nn.Conv2d(4, 8, 1, 2), torch.rand(16, 4, 64, 64)
+else:
+    settings = ModelSettings(name="cifar_resnet8", options={"width": 4}, mean=(0.5,) * 3, std=(0.25,) * 3)
+    net, x = settings.build(5), torch.rand(16, 3, 64, 64)
+network = Network(net, torch.float32, torch.device("cpu"), compile_it="compile" in sys.argv)
+
+def gradients(through):
+    net.zero_grad()
+    through(x).square().sum().backward()
+    return torch.cat([p.grad.flatten() for p in net.parameters()])
+
+with torch.backends.mkldnn.flags(enabled=False):
+    expected = gradients(net)
+for _ in range(5):
+    found = gradients(network)
+    assert (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+print("right")
+"""
+
+
+def network(name: str, **options: object) -> nn.Module:
+    return ModelSettings(name=name, options=options, mean=(0.5,) * 3, std=(0.25,) * 3).build(5)
+
+
+def channels_last(model: nn.Module) -> bool:
+    return all(p.is_contiguous(memory_format=torch.channels_last) for p in model.parameters() if p.dim() == 4)
+
+
+@pytest.mark.parametrize("words", ["1", "2", "1 compile"])
+def test_a_narrow_networks_gradients_are_right_and_its_process_lives(words: str) -> None:
+    command = [sys.executable, "-c", STEPS, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr[-2000:]
+
+
+def test_a_sweep_over_shapes_finds_no_wrong_gradient_and_no_crash() -> None:
+    done = subprocess.run([sys.executable, SWEEP, "--quick"], capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "11 shapes, failed: {}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("conv", "expected"),
+    [
+        (nn.Conv2d(15, 64, 1, 2), torch.contiguous_format),
+        (nn.Conv2d(8, 16, 1, (1, 2)), torch.contiguous_format),
+        (nn.Conv2d(16, 32, 1, 2), torch.channels_last),
+        (nn.Conv2d(8, 16, 1, 1), torch.channels_last),
+        (nn.Conv2d(8, 16, 3, 2), torch.channels_last),
+        (nn.Conv2d(8, 8, 1, 2, groups=8), torch.channels_last),
+    ],
+    ids=repr,
+)
+def test_only_narrow_strided_1x1_convolutions_ask_for_another_layout(
+    conv: nn.Conv2d, expected: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Conv2d(3, conv.in_channels, 3), conv)
+    assert memory_format(model) == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert memory_format(model) == torch.channels_last
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("cifar_resnet8", {}, True),
+        ("cifar_resnet8", {"width": 8}, False),
+        ("cifar_resnet18", {"width": 16}, True),
+        ("resnet50", {}, True),
+        ("tf_efficientnet_lite0", {}, True),
+    ],
+)
+def test_a_network_is_built_and_measured_in_its_layout(name: str, options: dict[str, object], expected: bool) -> None:
+    model = network(name, **options)
+    assert channels_last(model) is expected
+    assert channels_last(frozen(model, torch.rand(2, 3, 32, 32))) is expected
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lamb"])
+def test_a_checkpoint_may_come_from_another_layout(tiny: Tiny, world: World, optimizer: str) -> None:
+    """Fused optimizers pair weights and momenta in the order of memory, whatever their strides."""
+
+    def trained(learner: Learner, steps: range) -> Learner:
+        x = torch.rand(6, learner.config.data.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+        for number in steps:
+            learner.step([Batch(x, torch.arange(6) % 3, torch.arange(6))], learner.config.attack, 0.05, number)
+        return learner
+
+    config = tiny(f"optim.name={optimizer}")
+    straight = trained(Learner(config, 3, world), range(2))
+    state = copy.deepcopy(straight.state_dict())
+    for weights in (state["model"], *state["optimizer"]["state"].values()):
+        for name, value in weights.items():
+            if isinstance(value, torch.Tensor) and value.dim() == 4:
+                other = torch.channels_last if value.is_contiguous() else torch.contiguous_format
+                weights[name] = value.to(memory_format=other)
+    resumed = Learner(config, 3, world)
+    resumed.load_state_dict(state, "there")
+    trained(resumed, range(2, 4))
+    trained(straight, range(2, 4))
+    assert not different(resumed.model.state_dict(), straight.model.state_dict())
+
+
+@pytest.mark.parametrize(("width", "said"), [(4, "contiguous"), (16, "channels_last")])
+def test_a_benchmark_of_steps_says_the_layout_that_it_measured(world: World, width: int, said: str) -> None:
+    learner = learner_of(Case("standard", {"name": "natural"}), "cifar_resnet8", {"width": width}, 8, 2, world)
+    assert layout_of(learner.model) == said
