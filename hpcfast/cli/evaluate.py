@@ -30,6 +30,9 @@ def command(
     arch: Annotated[str | None, typer.Option(help="its network, e.g. resnet50", rich_help_panel=FOREIGN)] = None,
     mean: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.485,0.456,0.406", rich_help_panel=FOREIGN)] = None,
     std: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.229,0.224,0.225", rich_help_panel=FOREIGN)] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="text file, a class a line, in the network's order", rich_help_panel=FOREIGN)
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="folder with train/ and val/", rich_help_panel=FOREIGN)] = None,
     size: Annotated[int | None, typer.Option(help="of images, pixels", rich_help_panel=FOREIGN)] = None,
     out: Annotated[Path | None, typer.Option(help="folder for results; default: RUN/evaluations")] = None,
@@ -57,7 +60,8 @@ def command(
 
     def find() -> Subject:
         if weights and (run is None or first):
-            return subject.of_weights(weights, arch, mean, std, data, size, changes, out)
+            given = subject.Elsewhere(weights, arch, mean, std, classes, data, size)
+            return subject.of_weights(given, changes, out)
         if run and not first and not weights:
             return subject.of_run(run, changes, out)
         raise UserError("name what to measure: either a run directory or --weights FILE")
@@ -83,6 +87,8 @@ def _corrupted(what: Any, folder: Path, world: Any, json: Path | None) -> None:
         result = corruptions.measure(model, folder, what.split.classes, what.config, world, task.update)
         task.close()
     if world.is_root:
+        for sentence in [*what.said, *result["said"]]:
+            print(sentence)
         for name, accuracy in result["by_corruption"].items():
             print(f"{name:20} {accuracy:.4f}")
         print(f"{'mean':20} {result['mean']:.4f}")

@@ -1,13 +1,15 @@
 """What ``hpcfast eval`` measures: a finished run, or weights from elsewhere."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcfast import export, foreign
 from hpcfast.config import load, parse
 from hpcfast.data import folder
+from hpcfast.data.classes import match
 from hpcfast.errors import UserError
 from hpcfast.evaluate.session import Subject
+from hpcfast.foreign import class_names
 from hpcfast.rundir import RunDirectory
 
 
@@ -24,27 +26,46 @@ def of_run(run: Path, changes: list[str], out: Path | None) -> Subject:
     return Subject(config, model, folder.read(config.data.path, config.data.skips)[1], out or directory.evaluations, [])
 
 
-def of_weights(
-    weights: Path, arch: str | None, mean: str | None, std: str | None, data: Path | None, size: int | None,
-    changes: list[str], out: Path | None,
-) -> Subject:  # fmt: skip
-    """Weights from elsewhere, on the validation images in ``data``.
+class Elsewhere(NamedTuple):
+    """What ``--weights`` and the options with it say, as they were typed."""
+
+    weights: Path
+    arch: str | None
+    mean: str | None
+    std: str | None
+    classes: Path | None
+    data: Path | None
+    size: int | None
+
+
+def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subject:
+    """Weights from elsewhere, on the validation images in ``given.data``.
 
     Raises:
         UserError: something is missing or wrong; the message says what to give.
     """
+    weights = given.weights
     eps = next((change for change in changes if change.startswith("threat.eps=")), None)
-    for option, value, example in (("data", data, "data/cifar10"), ("size", size, "32"), ("eps", eps, "8/255")):
+    needed = ("data", given.data, "data/cifar10"), ("size", given.size, "32"), ("eps", eps, "8/255")
+    for option, value, example in needed:
         if value is None:
             raise UserError(f"--weights {weights}: --{option} is missing, e.g. --{option} {example}")
-    split = folder.read(Path(str(data)))[1]
-    normalisation = _numbers("--mean", mean), _numbers("--std", std)
-    model, notes = foreign.load(weights, arch, len(split.classes), *normalisation)
+    model, notes = foreign.load(weights, given.arch, _numbers("--mean", given.mean), _numbers("--std", given.std))
+    config = parse(_settings(given, notes), changes, f"--weights {weights}")
+    split = folder.read(config.data.path, config.data.skips)[1]
+    found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
+    split, matched = match(split, found.names, found.origin)
+    said = notes.said + found.said + matched
+    return Subject(config, model, split, out or Path("evaluations") / weights.stem, said)
+
+
+def _settings(given: Elsewhere, notes: foreign.Notes) -> dict[str, Any]:
+    """A configuration of which an evaluation only uses the data, the model, the threat and the attack."""
     attack = {"attack": {"name": "autoattack"}}
-    values: dict[str, Any] = {
-        "name": weights.stem,
+    return {
+        "name": given.weights.stem,
         "threat": {"norm": "Linf"},
-        "data": {"path": str(data), "size": size, "channels": len(notes.mean), "batch_size": 1},
+        "data": {"path": str(given.data), "size": given.size, "channels": len(notes.mean), "batch_size": 1},
         "model": notes.model.model_dump(mode="json"),
         "attack": {"name": "natural"},
         "epochs": 1,
@@ -52,8 +73,6 @@ def of_weights(
         "schedule": {"name": "cosine"},
         "evaluation": {"monitor": attack, "final": attack},
     }
-    config = parse(values, changes, f"--weights {weights}")
-    return Subject(config, model, split, out or Path("evaluations") / weights.stem, notes.said)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

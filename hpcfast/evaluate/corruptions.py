@@ -13,6 +13,7 @@ from hpcfast import comm
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import skips
+from hpcfast.data.classes import match
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
@@ -44,26 +45,27 @@ def measure(
     are as the originals and are cropped as those are.
 
     Args:
-        classes: of the model, in its order; the same class folders must be in every part.
+        classes: of the model, in its order; the class folders of every part must be some of them, everywhere the same.
         config: of which the data settings and ``evaluation.batch_size`` count here.
         progress: called after each batch, equally often on all ranks, with the images done by all ranks as far as
             this one can tell.
 
     Returns:
         ``mean`` (accuracy over all images), ``rows`` (``corruption``, ``severity``, ``accuracy``, ``ci95`` (Wilson),
-        ``n``) and ``by_corruption`` (mean over its severities). Not divided by AlexNet's errors, as the paper's mCE is.
+        ``n``), ``by_corruption`` (mean over its severities) and ``said`` (what a person should know of the classes,
+        sentences). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, has other classes or an empty one, or too many bad images.
+        UserError: ``folder`` is missing, has no severities, has unknown classes or an empty one, or too many bad images.
     """
-    parts = comm.together(lambda: find(folder, classes))
+    parts = comm.together(lambda: find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
     still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
     rights: list[int] = []
     counts: list[int] = []
     for part in parts:
-        split = comm.together(partial(read_split, part.folder, "--corruptions"))
+        split, said = comm.together(partial(_read, part, classes))
         right, n = _right(still, split, config, world, sum(counts), progress)
         rights.append(right)
         counts.append(n)
@@ -72,14 +74,18 @@ def measure(
         for (name, severity, _), right, n in zip(parts, rights, counts, strict=True)
     ]
     means = {name: fmean(row["accuracy"] for row in rows if row["corruption"] == name) for name, *_ in parts}
-    return {"mean": sum(rights) / sum(counts), "rows": rows, "by_corruption": means}
+    return {"mean": sum(rights) / sum(counts), "rows": rows, "by_corruption": means, "said": said}
 
 
-def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
+def _read(part: Part, classes: tuple[str, ...]) -> tuple[Split, list[str]]:
+    return match(read_split(part.folder, "--corruptions"), classes, "the model")
+
+
+def find(folder: Path) -> list[Part]:
     """All parts in ``folder``, by name and severity.
 
     Raises:
-        UserError: it is missing, a folder in it has no severities, or a part has other class folders than ``classes``.
+        UserError: it is missing, a folder in it has no severities, or not all parts have the same class folders.
     """
     if not folder.is_dir():
         raise UserError(f"--corruptions: no folder {folder}; make one with 'hpcfast data corrupt'")
@@ -93,13 +99,16 @@ def find(folder: Path, classes: tuple[str, ...]) -> list[Part]:
             f"It must hold folders CORRUPTION/SEVERITY/CLASS, as 'hpcfast data corrupt' writes, and no others."
         )
     for part in parts:
-        odd = sorted({entry.name for entry in part.folder.iterdir() if entry.is_dir()} ^ {*classes})
-        if odd:
+        if odd := sorted(_folders(part.folder) ^ _folders(parts[0].folder)):
             raise UserError(
-                f"--corruptions: {part.folder} must have the classes of the model; only in one of them: "
-                f"{', '.join(odd[:5])}. Give corruptions of the data set that it was trained on."
+                f"--corruptions: {part.folder} and {parts[0].folder} must have the same classes; only in one of them: "
+                f"{', '.join(odd[:5])}. Add the missing class folders or remove the surplus ones."
             )
     return parts
+
+
+def _folders(part: Path) -> set[str]:
+    return {entry.name for entry in part.iterdir() if entry.is_dir()}
 
 
 def _right(

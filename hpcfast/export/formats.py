@@ -59,7 +59,7 @@ def _read_weights(path: Path, settings: ModelSettings) -> Logits:
 
 
 def _read_state_dict(path: Path, settings: ModelSettings) -> Logits:
-    return foreign.load(path, settings.name, None, settings.mean, settings.std, options=settings.options)[0]
+    return foreign.load(path, settings.name, settings.mean, settings.std, options=settings.options)[0]
 
 
 def _write_torchscript(model: nn.Module, images: Tensor, path: Path) -> None:

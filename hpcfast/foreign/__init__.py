@@ -29,6 +29,10 @@ class Notes(NamedTuple):
 
     model: ModelSettings
     """The network that it turned out to be."""
+    outputs: int
+    """Classes that it tells apart."""
+    classes: tuple[str, ...] | None
+    """Their names, in the order of the logits, where hpcfast wrote them beside the file; None: nobody says."""
     said: list[str]
     """What a person should know, a sentence each."""
 
@@ -46,7 +50,6 @@ class Notes(NamedTuple):
 def load(
     path: Path,
     arch: str | None = None,
-    classes: int | None = None,
     mean: Numbers = None,
     std: Numbers = None,
     channels: int | None = None,
@@ -60,7 +63,6 @@ def load(
     Args:
         path: a safetensors file, or one that torch.save wrote and that holds tensors and plain values only.
         arch: a name that timm or hpcfast knows.
-        classes: how many there must be.
         mean: to normalise with, pixels in [0,1], one number a channel; before what the file says.
         std: likewise, above 0.
         channels: of the images, as many as there must be numbers in ``mean``.
@@ -73,7 +75,7 @@ def load(
         UserError: the file is missing, damaged, holds code or no weights, or does not suit what is wanted.
     """
     content = files.read(path)
-    beside = _beside(path)
+    beside, classes = _beside(path)
     weights, found, said = layouts.unwrap(content, path)
     name = arch or beside.get("name")
     if name is None:
@@ -85,20 +87,23 @@ def load(
         settings = validate(ModelSettings, values)
     except Invalid as error:
         raise UserError(f"--arch, --mean, --std: {error}") from None
-    model, more = fit.build(settings, weights, path, classes)
-    return model, Notes(settings, said + more)
+    model, outputs, more = fit.build(settings, weights, path)
+    return model, Notes(settings, outputs, classes if known else None, said + more)
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    """The model's settings as hpcfast wrote them beside an export or a run's weights; empty where it did not."""
+def _beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...] | None]:
+    """The model's settings and classes as hpcfast wrote them beside an export or a run's weights; else nothing."""
     names = [f"{path.name}.json", *(["model.json"] if path.name == "model.safetensors" else [])]
     for file in (path.with_name(name) for name in names):
         try:
             about = json.loads(file.read_text())
-            return validate(ModelSettings, about.get("hpcfast", about)["model"]).model_dump()
+            about = about.get("hpcfast", about)
+            settings = validate(ModelSettings, about["model"]).model_dump()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not ours
             continue
-    return {}
+        names = about.get("classes")
+        return settings, tuple(map(str, names)) if isinstance(names, list) else None
+    return {}, None
 
 
 def _normalisation(

@@ -21,24 +21,20 @@ _COUNTER = "num_batches_tracked"
 _BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
 
 
-def build(settings: ModelSettings, weights: Weights, path: Path, classes: int | None) -> tuple[nn.Module, list[str]]:
-    """Return the network with ``weights`` in eval mode, and notes.
+def build(settings: ModelSettings, weights: Weights, path: Path) -> tuple[nn.Module, int, list[str]]:
+    """Return the network with ``weights`` in eval mode, how many classes it tells apart, and notes.
 
     Raises:
-        UserError: the weights are another network's, or have another number of classes or channels.
+        UserError: the weights are another network's, or are for another number of channels.
     """
     notes = []
     skeleton = _skeleton(settings)
     if "stem.0.weight" in skeleton and "conv1.weight" in weights:
         weights = _cifar_names(weights)
         notes.append("names of a CIFAR-10 ResNet (conv1, layer1, linear) are read as hpcfast's")
-    found = _classes(skeleton, weights)
-    if found is not None and classes is not None and found != classes:
-        raise UserError(
-            f"{path} tells {found} classes apart, wanted are {classes}; use data of the classes it was trained on"
-        )
+    classes = _classes(skeleton, weights) or 2
     _check_channels(settings, skeleton, weights, path)
-    model = settings.build(found or classes or 2)
+    model = settings.build(classes)
     net = model.get_submodule("net")
     own = net.state_dict()
     # BatchNorm's counts of batches, which training alone uses and files from before torch 0.4.1 lack.
@@ -46,7 +42,7 @@ def build(settings: ModelSettings, weights: Weights, path: Path, classes: int | 
     if wrong := _differences(_shapes(own), _shapes(weights)):
         raise UserError(f"{path} does not hold weights of {settings.name}: {wrong}. {_cure(settings, weights)}")
     net.load_state_dict(weights)
-    return model.eval(), notes
+    return model.eval(), classes, notes
 
 
 def _skeleton(settings: ModelSettings) -> Shapes:

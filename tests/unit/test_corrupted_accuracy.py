@@ -109,8 +109,11 @@ def empty_class(root: Path) -> None:
         (remove("."), r"--corruptions: no folder .*copy; make one with 'hpcfast data corrupt'"),
         (lambda root: [shutil.rmtree(root / name) for name in FEW.names], r"no folder 1, 2, 3, 4 or 5 .* in it"),
         (lambda root: (root / "train" / "class0").mkdir(parents=True), r"no folder 1, 2, 3, 4 or 5 .* in train\."),
-        (remove("contrast/5/class1"), r"contrast/5 must have the classes of the model; .*: class1\."),
-        (lambda root: (root / "contrast/1/cat").mkdir(), r"contrast/1 must have the classes .*: cat\."),
+        (remove("contrast/5/class1"), r"contrast/5 and .*contrast/1 must have the same classes; .*: class1\."),
+        (
+            lambda root: (root / "contrast/1/cat").mkdir(),
+            r"contrast/5 and .*contrast/1 must have the same classes; .*: cat\.",
+        ),
         (empty_class, r"--corruptions: class folder .*contrast/1/class1 holds no image"),
     ],
 )

@@ -192,5 +192,6 @@ def test_a_runs_weights_need_nothing_else(plain: Any) -> None:
 
     run = RunDirectory(plain.folder)
     model, classes = export.load(run, plain)
-    again, _ = foreign.load(run.weights, classes=len(classes), channels=1)
+    again, notes = foreign.load(run.weights, channels=1)
+    assert (notes.classes, notes.outputs) == (classes, len(classes))
     assert torch.equal(again(images(1, 10)), model(images(1, 10)))

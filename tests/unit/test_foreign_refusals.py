@@ -14,7 +14,7 @@ from torch import nn
 
 from hpcfast import foreign
 from hpcfast.errors import UserError
-from tests.unit.weights import GIVEN, Save, images, resnet, saving, small
+from tests.unit.weights import GIVEN, Save, resnet, saving, small
 
 
 @pytest.fixture
@@ -114,12 +114,6 @@ def test_an_unknown_or_unnamed_network(saved: Save) -> None:
     path = saved(small().state_dict())
     refused(path, "cifar_resnet9", "'cifar_resnet9' is not one of", "did you mean 'cifar_resnet")
     refused(path, None, "name it, e.g. --arch resnet50")
-
-
-def test_another_number_of_classes(saved: Save) -> None:
-    path = saved(small().state_dict())
-    refused(path, "cifar_resnet8", "tells 5 classes apart, wanted are 3", classes=3)
-    assert foreign.load(path, "cifar_resnet8", classes=5, **GIVEN)[0](images()).shape == (3, 5)
 
 
 @pytest.mark.parametrize(
