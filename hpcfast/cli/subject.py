@@ -1,7 +1,9 @@
 """What ``hpcfast eval`` measures: a finished run, or weights from elsewhere."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from omegaconf import OmegaConf
 
 from hpcfast import export, foreign
 from hpcfast.config import load, parse
@@ -30,6 +32,7 @@ class Elsewhere(NamedTuple):
     """What ``--weights`` and the options with it say, as they were typed."""
 
     weights: Path
+    key: str | None
     arch: str | None
     mean: str | None
     std: str | None
@@ -50,8 +53,12 @@ def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subjec
     for option, value, example in needed:
         if value is None:
             raise UserError(f"--weights {weights}: --{option} is missing, e.g. --{option} {example}")
-    model, notes = foreign.load(weights, given.arch, _numbers("--mean", given.mean), _numbers("--std", given.std))
+    normalisation = _numbers("--mean", given.mean), _numbers("--std", given.std)
+    options = _options(changes)
+    model, notes = foreign.load(weights, given.arch, *normalisation, options=options, key=given.key)
     config = parse(_settings(given, notes), changes, f"--weights {weights}")
+    if config.model != notes.model:
+        raise UserError(f"--weights {weights}: say what the network is with --arch, --mean, --std and model.options.…=")
     split = folder.read(config.data.path, config.data.skips)[1]
     found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
     split, matched = match(split, found.names, found.origin)
@@ -73,6 +80,13 @@ def _settings(given: Elsewhere, notes: foreign.Notes) -> dict[str, Any]:
         "schedule": {"name": "cosine"},
         "evaluation": {"monitor": attack, "final": attack},
     }
+
+
+def _options(changes: list[str]) -> dict[str, Any] | None:
+    """The network's options among settings that were typed, ``model.options.width=32``."""
+    chosen = OmegaConf.from_dotlist([change for change in changes if change.startswith("model.options.")])
+    found = OmegaConf.select(chosen, "model.options")
+    return None if found is None else cast("dict[str, Any]", OmegaConf.to_container(found))
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

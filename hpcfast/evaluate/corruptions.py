@@ -56,7 +56,7 @@ def measure(
         sentences). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, has unknown classes or an empty one, or too many bad images.
+        UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images.
     """
     parts = comm.together(lambda: find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
