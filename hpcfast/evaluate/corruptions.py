@@ -18,8 +18,9 @@ from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
 from hpcfast.data.folder import Split, read_split
 from hpcfast.errors import UserError
-from hpcfast.evaluate import classify, shared_out
+from hpcfast.evaluate import classify, refuse_not_finite, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
+from hpcfast.evaluate.outcomes import NOT_FINITE
 from hpcfast.evaluate.results import interval
 
 
@@ -56,7 +57,8 @@ def measure(
         sentences). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images.
+        UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images;
+            or the model gives logits that are not finite.
     """
     parts = comm.together(lambda: find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
@@ -116,13 +118,18 @@ def _right(
 ) -> tuple[int, int]:
     """How many images of ``split`` all ranks together find classified rightly, and how many they could read."""
     right, done = 0, 0
+    odd = [torch.empty(0, dtype=torch.int64)]
     faults: dict[int, str] = {}
     with full_precision():
         for x, y, ids in shared_out(split, split.good, config, world, faults):
             if len(ids):
-                right += int((classify(model, x) == y).sum())
+                found = classify(model, x)
+                right += int((found == y).sum())
+                odd.append(ids.where(found == NOT_FINITE, -1))
             done += len(ids)
             progress(before + min(done * world.size, len(split)))  # the others are about as far
-    bad = {image: fault for each in comm.gather(faults) for image, fault in each.items()}
+    gathered = comm.gather((faults, [image for images in odd for image in images.tolist() if image >= 0]))
+    refuse_not_finite(split, [image for _, images in gathered for image in images])
+    bad = {image: fault for each, _ in gathered for image, fault in each.items()}
     skips.refuse_many(split, bad, len(split))
     return int(comm.total(torch.tensor(right))), len(split) - len(bad)
