@@ -66,6 +66,12 @@ def command(
             given = subject.Elsewhere(weights, weights_key, arch, mean, std, classes, data, size)
             return subject.of_weights(given, changes, out)
         if run and not first and not weights:
+            theirs = {"--weights-key": weights_key, "--arch": arch, "--mean": mean, "--std": std, "--classes": classes}
+            if odd := [name for name, value in {**theirs, "--data": data, "--size": size}.items() if value is not None]:
+                raise UserError(
+                    f"{odd[0]} is for --weights, not for the run {run}; its settings are changed as key=value, "
+                    f"e.g. data.path=data/cifar10"
+                )
             return subject.of_run(run, changes, out)
         raise UserError("name what to measure: either a run directory or --weights FILE")
 

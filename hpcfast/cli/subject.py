@@ -7,8 +7,9 @@ from omegaconf import OmegaConf
 
 from hpcfast import export, foreign
 from hpcfast.config import load, parse
-from hpcfast.data import folder
+from hpcfast.data import DataSettings, folder
 from hpcfast.data.classes import match
+from hpcfast.data.resize import EVAL_CROP
 from hpcfast.errors import UserError
 from hpcfast.evaluate.session import Subject
 from hpcfast.foreign import class_names
@@ -62,7 +63,7 @@ def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subjec
     split = folder.read(config.data.path, config.data.skips)[1]
     found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
     split, matched = match(split, found.names, found.origin)
-    said = notes.said + found.said + matched
+    said = [*notes.said, *found.said, *matched, _shape(config.data)]
     return Subject(config, model, split, out or Path("evaluations") / weights.stem, said)
 
 
@@ -80,6 +81,19 @@ def _settings(given: Elsewhere, notes: foreign.Notes) -> dict[str, Any]:
         "schedule": {"name": "cosine"},
         "evaluation": {"monitor": attack, "final": attack},
     }
+
+
+def _shape(data: DataSettings) -> str:
+    """How images of other shapes are brought to the network's, which published numbers depend on."""
+    size = data.size
+    if data.augment == "resized_crop_flip":
+        return (
+            f"each image's shorter side is resized to {round(size / EVAL_CROP)}, its middle of {size} x {size} is used"
+        )
+    return (
+        f"each image is resized to {size} x {size}, whatever its shape; data.augment=resized_crop_flip resizes the "
+        f"shorter side to {round(size / EVAL_CROP)} and uses the middle, as is usual with ImageNet"
+    )
 
 
 def _options(changes: list[str]) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     """Load ``weights`` into ``model``, in place.
 
     Raises:
-        UserError: names or shapes don't match; the message names ``origin`` and the first mismatch.
+        UserError: names, shapes or the normalisation don't match; the message names ``origin`` and the first mismatch.
     """
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
@@ -96,7 +96,18 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
                 f"{origin} holds the weights of another model: {name} is {found}, the configured model has "
                 f"{expected}. Use the config.yaml beside it, or another run's name."
             )
+    for key in ("mean", "std"):
+        name = f"normalise.{key}"
+        if name in own and not torch.equal(own[name].cpu(), weights[name].cpu()):
+            raise UserError(
+                f"{origin} holds the weights of a model that normalises otherwise: model.{key} is "
+                f"{_shown(weights[name])}, configured is {_shown(own[name])}. Leave model.{key} as it was in training."
+            )
     model.load_state_dict(weights)
+
+
+def _shown(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in values.flatten().tolist())}]"
 
 
 def not_finite(weights: dict[str, Tensor]) -> str | None:
