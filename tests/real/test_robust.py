@@ -31,6 +31,7 @@ class Watched(nn.Module):
     def __init__(self, network: nn.Module, y: Tensor) -> None:
         super().__init__()
         self.network, self.y, self.held = network, y, torch.ones(len(y), dtype=torch.bool)
+        self.eval()  # torchattacks gives a model the mode back that it had, and its parts too
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.network(x)
@@ -86,6 +87,7 @@ def apgd(norm: str, eps: float, steps: int, targets: int) -> Theirs:
 def compare(case: Case, found: Found, name: str, theirs: Theirs) -> tuple[int, int, int]:
     """How many images hold here, how many under ``theirs``, and on how many the two disagree."""
     network, held = case.network(), []
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for i in range(0, len(found.files), BATCH):
         x, y = pixels(found.files[i : i + BATCH]), torch.tensor(found.truth[i : i + BATCH])
         right = network(x).argmax(1) == y
@@ -93,6 +95,7 @@ def compare(case: Case, found: Found, name: str, theirs: Theirs) -> tuple[int, i
         if right.any():
             stood[right] = theirs(network, x[right], y[right])
         held += stood.tolist()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     differ = sum(a != b for a, b in zip(found.held, held, strict=True))
     n = len(held)
     print(f"{case.arch}, {name}: {sum(found.held)} of {n} hold here, {sum(held)} there; {differ} differ")
