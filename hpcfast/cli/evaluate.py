@@ -27,6 +27,9 @@ def command(
     save_images: Annotated[bool, typer.Option("--save-images", help="keep the images that fool the model")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="measure again what was measured before")] = False,
     weights: Annotated[Path | None, typer.Option(help="state dict or checkpoint", rich_help_panel=FOREIGN)] = None,
+    weights_key: Annotated[
+        str | None, typer.Option(help="where in the file they are, e.g. state_dict_ema", rich_help_panel=FOREIGN)
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="its network, e.g. resnet50", rich_help_panel=FOREIGN)] = None,
     mean: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.485,0.456,0.406", rich_help_panel=FOREIGN)] = None,
     std: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.229,0.224,0.225", rich_help_panel=FOREIGN)] = None,
@@ -60,9 +63,15 @@ def command(
 
     def find() -> Subject:
         if weights and (run is None or first):
-            given = subject.Elsewhere(weights, arch, mean, std, classes, data, size)
+            given = subject.Elsewhere(weights, weights_key, arch, mean, std, classes, data, size)
             return subject.of_weights(given, changes, out)
         if run and not first and not weights:
+            theirs = {"--weights-key": weights_key, "--arch": arch, "--mean": mean, "--std": std, "--classes": classes}
+            if odd := [name for name, value in {**theirs, "--data": data, "--size": size}.items() if value is not None]:
+                raise UserError(
+                    f"{odd[0]} is for --weights, not for the run {run}; its settings are changed as key=value, "
+                    f"e.g. data.path=data/cifar10"
+                )
             return subject.of_run(run, changes, out)
         raise UserError("name what to measure: either a run directory or --weights FILE")
 

@@ -1,12 +1,15 @@
 """What ``hpcfast eval`` measures: a finished run, or weights from elsewhere."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+from omegaconf import OmegaConf
 
 from hpcfast import export, foreign
 from hpcfast.config import load, parse
-from hpcfast.data import folder, listing
+from hpcfast.data import DataSettings, folder, listing
 from hpcfast.data.classes import match
+from hpcfast.data.resize import EVAL_CROP
 from hpcfast.errors import UserError
 from hpcfast.evaluate.session import Subject
 from hpcfast.foreign import class_names
@@ -32,6 +35,7 @@ class Elsewhere(NamedTuple):
     """What ``--weights`` and the options with it say, as they were typed."""
 
     weights: Path
+    key: str | None
     arch: str | None
     mean: str | None
     std: str | None
@@ -52,12 +56,16 @@ def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subjec
     for option, value, example in needed:
         if value is None:
             raise UserError(f"--weights {weights}: --{option} is missing, e.g. --{option} {example}")
-    model, notes = foreign.load(weights, given.arch, _numbers("--mean", given.mean), _numbers("--std", given.std))
+    normalisation = _numbers("--mean", given.mean), _numbers("--std", given.std)
+    options = _options(changes)
+    model, notes = foreign.load(weights, given.arch, *normalisation, options=options, key=given.key)
     config = parse(_settings(given, notes), changes, f"--weights {weights}")
+    if config.model != notes.model:
+        raise UserError(f"--weights {weights}: say what the network is with --arch, --mean, --std and model.options.…=")
     split = folder.read(config.data.path, config.data.skips)[1]
     found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
     split, matched = match(split, found.names, found.origin)
-    said = notes.said + found.said + matched + listing.remark(split.root, split.unread)
+    said = [*notes.said, *found.said, *matched, _shape(config.data), *listing.remark(split.root, split.unread)]
     return Subject(config, model, split, out or Path("evaluations") / weights.stem, said)
 
 
@@ -75,6 +83,26 @@ def _settings(given: Elsewhere, notes: foreign.Notes) -> dict[str, Any]:
         "schedule": {"name": "cosine"},
         "evaluation": {"monitor": attack, "final": attack},
     }
+
+
+def _shape(data: DataSettings) -> str:
+    """How images of other shapes are brought to the network's, which published numbers depend on."""
+    size = data.size
+    if data.augment == "resized_crop_flip":
+        return (
+            f"each image's shorter side is resized to {round(size / EVAL_CROP)}, its middle of {size} x {size} is used"
+        )
+    return (
+        f"each image is resized to {size} x {size}, whatever its shape; data.augment=resized_crop_flip resizes the "
+        f"shorter side to {round(size / EVAL_CROP)} and uses the middle, as is usual with ImageNet"
+    )
+
+
+def _options(changes: list[str]) -> dict[str, Any] | None:
+    """The network's options among settings that were typed, ``model.options.width=32``."""
+    chosen = OmegaConf.from_dotlist([change for change in changes if change.startswith("model.options.")])
+    found = OmegaConf.select(chosen, "model.options")
+    return None if found is None else cast("dict[str, Any]", OmegaConf.to_container(found))
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

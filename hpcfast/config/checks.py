@@ -1,5 +1,6 @@
 """Settings that are sound one by one but not together: each check returns what is wrong and the cure."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,36 @@ def problems(config: "RunConfig") -> Iterator[str]:
             f"set precision to bf16 or fp32, or allreduce.op to average"
         )
     yield from _target(config)
+    yield from _lengths(config, measuring)
+
+
+def _lengths(config: "RunConfig", measuring: dict[str, Check | GuardSettings]) -> Iterator[str]:
+    """Radii and steps that reach across all pixels: those of somebody who thinks of pixels in 0-255."""
+    size = min([config.data.size, *(phase.size for phase in config.phases)])
+    radii = {"threat": config.threat}
+    for key, settings in measuring.items():
+        for i, eps in enumerate(getattr(settings, "curve", ())):
+            radii[f"{key}.curve.{i}"] = config.threat.model_copy(update={"eps": eps})
+    attacks = {"attack": config.attack, **{f"{key}.attack": settings.attack for key, settings in measuring.items()}}
+    attacks |= {f"guard.ladder.{i}": attack for i, attack in enumerate(config.guard.ladder or ())}
+    for key, attack in attacks.items():
+        for i, threat in enumerate(getattr(attack, "threats", ())):
+            radii[f"{key}.threats.{i}"] = threat
+        if (alpha := getattr(attack, "alpha", None)) is not None:
+            yield from _too_long(f"{key}.alpha", config.threat.norm, alpha, config.data.channels, size)
+    for key, threat in radii.items():
+        name = key if "curve" in key else f"{key}.eps"
+        yield from _too_long(name, threat.norm, threat.eps, config.data.channels, size)
+
+
+def _too_long(key: str, norm: str, length: float, channels: int, size: int) -> Iterator[str]:
+    values = channels * size * size
+    limit = {"Linf": 1.0, "L2": math.sqrt(values), "L1": float(values)}[norm]
+    if length >= limit:
+        yield (
+            f"{key}: {length:g} allows every change there is, as pixels are in [0,1]: in {norm} it must be below "
+            f"{limit:g} for images of {channels} x {size} x {size}; write e.g. {length:g}/255"
+        )
 
 
 def _target(config: "RunConfig") -> Iterator[str]:

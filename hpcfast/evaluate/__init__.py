@@ -8,7 +8,7 @@ changes what is measured. Accuracies are fractions.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,11 @@ from hpcfast.comm import World
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch, skips
 from hpcfast.data.folder import Split
+from hpcfast.errors import UserError
 from hpcfast.evaluate.deal import chosen_images, deal, read, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
 from hpcfast.evaluate.memory import Pieces, batch_size
-from hpcfast.evaluate.outcomes import Journal, Outcomes, Record
+from hpcfast.evaluate.outcomes import NOT_FINITE, Journal, Outcomes, Record
 from hpcfast.evaluate.results import interval, summarise
 
 __all__ = [
@@ -124,7 +125,8 @@ def attacked(
         say: told, on all ranks, where memory allows only smaller batches than ``config.evaluation.batch_size``.
 
     Raises:
-        UserError: too many images are bad; a few are left out and noted.
+        UserError: too many images are bad; a few are left out and noted. Or the model gives logits for an image that
+            are not finite, as it is or attacked.
     """
     outcomes = Outcomes(split.labels)
     for record in comm.on_root(journal.read) if journal else ():
@@ -161,6 +163,7 @@ def attacked(
             for record in records:
                 outcomes.note(record)
             outcomes.bad.update(bad)
+        refuse_not_finite(split, outcomes.not_finite())
         skips.refuse_many(split, outcomes.bad, len(ids))
     progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
     return outcomes
@@ -210,5 +213,21 @@ def _keep(folder: Path, batch: Batch, record: Record, images: Tensor) -> None:
 
 @torch.no_grad()
 def classify(model: nn.Module, x: Tensor) -> Tensor:
-    """The class of the largest logit, shape (n,)."""
-    return model(x).argmax(1)
+    """The class of the largest logit, shape (n,); ``NOT_FINITE`` where a logit is NaN or infinite."""
+    logits = model(x)
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
+
+
+def refuse_not_finite(split: Split, ids: Sequence[int] | np.ndarray) -> None:
+    """Refuse a model that gave the images ``ids`` logits that are not finite, unless there are none.
+
+    Raises:
+        UserError: it names the first of them.
+    """
+    if len(ids):
+        first = skips.name(split, int(ids[0]))
+        raise UserError(
+            f"the model gives logits that are not finite for {len(ids)} images, first {first}: "
+            f"no accuracy would mean anything. Check its weights and its mean and std, or measure weights from before "
+            f"training diverged"
+        )

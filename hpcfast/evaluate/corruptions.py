@@ -11,12 +11,12 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hpcfast import comm, lock
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data import skips
+from hpcfast.data import Batch, skips
 from hpcfast.data.classes import match
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.corruptions import SEVERITIES
@@ -24,8 +24,9 @@ from hpcfast.data.folder import Split, read_split
 from hpcfast.data.identity import Identity, agreed
 from hpcfast.data.listing import folders_in
 from hpcfast.errors import UserError
-from hpcfast.evaluate import Pieces, batch_size, classify, kept, shared_out
+from hpcfast.evaluate import Pieces, batch_size, classify, kept, refuse_not_finite, shared_out
 from hpcfast.evaluate.freeze import frozen, full_precision
+from hpcfast.evaluate.outcomes import NOT_FINITE
 from hpcfast.evaluate.results import interval
 from hpcfast.files import save_text
 
@@ -109,7 +110,8 @@ def measure(
         sentences). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, unknown classes, an empty one, or too many bad images.
+        UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images;
+            or the model gives logits that are not finite.
     """
     parts = comm.together(lambda: find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
@@ -180,12 +182,22 @@ def _right(
 ) -> tuple[int, int]:
     """How many images of ``split`` all ranks together find classified rightly, and how many they could read."""
     right, done = 0, 0
+    odd = [torch.empty(0, dtype=torch.int64)]
     faults: dict[int, str] = {}
+
+    def measured(piece: Batch) -> tuple[int, Tensor]:
+        found = classify(model, piece.x)
+        return int((found == piece.y).sum()), piece.ids.where(found == NOT_FINITE, -1)
+
     with full_precision():
         for batch in shared_out(split, split.good, pieces.most, config, world, faults):
-            right += sum(pieces.each(lambda piece: int((classify(model, piece.x) == piece.y).sum()), batch))
+            for rightly, unfinite in pieces.each(measured, batch):
+                right += rightly
+                odd.append(unfinite)
             done += len(batch.ids)
             progress(before + min(done * world.size, len(split)))  # the others are about as far
-    bad = {image: fault for each in comm.gather(faults) for image, fault in each.items()}
+    gathered = comm.gather((faults, [image for images in odd for image in images.tolist() if image >= 0]))
+    refuse_not_finite(split, [image for _, images in gathered for image in images])
+    bad = {image: fault for each, _ in gathered for image, fault in each.items()}
     skips.refuse_many(split, bad, len(split))
     return int(comm.total(torch.tensor(right))), len(split) - len(bad)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 UNKNOWN = -1
+NOT_FINITE = -2
+"""What a model "takes" an image for whose logits are not all finite numbers."""
 NEVER = np.iinfo(np.int64).max
 
 
@@ -51,6 +53,10 @@ class Outcomes:
     def good(self, ids: np.ndarray) -> np.ndarray:
         """Those of ``ids`` that could be read."""
         return ids[~np.isin(ids, [*self.bad])]
+
+    def not_finite(self) -> np.ndarray:
+        """Ids of the images for which the model gave logits that are not finite, as they are or attacked."""
+        return ((self.clean == NOT_FINITE) | (self.predicted == NOT_FINITE)).nonzero()[0]
 
     def through(self, number: int) -> np.ndarray:
         """Whether each image of the split has been through round ``number``; bool, (images,)."""

@@ -99,13 +99,15 @@ def load(run: RunDirectory, config: RunConfig) -> tuple[nn.Module, tuple[str, ..
     """Return a finished run's model, in eval mode on the CPU, and its class names.
 
     Raises:
-        UserError: the run is unfinished, or its weights are damaged or another model's.
+        UserError: the run is unfinished, or its weights are damaged, another model's or not finite numbers.
     """
     weights = checkpoint.load_weights(run.weights)
     try:
         classes = tuple(json.loads(run.model.read_text())["classes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run.model} is missing or damaged ({error!r}); train the run again") from None
+    if odd := models.not_finite(weights):
+        raise UserError(f"{run.weights}: {odd}; training diverged, and no number of this model would mean anything")
     model = config.model.build(len(classes)).eval()
     models.load_weights(model, weights, str(run.weights))
     return model, classes

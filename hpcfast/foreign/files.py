@@ -17,8 +17,11 @@ _GLOBAL = re.compile(r"GLOBAL (\S+)")
 RESAVE = "torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, 'weights.pt')"
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> tuple[Any, bool]:
     """What a safetensors file or a file of torch.save holds, on the CPU. Its first bytes tell which it is.
+
+    Returns:
+        The contents; and whether tensors in it are in the order in which they were saved, which safetensors sort.
 
     Raises:
         UserError: it is missing, damaged, neither of the two, or holds more than tensors and plain values.
@@ -29,9 +32,9 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"no weights {path} ({error.strerror}); give a .safetensors, .pt or .pth file") from None
     if head[8:] == b"{":  # after the length of its JSON header
-        return _read_safetensors(path)
+        return _read_safetensors(path), False
     if head[:2] in (b"PK", b"\x80\x02"):  # a zip archive, or the pickle that torch wrote before version 1.6
-        return _read_torch(path)
+        return _read_torch(path), True
     raise UserError(
         f"{path} is neither a safetensors file nor one of torch.save (it begins with {head!r}). "
         f"If it was cut short, copy it again; of a program (ONNX) use the weights it was made from"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import timm
 import torch
-from pydantic import AfterValidator, Field, PositiveFloat
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
@@ -27,13 +27,28 @@ def _known(name: str) -> str:
     return name
 
 
+def _pixels(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError("must lie in [0,1] in every channel, as pixels do; divide numbers for 0-255 by 255")
+    return values
+
+
+def _above_zero(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(0 < value <= 1 for value in values):
+        raise ValueError(
+            "must be above 0 and at most 1 in every channel, for pixels in [0,1]; 1 changes nothing, "
+            "divide numbers for 0-255 by 255"
+        )
+    return values
+
+
 class ModelSettings(Settings):
     """Which network, and the mean and standard deviation (pixels in [0,1], one a channel) it normalises by."""
 
     name: Annotated[str, AfterValidator(_known)]
     options: dict[str, Any] = Field(default_factory=dict)
-    mean: tuple[float, ...]
-    std: tuple[PositiveFloat, ...]
+    mean: Annotated[tuple[float, ...], AfterValidator(_pixels)]
+    std: Annotated[tuple[float, ...], AfterValidator(_above_zero)]
 
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).
@@ -70,7 +85,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     """Load ``weights`` into ``model``, in place.
 
     Raises:
-        UserError: names or shapes don't match; the message names ``origin`` and the first mismatch.
+        UserError: names, shapes or the normalisation don't match; the message names ``origin`` and the first mismatch.
     """
     own = model.state_dict()
     for name in sorted(own.keys() | weights.keys()):
@@ -81,4 +96,27 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
                 f"{origin} holds the weights of another model: {name} is {found}, the configured model has "
                 f"{expected}. Use the config.yaml beside it, or another run's name."
             )
+    for key in ("mean", "std"):
+        name = f"normalise.{key}"
+        if name in own and not torch.equal(own[name].cpu(), weights[name].cpu()):
+            raise UserError(
+                f"{origin} holds the weights of a model that normalises otherwise: model.{key} is "
+                f"{_shown(weights[name])}, configured is {_shown(own[name])}. Leave model.{key} as it was in training."
+            )
     model.load_state_dict(weights)
+
+
+def _shown(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in values.flatten().tolist())}]"
+
+
+def not_finite(weights: dict[str, Tensor]) -> str | None:
+    """Say which of ``weights`` hold NaN or infinite numbers; None if none does."""
+    odd = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if not odd:
+        return None
+    first = weights[odd[0]]
+    return (
+        f"{len(odd)} of its {len(weights)} tensors hold numbers that are not finite, first {odd[0]} "
+        f"({int(first.isnan().sum())} NaN, {int(first.isinf().sum())} infinite, of {first.numel()})"
+    )

@@ -2,10 +2,12 @@
 
 Registered with timm, so that ``name: cifar_resnet18`` works wherever a timm model does. Options: ``width``, the
 channels of the stem and of the first stage; ``stem_stride: 2`` quarters the cost and suits 28-pixel grey images.
+``cifar_resnet20`` to ``110`` are the paper's own thin networks, whose shortcuts have no weights.
 """
 
 from typing import Any
 
+import torch.nn.functional as F
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ class CifarResNet(nn.Module):
         in_chans: int,
         width: int = 64,
         stem_stride: int = 1,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -33,7 +36,7 @@ class CifarResNet(nn.Module):
             planes = width * 2**stage
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                stages.append(_residual(block, channels, planes, stride))
+                stages.append(_residual(block, channels, planes, stride, padded))
                 channels = planes * block.expansion
         self.blocks = nn.Sequential(*stages)
         self.fc = nn.Linear(channels, num_classes)
@@ -45,10 +48,28 @@ class CifarResNet(nn.Module):
         return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
 
 
-def _residual(block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, stride: int) -> nn.Module:
+class PaddedShortcut(nn.Module):
+    """Every ``stride``-th pixel, and zeros for the channels that are new, half of them before the others (option A)."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.stride, before = stride, (out - channels) // 2
+        self.pad = (0, 0, 0, 0, before, out - channels - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], self.pad)
+
+
+def _residual(
+    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, stride: int, padded: bool
+) -> nn.Module:
     out = planes * block.expansion
-    same = stride == 1 and channels == out
-    shortcut = None if same else downsample_conv(channels, out, kernel_size=1, stride=stride)
+    if stride == 1 and channels == out:
+        shortcut = None
+    elif padded:
+        shortcut = PaddedShortcut(channels, out, stride)
+    else:
+        shortcut = downsample_conv(channels, out, kernel_size=1, stride=stride)
     return block(channels, planes, stride, shortcut)
 
 
@@ -74,3 +95,37 @@ def cifar_resnet18(pretrained: bool = False, **options: Any) -> CifarResNet:
 def cifar_resnet50(pretrained: bool = False, **options: Any) -> CifarResNet:
     """ResNet-50 with a 3x3 stem, for the paper's network at CIFAR-10's size."""
     return _build(Bottleneck, (3, 4, 6, 3), options)
+
+
+def _thin(blocks: int, options: dict[str, Any]) -> CifarResNet:
+    return _build(BasicBlock, (blocks, blocks, blocks), {"width": 16, "padded": True, **options})
+
+
+@register_model
+def cifar_resnet20(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-20 of He et al., 16 channels: 0.27 million weights."""
+    return _thin(3, options)
+
+
+@register_model
+def cifar_resnet32(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-32 of He et al.: 0.46 million weights."""
+    return _thin(5, options)
+
+
+@register_model
+def cifar_resnet44(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-44 of He et al.: 0.66 million weights."""
+    return _thin(7, options)
+
+
+@register_model
+def cifar_resnet56(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-56 of He et al.: 0.85 million weights."""
+    return _thin(9, options)
+
+
+@register_model
+def cifar_resnet110(pretrained: bool = False, **options: Any) -> CifarResNet:
+    """ResNet-110 of He et al.: 1.7 million weights."""
+    return _thin(18, options)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from hpcfast import cli
 from hpcfast.comm import World
@@ -166,6 +167,14 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
     assert_refused(hpcfast("eval", run, "--steps", 0), "steps", "greater than 0")
     assert_refused(hpcfast("eval", run, "--json", tmp_path), "--json", "cannot be written")
     assert_refused(hpcfast("eval", run, "model.options.width=3"), "weights of another model")
+    assert_refused(hpcfast("eval", run, "model.mean=[0.4]"), "normalises otherwise", "model.mean is [0.5]")
+    assert_refused(hpcfast("eval", run, "--size", 8), "--size is for --weights", "key=value")
+    assert_refused(hpcfast("eval", run, "--eps", 10), "threat.eps: 10 allows every change", "10/255")
+    weights = load_file(run / "model.safetensors")
+    weights["net.fc.bias"][1] = float("inf")
+    save_file(weights, run / "model.safetensors")
+    assert_refused(hpcfast("eval", run), "model.safetensors: 1 of its", "first net.fc.bias (0 NaN, 1 infinite, of 3)")
+    assert_refused(hpcfast("export", run, "--format", "onnx", "--out", tmp_path / "x"), "net.fc.bias", "diverged")
 
 
 def test_report_writes_a_table_a_picture_and_json(
@@ -206,3 +215,7 @@ def test_weights_from_elsewhere_are_measured_as_the_run_they_come_from(
     refused(*place, "--eps", 0)("threat.eps", "greater than 0")
     refused(*place, "--eps", 1, "--mean", "a,b")("--mean a,b", "0.5,0.5,0.5")
     refused(*place, "--eps", 1, "--arch", "resnet18")("resnet18")
+    refused(*place, "--eps", 1, "model.mean=[0.4]")("--arch, --mean, --std")
+    refused(*place, "--eps", 1, "--weights-key", "ema")("--weights-key ema", "leave it out")
+    refused(*place, "--eps", 10)("threat.eps: 10 allows every change")
+    assert "each image is resized to 10 x 10, whatever its shape" in done.out

@@ -37,6 +37,38 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
     ),
     "channels of the mean": (["model.mean=[0, 0]"], "model.mean", ["2 numbers", "data.channels=1", "one each"]),
     "channels of the deviation": (["model.std=[1, 1, 1]"], "model.std", ["3 numbers", "data.channels=1", "one each"]),
+    "a ball of everything, Linf": (
+        ["threat={norm: Linf, eps: 8}"],
+        "threat.eps",
+        ["8 allows every change", "below 1 for images of 1 x 10 x 10", "8/255"],
+    ),
+    "a ball of everything, L2": (["threat.eps=10"], "threat.eps", ["10 allows every change", "in L2", "below 10 for"]),
+    "a ball of everything, L1": (["threat={norm: L1, eps: 100}"], "threat.eps", ["in L1", "below 100 for"]),
+    "a ball of everything on a curve": (
+        ["threat={norm: Linf, eps: 0.1}", "evaluation.final.curve=[0.5, 2]"],
+        "evaluation.final.curve.1",
+        ["2 allows every change", "below 1", "2/255"],
+    ),
+    "a ball of everything in a small phase": (
+        ["threat.eps=9", "epochs=null", "phases=[{epochs: 3, size: 8, batch_size: 4}]"],
+        "threat.eps",
+        ["below 8 for images of 1 x 8 x 8"],
+    ),
+    "a ball of everything among several": (
+        ["attack={name: mixed, threats: [{norm: L2, eps: 1}, {norm: Linf, eps: 4}], attack: {name: fgsm}}"],
+        "attack.threats.1.eps",
+        ["4 allows every change", "4/255"],
+    ),
+    "a step across everything": (
+        ["threat={norm: Linf, eps: 0.1}", "attack={name: pgd, alpha: 2}"],
+        "attack.alpha",
+        ["2 allows every change", "2/255"],
+    ),
+    "a step across everything in the guard": (
+        ["guard.every=1", "threat={norm: Linf, eps: 0.1}", "guard.attack={name: pgd, alpha: 1}"],
+        "guard.attack.alpha",
+        ["1 allows every change", "1/255"],
+    ),
     "monitor outside the ball": (
         ["evaluation.monitor.attack={name: nfgsm}"],
         "evaluation.monitor.attack",

@@ -97,9 +97,7 @@ def test_a_file_without_a_state_dict(content: Any, saved: Save) -> None:
 
 def test_weights_of_another_depth(saved: Save) -> None:
     path = saved(torchvision.models.resnet34(num_classes=5).state_dict())
-    refused(
-        path, "resnet18", "weights of resnet18", "too many; first layer1.2.conv1.weight", "They fit --arch resnet34"
-    )
+    refused(path, "resnet18", "weights of resnet18", "too many (layer1.2.conv1.weight", "They fit --arch resnet34")
     refused(saved(resnet().state_dict()), "resnet34", "80 missing", "They fit --arch resnet18")
 
 
@@ -125,9 +123,12 @@ def test_an_unknown_or_unnamed_network(saved: Save) -> None:
         ({"mean": (0.5,)}, "mean 0.5 has 1 numbers, std 0.2,0.25,0.3 has 3"),
         ({"std": (0.5, 0.5)}, "std 0.5,0.5 has 2: both need one for each of 3 channels"),
         ({"channels": 1}, "one for each of 1 channels"),
-        ({"std": (0.2, 0.0, 0.3)}, "std 0.2,0,0.3 must be above 0"),
+        ({"std": (0.2, 0.0, 0.3)}, r"--mean, --std: std: must be above 0 and at most 1 .*got \[0.2, 0.0, 0.3\]"),
         ({"std": (0.2, -0.1, 0.3)}, "must be above 0"),
-        ({"std": (0.2, float("nan"), 0.3)}, "must be above 0"),
+        ({"std": (58.4, 57.1, 57.4)}, "std: must be above 0 and at most 1 .* divide numbers for 0-255 by 255"),
+        ({"mean": (123.7, 116.3, 103.5)}, r"--mean, --std: mean: must lie in \[0,1\] .* by 255"),
+        ({"mean": (-0.1, 0.5, 0.5)}, r"mean: must lie in \[0,1\]"),
+        ({"std": (0.2, float("nan"), 0.3)}, "std.*finite"),
         ({"mean": (0.2, float("inf"), 0.3)}, "mean.*finite"),
         ({"mean": (0.5,), "std": (0.5,)}, "takes images of 3 channels .* the mean has 1 numbers"),
     ],
@@ -140,4 +141,5 @@ def test_bad_normalisation(settings: dict[str, Any], message: str, saved: Save) 
 
 def test_a_files_own_bad_normalisation(saved: Save) -> None:
     state = {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.zeros(1, 3, 1, 1), **small().state_dict()}
-    refused(saved(state), "cifar_resnet8", "must be above 0", mean=None, std=None)
+    path = saved(state)
+    refused(path, "cifar_resnet8", f"the normalisation in {path}: std: must be above 0", mean=None, std=None)

@@ -76,6 +76,37 @@ def test_width_and_stem_stride_change_channels_and_resolution() -> None:
         assert stem(x).shape == (1, width, 16 // stride, 16 // stride)
 
 
+@pytest.mark.parametrize(("name", "blocks", "millions"), [
+    ("cifar_resnet20", 9, 0.27), ("cifar_resnet32", 15, 0.46), ("cifar_resnet44", 21, 0.66),
+    ("cifar_resnet56", 27, 0.85), ("cifar_resnet110", 54, 1.73),
+])  # fmt: skip
+def test_the_thin_resnets_have_the_published_size_and_shortcuts_without_weights(
+    name: str, blocks: int, millions: float
+) -> None:
+    net = settings(name).build(10).net
+    assert len(net.blocks) == blocks
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+    assert not [key for key in net.state_dict() if "downsample" in key]
+
+
+def test_a_shortcut_without_weights_keeps_every_second_pixel_between_new_channels_of_zeros() -> None:
+    shortcut = settings("cifar_resnet20").build(10).net.blocks[3].downsample
+    x = torch.rand(2, 16, 6, 6)
+    out = shortcut(x)
+    assert out.shape == (2, 32, 3, 3)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert out[:, :8].abs().max() == out[:, 24:].abs().max() == 0
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_weights_of_a_model_that_normalises_otherwise_are_refused(key: str) -> None:
+    other = settings(options={"width": 2}, **{key: (0.1, 0.2, 0.3)}).build(4)
+    with pytest.raises(
+        UserError, match=rf"model\.{key} is \[0\.1, 0\.2, 0\.3\], configured is \[0\.\d, 0\.\d+, 0\.\d\]"
+    ):
+        load_weights(tiny(), other.state_dict(), "a file")
+
+
 def test_weights_are_channels_last_and_stay_so_when_loaded() -> None:
     model = settings("cifar_resnet8").build(4)
     load_weights(model, {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "there")

@@ -1,0 +1,1 @@
+"""Real images and networks that others have trained: what evaluation says of them, beside plain torch."""
