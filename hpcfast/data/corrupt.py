@@ -49,7 +49,7 @@ class Plan(NamedTuple):
 
     def rng(self, name: str, severity: int, file: str) -> np.random.Generator:
         """The random numbers of one image, named with its class folder, under one corruption."""
-        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode()).digest()
+        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode("utf-8", "surrogateescape")).digest()
         return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
@@ -108,7 +108,7 @@ def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
         "severities": list(plan.severities),
         "seed": plan.seed,
         "images": len(files),
-        "files": hashlib.sha256("\n".join(files).encode()).hexdigest(),
+        "files": hashlib.sha256("\n".join(files).encode("utf-8", "surrogateescape")).hexdigest(),
         "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
     }
 

@@ -26,6 +26,7 @@ from hpcfast.data import folder, shards
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
 from hpcfast.data.shrink import METHOD, shrunk
 from hpcfast.errors import UserError
+from hpcfast.names import printable
 
 HEAD, DONE = "head.json", "done"
 """What an unfinished pack is made from; folder of the finished shards' records."""
@@ -136,6 +137,7 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
 
 def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
     splits = dict(zip(("train", "val"), folder.read(data), strict=True))
+    _refuse_odd_classes(data, splits["train"].classes)
     parts: list[Part] = []
     names = hashlib.sha256()
     for number, (name, split) in enumerate(splits.items()):
@@ -150,6 +152,18 @@ def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
         source=names.hexdigest(), left_out={name: len(split.skips) for name, split in splits.items()},
     )  # fmt: skip
     return head, parts
+
+
+def _refuse_odd_classes(data: Path, classes: tuple[str, ...]) -> None:
+    """A pack's manifest is JSON, whose text is Unicode."""
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{data}: class folder {printable(name)} has a name that is no UTF-8, which a pack cannot hold; "
+                f"rename it in train/ and val/"
+            ) from None
 
 
 def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
