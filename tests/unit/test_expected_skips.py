@@ -76,7 +76,7 @@ def test_each_skip_that_nobody_expects_is_a_failure(tmp_path: Path, flags: list[
     assert code == 1, out
     for reason in ("no tool here", "never on Mondays", "could not import 'nothing_of_this_name'"):
         assert f"unexpected skip: {reason}" in out
-    assert out.count("unexpected skip: ") == 3, "one is expected"
+    assert "1 skipped" in out, "one is expected"
     assert "list it with its reason in expected.txt" in out
 
 
