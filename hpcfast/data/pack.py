@@ -137,7 +137,6 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
 
 def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
     splits = dict(zip(("train", "val"), folder.read(data), strict=True))
-    _refuse_odd_classes(data, splits["train"].classes)
     parts: list[Part] = []
     names = hashlib.sha256()
     for number, (name, split) in enumerate(splits.items()):
@@ -152,18 +151,6 @@ def _plan(data: Path, recipe: Recipe) -> tuple[Head, list[Part]]:
         source=names.hexdigest(), left_out={name: len(split.skips) for name, split in splits.items()},
     )  # fmt: skip
     return head, parts
-
-
-def _refuse_odd_classes(data: Path, classes: tuple[str, ...]) -> None:
-    """A pack's manifest is JSON, whose text is Unicode."""
-    for name in classes:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(
-                f"{data}: class folder {printable(name)} has a name that is no UTF-8, which a pack cannot hold; "
-                f"rename it in train/ and val/"
-            ) from None
 
 
 def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
@@ -183,6 +170,7 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
     Raises:
         UserError: it or ``out`` holds something else, or cannot be written.
     """
+    _refuse_odd_classes(head.classes)
     if _made_with(out, head):
         return []
     try:
@@ -196,6 +184,18 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
     except OSError as error:
         raise _unwritable(out, error) from None
     return [i for i, part in enumerate(parts) if not _is_done(half, part)]
+
+
+def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
+    """A pack's manifest is JSON, whose text is Unicode."""
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"class folder {printable(name)} has a name that is no UTF-8, which a pack cannot hold; rename it in "
+                f"train/ and val/"
+            ) from None
 
 
 def _made_with(place: Path, head: Head) -> bool:
