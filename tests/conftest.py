@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.skips import pytest_configure  # noqa: F401 - a hook
+
 # Repeatable, and no time limit an example: the machine may be busy.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("repeatable")

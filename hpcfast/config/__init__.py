@@ -29,6 +29,7 @@ from hpcfast.config.settings import (
 from hpcfast.data import DataSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
+from hpcfast.names import printable
 from hpcfast.optim import OptimSettings
 from hpcfast.schedules import Schedule
 
@@ -121,6 +122,14 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     bad = [text for text in overrides if "=" not in text]
     if bad:
         raise UserError(f"'{bad[0]}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
+    for text in overrides:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{printable(text)}: this is no UTF-8, and settings are kept as YAML, which is; rename the file, "
+                f"or give a link to it that has another name"
+            ) from None
     try:
         merged = files.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
         plain: Any = OmegaConf.to_container(merged, resolve=True)

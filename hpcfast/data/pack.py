@@ -28,6 +28,7 @@ from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
 from hpcfast.data.shrink import METHOD, shrunk
 from hpcfast.errors import UserError
+from hpcfast.names import printable
 
 HEAD, DONE = "head.json", "done"
 """What an unfinished pack is made from; folder of the finished shards' records."""
@@ -178,6 +179,7 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
     Raises:
         UserError: it or ``out`` holds something else, or cannot be written.
     """
+    _refuse_odd_classes(head.classes)
     if _made_with(out, head):
         return []
     try:
@@ -191,6 +193,18 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
     except OSError as error:
         raise _unwritable(out, error) from None
     return [i for i, part in enumerate(parts) if not _is_done(half, part)]
+
+
+def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
+    """A pack's manifest is JSON, whose text is Unicode."""
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"class folder {printable(name)} has a name that is no UTF-8, which a pack cannot hold; rename it in "
+                f"train/ and val/"
+            ) from None
 
 
 def _made_with(place: Path, head: Head) -> bool:

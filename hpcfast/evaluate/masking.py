@@ -71,7 +71,8 @@ def look(
         image).
     """
     before = 0
-    config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_size": BATCH})})
+    settings = config.evaluation.model_copy(update={"batch_size": min(BATCH, config.evaluation.batch_size)})
+    config = config.model_copy(update={"evaluation": settings})
 
     def fooled(name: str, *attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
         nonlocal before

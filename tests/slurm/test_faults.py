@@ -30,7 +30,10 @@ def rank(cluster: Cluster, job: str, node: str) -> int:
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(signal.SIGKILL, "was killed, by somebody, or because"), (signal.SIGSTOP, "has been silent for")],
+    [
+        (signal.SIGKILL, "was killed, by somebody, or because"),
+        pytest.param(signal.SIGSTOP, "has been silent for", marks=pytest.mark.long),
+    ],
 )
 def test_a_lost_rank_ends_the_job_and_is_named(
     cluster: Cluster, uninterrupted: str, number: signal.Signals, message: str
@@ -49,6 +52,7 @@ def test_a_lost_rank_ends_the_job_and_is_named(
     assert cluster.weights(name) == cluster.weights(uninterrupted)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can limit memory")
 def test_a_rank_that_is_out_of_memory_is_told_from_one_that_was_killed(cluster: Cluster) -> None:
     group = MEMORY / f"hpcfast-{os.getpid()}"
@@ -68,6 +72,7 @@ def test_a_rank_that_is_out_of_memory_is_told_from_one_that_was_killed(cluster: 
         group.rmdir()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(cluster: Cluster, uninterrupted: str) -> None:
     disk = cluster.path / "daemons" / "shared" / "small"
@@ -118,6 +123,7 @@ def test_where_requeue_is_forbidden_a_job_submits_the_one_that_follows(cluster: 
     cluster.end(follower)
 
 
+@pytest.mark.long
 def test_the_next_task_of_an_array_goes_on_where_one_was_stopped(cluster: Cluster, uninterrupted: str) -> None:
     job = cluster.train("array", 2, ENDS, flags=("--array=1-2%1",), HPCFAST_AGAIN="never")
     cluster.until_trained("array")

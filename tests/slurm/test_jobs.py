@@ -52,6 +52,7 @@ def test_a_job_that_must_stop_is_requeued_and_ends_as_if_it_had_not(cluster: Clu
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_a_job_of_minutes_is_done_in_starts_of_one_minute(cluster: Cluster) -> None:
     assert cluster.end(cluster.train("long", 2, "epochs=400"), 1800) == "COMPLETED 0:0"

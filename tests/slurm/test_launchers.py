@@ -15,7 +15,7 @@ LAUNCHERS = {
 ASK = 'python -c "from hpcfast import launcher; print(launcher.rank())"'
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_every_launcher_trains_the_same(cluster: Cluster, ranks: int) -> None:
     script = cluster.path / f"launchers-{ranks}.sh"
     runs = {name: f"{name}-{ranks}" for name in LAUNCHERS}

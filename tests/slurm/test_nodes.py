@@ -52,6 +52,7 @@ def test_a_job_whose_node_is_lost_goes_on_with_another(cluster: Cluster, uninter
         cluster.start_node("n2")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_node_whose_daemon_alone_was_killed_does_not_disturb_the_jobs_next_start(cluster: Cluster, rank: int) -> None:
     """The rank of that node lives on, and rank 0 is the one that writes."""
@@ -69,6 +70,7 @@ def test_a_node_whose_daemon_alone_was_killed_does_not_disturb_the_jobs_next_sta
         cluster.start_node(node)
 
 
+@pytest.mark.long
 def test_a_node_cut_off_the_network_is_named(cluster: Cluster, uninterrupted: str) -> None:
     if not cluster.networks:
         pytest.skip("nodes have networks of their own only as root, with iproute2")

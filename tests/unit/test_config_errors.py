@@ -1,5 +1,6 @@
 """What is wrong with a configuration is said with its key, its value and what is legal."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +163,9 @@ def test_a_missing_file_lists_those_there_are(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no readable YAML"):
         load(tmp_path)
+
+
+def test_a_setting_that_is_no_utf_8_is_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text("{}")
+    with pytest.raises(UserError, match=r"data\.path=caf\\xe9: this is no UTF-8.*rename the file"):
+        load(tmp_path / "tiny.yaml", [os.fsdecode(b"data.path=caf\xe9")])

@@ -1,6 +1,7 @@
 """The folder that holds corrupted images."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from hpcfast import cli
 from hpcfast.config import RunConfig
-from hpcfast.data.corrupt import MANIFEST, corrupt
+from hpcfast.data.corrupt import MANIFEST, Plan, corrupt
 from hpcfast.data.corruptions import corrupted
 from hpcfast.errors import UserError
 from tests.unit.corrupting import CLASSES, FEW, ignore, pngs
@@ -164,3 +165,10 @@ def test_a_wrong_option_is_refused(images: Path, tmp_path: Path, options: list[s
 def test_a_folder_without_val_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DATA: no folder .*nowhere/val\. .*hpcfast data prepare"):
         corrupt(tmp_path / "nowhere", tmp_path / "out", FEW, None, ignore)
+
+
+def test_names_that_are_no_utf_8_are_kept(images: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(images, tmp_path / "odd"))
+    (data / "val" / "class0").rename(data / "val" / os.fsdecode(b"caf\xe9"))
+    corrupt(data, tmp_path / "out", Plan(("contrast",), (1,)), None, ignore)
+    assert len(list((tmp_path / "out" / "contrast" / "1" / os.fsdecode(b"caf\xe9")).iterdir())) == 4

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from hpcfast.data.folder import Split
 from hpcfast.data.pack import Recipe, pack
 from hpcfast.data.shrink import shrunk
 from hpcfast.errors import UserError
+from tests.conftest import write_images
 
 PLAIN = Recipe(shard_mb=1, short_side=None, seed=0)
 
@@ -208,3 +210,11 @@ def test_a_resized_pack(large: Path, world: World, tmp_path: Path) -> None:
         assert image.size == (22, 20)
     resize = json.loads((tmp_path / "small" / "manifest.json").read_text())["resize"]
     assert (resize["short_side"], resize["method"]) == (20, "Lanczos, JPEG quality 95")
+
+
+def test_a_class_that_is_no_utf_8_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
+    write_images(tmp_path / "odd", {"train": 1, "val": 1}, classes=2)
+    for split in ("train", "val"):
+        (tmp_path / "odd" / split / "class1").rename(tmp_path / "odd" / split / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(UserError, match=r"class folder caf\\xe9 has a name that is no UTF-8.*rename it"):
+        pack(tmp_path / "odd", tmp_path / "pack", PLAIN, world, ignore)

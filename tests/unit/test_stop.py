@@ -1,5 +1,6 @@
 """Signals that ask a run to stop."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -136,3 +137,59 @@ def test_it_does_nothing_outside_the_main_thread() -> None:
     thread.join()
     assert during == before
     assert [signal.getsignal(number) for number in ALL] == before
+
+
+ENDED = """
+import os, signal, sys, time
+from hpcfast.stop import Interrupted, at_once, note_early
+early, resumes = sys.argv[2] == "early", sys.argv[3] == "resumes"
+number = getattr(signal, sys.argv[1])
+if early:
+    signal.signal(number, signal.SIG_IGN)
+    note_early()
+    os.kill(os.getpid(), number)
+try:
+    with at_once(), at_once("it stops", resumes):
+        if not early:
+            os.kill(os.getpid(), number)
+        print("went on")
+except Interrupted as interrupted:
+    os.kill(os.getpid(), signal.SIGTERM)  # as the launcher may, until all is over
+    sys.exit(interrupted.code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "when", "how", "code", "said"),
+    [
+        ("SIGTERM", "now", "resumes", EXIT_STOPPED, "SIGTERM: it stops\n"),
+        ("SIGUSR2", "now", "resumes", EXIT_STOPPED, "SIGUSR2: it stops\n"),
+        ("SIGINT", "now", "resumes", EXIT_STOPPED, "SIGINT: it stops\n"),
+        ("SIGTERM", "early", "resumes", EXIT_STOPPED, "SIGTERM: it stops\n"),
+        ("SIGTERM", "now", "anew", 143, "SIGTERM: it stops\n"),
+        ("SIGUSR2", "now", "anew", 140, "SIGUSR2: it stops\n"),
+        ("SIGINT", "now", "anew", 130, "SIGINT: it stops\n"),
+        ("SIGTERM", "early", "anew", 0, ""),
+    ],
+)
+def test_what_cannot_wait_says_so_and_ends_where_it_is(name: str, when: str, how: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, name, when, how], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, said)
+    assert ("went on" in done.stdout) == (code == 0)
+
+
+def test_what_will_be_done_is_said_while_the_main_thread_runs_no_python(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    with StopRequest("it stops soon"):
+        saved = os.dup(2)
+        os.dup2(writer, 2)
+        try:
+            helper = subprocess.Popen(["sh", "-c", f"kill -TERM {os.getpid()}"])
+            said = os.read(reader, 100)
+        finally:
+            os.dup2(saved, 2)
+            helper.wait()
+    assert said == b"SIGTERM: it stops soon\n"
