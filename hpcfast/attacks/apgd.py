@@ -112,10 +112,19 @@ def averaged(
 
 def _run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One run from a random start: where the loss is greatest, which images hold, losses, what fools the others."""
-    if attack.norm == "L1":  # in balls of falling size (Croce and Hein, ICML 2021), from a start of the library's own
-        torch.manual_seed(noise.seed(source))
-        early = math.ceil(0.3 * attack.n_iter_orig)
-        steps = [early, early, attack.n_iter_orig - 2 * early]
-        return attack.decr_eps_pgd(x, y, [factor * attack.eps_orig for factor in (3.0, 2.0, 1.0)], steps)
+    if attack.norm == "L1":
+        return _run_l1(attack, x, y, x + noise.normal(x, source))
     draw = noise.normal(x, source) if attack.norm == "L2" else 2 * noise.uniform(x, source) - 1
     return attack.attack_single_run(x, y, x_init=x + attack.eps * attack.normalize(draw))
+
+
+def _run_l1(attack: Any, x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """In balls of falling size (Croce and Hein, ICML 2021): the library's ``decr_eps_pgd`` from a start of our own."""
+    from pyautoattack.autopgd_base import L1_projection
+
+    early = math.ceil(0.3 * attack.n_iter_orig)
+    for factor, steps in ((3.0, early), (2.0, early), (1.0, attack.n_iter_orig - 2 * early)):
+        attack.eps, attack.n_iter = factor * attack.eps_orig, steps
+        at = at + L1_projection(x, at - x, attack.eps)
+        at, held, losses, fooling = attack.attack_single_run(x, y, x_init=at)
+    return at, held, losses, fooling

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpcfast import component
 from hpcfast.attacks import Attack, noise
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks.balls import L1, L2, Ball, Linf
 from tests.unit.nets import BALLS, assert_adversarial, ball_name, convolutional, linear, pictures
 
 PACKAGE = "hpcfast.attacks"
@@ -43,7 +43,7 @@ MOVING = [attack for attack in ATTACKS if attack.name != "natural"]
 RANDOM = [attack for attack in MOVING if attack.name != "gradalign" and getattr(attack, "start", "") != "zero"]
 # TRADES climbs a divergence that knows no true class; APGD leaves alone what is misclassified as it is.
 CLIMBING = [attack for attack in MOVING if attack.name not in ("trades", "apgd")]
-in_all_balls = pytest.mark.parametrize("ball", BALLS, ids=ball_name)
+in_all_balls = pytest.mark.parametrize("ball", [*BALLS, L1(2.0)], ids=ball_name)
 all_attacks = pytest.mark.parametrize("attack", ATTACKS, ids=str)
 moving_attacks = pytest.mark.parametrize("attack", MOVING, ids=str)
 random_attacks = pytest.mark.parametrize("attack", RANDOM, ids=str)
@@ -69,6 +69,23 @@ def test_the_attacks_are_those_that_configs_name() -> None:
         "mixed",
         "apgd",
     }
+
+
+def test_settings_by_default_are_the_published_ones() -> None:
+    """Madry et al., Croce and Hein, Andriushchenko et al. (twice), de Jorge et al., Shafahi et al., Zhang et al."""
+    expected: dict[str, dict[str, object]] = {
+        "pgd": {"steps": 7, "alpha": None, "restarts": 1},
+        "apgd": {"steps": 100, "targets": 9},
+        "square": {"queries": 5000},
+        "gradalign": {"weight": 0.2},
+        "nfgsm": {"noise": 2.0, "alpha": None},
+        "free": {"replays": 4, "alpha": None},
+        "trades": {"steps": 10, "alpha": None, "beta": 6.0},
+        "fgsm": {"start": "random", "alpha": None},
+        "autoattack": {"version": "standard"},
+    }
+    for name, settings in expected.items():
+        assert make(name).model_dump() == {"name": name, **settings}
 
 
 def test_those_that_leave_the_ball_or_need_no_guard_say_so() -> None:
