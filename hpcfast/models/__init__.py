@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
 from hpcfast.errors import UserError
+from hpcfast.models.layout import memory_format
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -37,7 +38,7 @@ class ModelSettings(Settings):
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).
 
-        Weights are laid out channels-last, which convolutions prefer on CPUs and GPUs alike.
+        Weights are laid out as :func:`~hpcfast.models.layout.memory_format` says.
 
         Raises:
             UserError: the network does not know one of ``options``.
@@ -47,7 +48,7 @@ class ModelSettings(Settings):
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise UserError(f"model.options: {self.options} does not suit {self.name}: {error}") from None
         model = nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
-        return model.to(memory_format=torch.channels_last)
+        return model.to(memory_format=memory_format(model))
 
 
 class Normalise(nn.Module):
