@@ -105,7 +105,7 @@ def test_every_image_has_numbers_of_its_own_in_every_round(tiny: Tiny, world: Wo
         attacked(Brightness(), folder.read(config.data.path)[1], np.arange(12), planned, config, world)
         found.append([each.drawn for each in draws])
     numbers = [number for drawn in found[0] for number in drawn.values()]
-    assert len(numbers) == len({*numbers}) >= 5 * 6
+    assert len(numbers) == len({*numbers}) >= 5 * 4
     assert found[0] == found[1] == found[2], "in batches of another size they are the same"
     assert not {*numbers} & {number for drawn in found[3] for number in drawn.values()}
 
@@ -118,6 +118,6 @@ def test_restarts_within_one_call_start_apart(ball: Ball, own: bool) -> None:
     source = noise.per_image(0, torch.arange(len(x))) if own else torch.Generator().manual_seed(0)
     SEEN.clear()
     Pgd(name="pgd", steps=1, restarts=4).perturb(Watched(y), x, y, ball, source)
-    starts = SEEN[::2]  # then a look at where the step has led
+    starts = [SEEN[0], *SEEN[2::3]]  # around each restart a look at where it and those before it have led
     assert len(starts) == 4
     assert_all_differ(starts)

@@ -95,7 +95,8 @@ def test_statistics_that_are_numbers_are_kept(tiny: Tiny, world: World) -> None:
     train(learner, range(2))
     before = parts(learner)["statistics"]
     on_the_way_back(learner)
-    assert len(different(before, parts(learner)["statistics"])) == len(before)
+    moved = different(before, parts(learner)["statistics"])
+    assert {name for name in before if "running" in name} <= {*moved}
 
 
 def test_training_goes_on_as_if_it_had_not_been(tiny: Tiny, world: World) -> None:
