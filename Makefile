@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills
+.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills mutants
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -54,3 +54,6 @@ campaign-kills: setup ## 200 kills at random moments; each run must end as one t
 
 campaign-eval-kills: setup ## 50 kills of evaluations; each must end with the numbers of one that nothing interrupted
 	@nice -n 5 python scripts/eval_kills.py
+
+mutants: setup ## docs/testing.md: 100 faults put into a copy of the code; how many do the unit tests notice? (an hour)
+	@python scripts/mutants.py

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks.balls import L1, L2, Ball, Linf
 
 BALLS = [Linf(8 / 255), L2(0.5)]
 
@@ -18,7 +18,7 @@ def ball_name(ball: Ball) -> str:
 
 def assert_adversarial(ball: Ball, x: Tensor, x_adv: Tensor) -> None:
     """Assert what every attack promises of its images, for all rows."""
-    order = 2.0 if isinstance(ball, L2) else float("inf")
+    order = {Linf: float("inf"), L2: 2.0, L1: 1.0}[type(ball)]
     lengths = (x_adv.double() - x.double()).flatten(1).norm(order, dim=1)
     assert (lengths <= ball.eps + 1e-6).all(), f"distances {lengths.tolist()} for eps {ball.eps}"
     assert x_adv.shape == x.shape

@@ -227,3 +227,35 @@ def test_images_of_extreme_form_are_read(tmp_path: Path) -> None:
         x = joined(read(data, key)).x
         assert x.shape == (20, 3, 8, 8)
         assert (x * 255 - 200).abs().max() < 2, "nothing from outside the image"
+
+
+def test_each_number_is_for_one_thing() -> None:
+    """Otherwise what is mirrored, say, would also be dark."""
+    base = np.full((1, augment.COUNT), 0.25, np.float32)
+
+    def drawn(numbers: np.ndarray) -> list[bytes]:
+        mirror, form, area, place = augment.crops(numbers)
+        assert augment.shifts(numbers, 100)[0] == mirror
+        parts = [mirror, form, area, *place.T, *augment.jitters(numbers, 0.4)]
+        return [part.tobytes() for part in parts]
+
+    changed = []
+    for number in range(augment.COUNT):
+        other = base.copy()
+        other[0, number] = 0.75
+        changed.append([i for i, (a, b) in enumerate(zip(drawn(base), drawn(other), strict=True)) if a != b])
+    assert sorted(changed) == [[i] for i in range(augment.COUNT)]
+
+
+def test_half_of_all_numbers_mirror() -> None:
+    below, at = np.float32(0.5) - np.float32(2**-24), np.float32(0.5)
+    numbers = np.repeat(np.array([[0], [below], [at], [1 - 2**-24]], np.float32), 8, axis=1)
+    mirrored = augment.shifts(numbers, 1)[0].tolist()
+    assert mirrored == [1, 1, 0, 0], "numbers are multiples of 2^-24, and half of them are less than a half"
+
+
+@pytest.mark.parametrize("strength", [0.4, 1.0, 1.5])
+def test_colour_factors_are_from_the_range_of_torchvision(strength: float) -> None:
+    numbers = np.stack([np.zeros(8), np.full(8, 1 - 2**-24)]).astype(np.float32)
+    for factors in augment.jitters(numbers, strength):
+        assert factors == pytest.approx([max(0.0, 1 - strength), 1 + strength], abs=1e-6)

@@ -11,6 +11,7 @@ from hpcfast.attacks.balls import L1, L2, Ball, Linf
 from hpcfast.attacks.square import Square
 from tests.unit.nets import ball_name, linear, trained_digits
 
+PUBLISHED = autoattack.STEPS, autoattack.TARGETS, autoattack.QUERIES, autoattack.SAMPLES
 N, STEPS, QUERIES = 30, 20, 100
 BALLS = [Linf(0.1), L2(0.5), L1(3.0)]
 in_every_norm = pytest.mark.parametrize("ball", BALLS, ids=ball_name)
@@ -88,6 +89,14 @@ def test_the_tries_are_those_of_the_standard_version(
     assert names[0].startswith("apgd-ce")
     assert names[-1] == "square"
     assert len(names) == starts + targets + fab + 1
+
+
+def test_steps_targets_queries_and_samples_are_the_authors() -> None:
+    theirs, random = (AutoAttack(linear(), norm="L2", eps=1.0, version=each) for each in ("standard", "rand"))
+    assert {theirs.apgd.n_iter, theirs.apgd_targeted.n_iter, theirs.fab.n_iter, random.apgd.n_iter} == {PUBLISHED[0]}
+    assert theirs.apgd_targeted.n_target_classes == theirs.fab.n_target_classes == PUBLISHED[1]
+    assert theirs.square.n_queries == PUBLISHED[2]
+    assert random.apgd.eot_iter == PUBLISHED[3]
 
 
 @in_every_norm

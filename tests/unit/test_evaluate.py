@@ -1,6 +1,7 @@
 """Robust accuracy: each image once, whatever the batch size, with an honest interval."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -171,3 +172,9 @@ def test_the_interval_of_the_textbook() -> None:
     """Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263 and 15 of 148."""
     assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+
+
+def test_the_seconds_are_those_that_it_took(tiny: Tiny, val: Split, world: World) -> None:
+    config, began = tiny(), time.perf_counter()
+    seconds = evaluate(Brightness(), val, config, config.evaluation.final, world)["seconds"]
+    assert 0 < seconds < time.perf_counter() - began

@@ -1,8 +1,10 @@
 """Image folders: what is in them, and the order in which it is read."""
 
 import itertools
+import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -146,3 +148,23 @@ def test_spread_ids_give_each_class_its_share(counts: list[int], images: int) ->
     got = Counter(labels[ids].tolist())
     for label, count in enumerate(counts):
         assert abs(got[label] - count * len(ids) / len(labels)) < 1, f"class {label} of {counts}: {got}"
+
+
+def test_what_is_no_pack_is_none(tmp_path: Path) -> None:
+    assert folder.is_pack(tmp_path) is False
+    for text in ("", "[]", "{}", "7", '{"format": "other"}'):
+        (tmp_path / "manifest.json").write_text(text)
+        assert folder.is_pack(tmp_path) is False
+    (tmp_path / "manifest.json").write_text('{"format": "hpcfast-pack"}')
+    assert folder.is_pack(tmp_path) is True
+
+
+def test_reading_an_image_leaves_no_file_open(images: Path) -> None:
+    split = folder.read(images)[0]
+    split.encoded(0)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
+    for i in range(len(split)):
+        assert split.encoded(i).tobytes() == Path(split.files[i]).read_bytes()
+    with pytest.raises(OSError, match="no such"):
+        replace(split, files=["no such"]).encoded(0)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

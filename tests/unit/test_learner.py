@@ -248,3 +248,39 @@ def test_a_compiled_network_has_the_same_losses(tiny: Tiny, world: World) -> Non
     losses = [train(Learner(tiny(PLAIN, f"compile={on}"), 3, world), range(4)) for on in ("false", "true")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert losses[0] != losses[0][::-1], "they change from step to step"
+
+
+def test_on_a_cpu_no_gpu_is_spoken_to(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps each such call, with its stack, until a GPU comes."""
+    calls: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed", calls.append)
+    train(Learner(tiny(PLAIN), 3, world), range(2))
+    assert calls == ([] if world.device.type == "cpu" else [0, 1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [["precision=fp16"], ["allreduce.compression=fp16"], ["precision=fp16", "accumulate=2"], ["allreduce.op=adasum"]],
+    ids=" ".join,
+)
+def test_the_first_step_is_as_long_in_every_mode(changes: list[str], tiny: Tiny, world: World) -> None:
+    moved = []
+    for settings in ([], changes):
+        config = tiny(PLAIN, "attack.name=natural", *settings)
+        learner = Learner(config, 3, world)
+        before = cloned(dict(learner.model.named_parameters()))
+        learner.step([batch()] * config.accumulate, config.attack, 0.05, 0)
+        moved.append({name: weight.detach() - before[name] for name, weight in learner.model.named_parameters()})
+    for name, expected in moved[0].items():
+        torch.testing.assert_close(moved[1][name], expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("log_every", "measured"), [(1, 12), (10, 12), (40, 3), (60, 2)])
+def test_the_noise_scale_is_measured_ten_times_between_two_entries_of_the_log(
+    log_every: int, measured: int, tiny: Tiny, world: World
+) -> None:
+    config = tiny(PLAIN, "accumulate=2", f"log_every={log_every}")
+    learner = Learner(config, 3, world)
+    for step in range(12):
+        learner.step([batch(step, 4), batch(step + 100, 4)], config.attack, 0.05, step)
+    assert learner.noise.take()[2] == measured

@@ -133,3 +133,23 @@ def test_the_numbers_do_not_depend_on_the_batch(prepared: Path, tiny: Tiny, worl
         found.append(masking.look(trained(prepared, True), split, masking.some(split.good, world), config, world))
     for key in ("zero_gradients", "one_step", "many_steps", "any_image"):
         assert found[0][key] == pytest.approx(found[1][key], abs=0.02)
+
+
+@pytest.mark.parametrize(("norm", "radius"), [("Linf", 1.0), ("L2", 28.0), ("L1", 784.0)])
+def test_it_looks_at_few_images_and_at_the_least_ball_that_holds_all(
+    norm: str, radius: float, prepared: Path, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """28 x 28 pixels: from black to white is 1, 28 or 784."""
+    seen: list[tuple[int, float]] = []
+    attacked = masking.attacked
+
+    def noted(model: nn.Module, split: Split, ids: Any, planned: list[Any], *rest: Any) -> Any:
+        seen.append((len(ids), planned[0].ball.eps))
+        return attacked(model, split, ids, [each._replace(attempt=lambda m, x, *_: x) for each in planned], *rest)
+
+    monkeypatch.setattr(masking, "attacked", noted)
+    config = tiny(f"data.path={prepared}", "data.size=28", f"threat={{norm: {norm}, eps: 0.25}}")
+    split = folder.read(prepared)[1]
+    assert len(split) > 128
+    masking.look(trained(prepared, False), split, config, world)
+    assert seen == [(128, 0.25), (128, 0.25), (128, radius)]

@@ -245,3 +245,29 @@ def test_free_says_so_when_no_backward_ran() -> None:
 def test_settings_that_make_no_method_are_refused(cls: type[Attack], wrong: dict[str, object]) -> None:
     with pytest.raises(component.Invalid, match=next(iter(wrong))):
         component.validate(cls, {"name": cls.__name__.lower(), **wrong})
+
+
+@pytest.mark.parametrize("name", ["fgsm", "nfgsm", "pgd", "free", "trades"])
+def test_a_step_size_that_is_given_is_taken_and_the_default_is_the_published_one(name: str) -> None:
+    """Wong et al.: 1.25 eps; de Jorge et al. and Shafahi et al.: eps; Madry et al.: 2.5 eps / steps."""
+    eps, steps = 0.1, {"pgd": 7, "trades": 10}
+    default = 2.5 * eps / steps[name] if name in steps else {"fgsm": 1.25 * eps}.get(name, eps)
+    x, y = pictures()
+    images = []
+    for alpha in (None, default, 0.3 * default):
+        settings = {"name": name} if alpha is None else {"name": name, "alpha": alpha}
+        attack = component.validate(component.find("hpcfast.attacks", name), settings)
+        assert isinstance(attack, Attack)
+        images.append(attack.perturb(linear(), x, y, L2(eps), generator()))
+    assert torch.equal(images[0], images[1])
+    assert (images[0] != images[2]).flatten(1).any(1).all()
+
+
+def test_the_misalignment_is_one_minus_the_mean_cosine_of_rows_that_have_a_direction() -> None:
+    right, up = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    rows = {"alike": (right, 3 * right), "across": (right, up), "against": (right, -right), "none": (right, 0 * up)}
+    found = {name: misalignment(*(row.view(1, 1, 1, 2) for row in pair)).item() for name, pair in rows.items()}
+    assert found == pytest.approx({"alike": 0, "across": 1, "against": 2, "none": 0})
+    both = [torch.stack(each).view(4, 1, 1, 2) for each in zip(*rows.values(), strict=True)]
+    assert misalignment(both[0], both[1]).item() == pytest.approx((0 + 1 + 2) / 3)
+    assert misalignment(both[1], both[0]).item() == pytest.approx((0 + 1 + 2) / 3)

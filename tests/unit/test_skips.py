@@ -85,3 +85,18 @@ def test_skips_change_neither_the_order_nor_what_was_done(n: int, epoch: int, da
     still = folder.still_done(n, 3, epoch, done, before, now)
     rest = folder.train_order(n, 3, epoch, 1, 1, done=still, skips=now)
     assert sorted(rest.tolist()) == sorted({*range(n)} - now - {*filtered[:done].tolist()})
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, "0 bad"), (5, "0 bad; 1 bad; 2 bad; 3 bad; 4 bad")])
+def test_a_few_bad_images_are_all_named(count: int, expected: str) -> None:
+    assert skips.first_of({str(i): "bad" for i in range(count)}) == expected
+
+
+def test_of_many_bad_images_the_first_five_are_named_and_the_others_counted() -> None:
+    found = skips.first_of({str(i): "bad" for i in range(8)})
+    assert found == "0 bad; 1 bad; 2 bad; 3 bad; 4 bad; and 3 more"
+
+
+def test_without_a_list_a_split_is_the_one_it_was(images: Path) -> None:
+    train = folder.read(images)[0]
+    assert skips.without(train, {}) is train

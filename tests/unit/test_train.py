@@ -188,3 +188,10 @@ def test_missing_data_is_refused_before_anything_is_written(tiny: Tiny, world: W
     with pytest.raises(UserError, match="no folder nowhere/train"):
         train.train(tiny("data.path=nowhere"), world)
     assert not tiny().runs.exists()
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (3, [3]), (0, [])])
+def test_the_monitor_looks_after_every_so_many_epochs(every: int, epochs: list[int], tiny: Tiny, world: World) -> None:
+    config = tiny(f"evaluation.every={every}", "epochs=5", "attack.name=natural")
+    train.train(config, world)
+    assert [event["epoch"] for event in log(config) if event["key"] == "clean_accuracy"] == epochs

@@ -1,0 +1,72 @@
+"""A few faults that tests must notice, each put into a copy of the code; ``make mutants`` draws a hundred others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.test_mutating import scripts  # noqa: F401 - a fixture
+
+ALIKE = "torch.Generator().manual_seed(0)"
+NAMED = {  # name: file, what it reads, what it is made to read, the tests that must notice
+    "all rounds of an evaluation draw the same numbers": (
+        "hpcfast/evaluate/__init__.py",
+        "noise.per_image(seed, ids[held], number)",
+        "noise.per_image(seed, ids[held])",
+        "test_random_starts.py",
+    ),
+    "all restarts of PGD begin alike": (
+        "hpcfast/attacks/pgd.py",
+        "delta = ball.start(x, source)\n        for",
+        f"delta = ball.start(x, {ALIKE})\n        for",
+        "test_random_starts.py",
+    ),
+    "all runs of APGD begin alike": (
+        "hpcfast/attacks/apgd.py",
+        'noise.normal(x, source) if attack.norm == "L2" else 2 * noise.uniform(x, source) - 1',
+        f'noise.normal(x, {ALIKE}) if attack.norm == "L2" else 2 * noise.uniform(x, {ALIKE}) - 1',
+        "test_random_starts.py",
+    ),
+    "BatchNorm keeps what an overflow has made of it": (
+        "hpcfast/learner.py",
+        "buffer.copy_(kept)",
+        "pass",
+        "test_skipped_steps.py",
+    ),
+    "the average moves on skipped steps": (
+        "hpcfast/learner.py",
+        "if self.average and stepped:",
+        "if self.average:",
+        "test_skipped_steps.py",
+    ),
+    "all epochs have one order": (
+        "hpcfast/loop.py",
+        "            epoch,\n            run.world.size,",
+        "            0,\n            run.world.size,",
+        "test_training_draws.py",
+    ),
+    "all epochs are augmented alike": (
+        "hpcfast/loop.py",
+        "seed_of(config.seed, epoch)",
+        "seed_of(config.seed)",
+        "test_training_draws.py",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mutants") / "tree"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_a_fault_that_tests_must_notice(name: str, tree: Path, scripts: Any) -> None:  # noqa: F811
+    file, old, new, tests = NAMED[name]
+    if not tree.exists():
+        scripts.copy_tree(tree)
+    source = (tree / file).read_text()
+    assert source.count(old) == 1, f"{file} no longer has this line once; say anew what the fault is:\n{old}"
+    by = scripts.kill(tree, file, source.replace(old, new), [f"tests/unit/{tests}"], 250)
+    assert by.startswith("tests/unit/"), f"no test notices it ({by or 'all pass'})"
+    assert (tree / file).read_text() == source, "the copy is whole again"
