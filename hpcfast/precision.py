@@ -5,7 +5,7 @@ network only, so that attacks and losses see float32 images and logits and need 
 """
 
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +72,8 @@ class Network(nn.Module):
 
 def _compiled(net: nn.Module) -> nn.Module:
     """``net``, compiled; the compiler would lay out every network channels-last, also those that must not be."""
-    if memory_format(net) == torch.channels_last:
-        return cast(nn.Module, torch.compile(net))
-    return cast(nn.Module, torch.compile(net, options={"layout_optimization": False}))
+    options: Any = None if memory_format(net) == torch.channels_last else {"layout_optimization": False}
+    return cast(nn.Module, torch.compile(net, options=options))
 
 
 class Scaler:

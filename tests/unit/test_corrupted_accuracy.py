@@ -16,7 +16,7 @@ from hpcfast.config import RunConfig
 from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.folder import read_split
 from hpcfast.errors import UserError
-from hpcfast.evaluate import interval
+from hpcfast.evaluate import Pieces, interval
 from hpcfast.evaluate.corruptions import _right, measure
 from tests.unit.corrupting import CLASSES, FEW, ignore, values
 
@@ -65,8 +65,11 @@ def test_each_part_is_measured(tiny: Tiny, made: Path, world: World, tmp_path: P
 def test_ranks_together_measure_what_one_measures(ranks: int, tiny: Tiny, made: Path, world: World) -> None:
     split = read_split(made / "gaussian_noise" / "5")
     calls: list[list[int]] = [[] for _ in range(ranks)]
-    rights = [_right(Edges(), split, tiny(), World(rank, ranks, 0, 1), 7, calls[rank].append) for rank in range(ranks)]
-    assert (sum(right for right, _ in rights), len(split)) == _right(Edges(), split, tiny(), world, 0, ignore)
+    everyone = [World(rank, ranks, 0, 1) for rank in range(ranks)]
+    rights = [_right(Edges(), split, Pieces(5), tiny(), each, 7, calls[each.rank].append) for each in everyone]
+    assert (sum(right for right, _ in rights), len(split)) == _right(
+        Edges(), split, Pieces(5), tiny(), world, 0, ignore
+    )
     assert len({len(each) for each in calls}) == 1, "each call may be a collective"
 
 
