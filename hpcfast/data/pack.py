@@ -197,14 +197,9 @@ def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
 
 def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
     """A pack's manifest is JSON, whose text is Unicode."""
-    for name in classes:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise UserError(
-                f"class folder {printable(name)} has a name that is no UTF-8, which a pack cannot hold; rename it in "
-                f"train/ and val/"
-            ) from None
+    if odd := [name for name in classes if any("\ud800" <= char <= "\udfff" for char in name)]:
+        shown = printable(odd[0])
+        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
 
 
 def _made_with(place: Path, head: Head) -> bool:

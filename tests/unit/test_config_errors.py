@@ -167,5 +167,5 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_no_utf_8_is_refused_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text("{}")
-    with pytest.raises(UserError, match=r"data\.path=caf\\xe9: this is no UTF-8.*rename the file"):
-        load(tmp_path / "tiny.yaml", [os.fsdecode(b"data.path=caf\xe9")])
+    with pytest.raises(UserError, match=r"data\.path=image\\xe9: this is no UTF-8.*rename the file"):
+        load(tmp_path / "tiny.yaml", [os.fsdecode(b"data.path=image\xe9")])

@@ -169,6 +169,6 @@ def test_a_folder_without_val_is_refused(tmp_path: Path) -> None:
 
 def test_names_that_are_no_utf_8_are_kept(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "odd"))
-    (data / "val" / "class0").rename(data / "val" / os.fsdecode(b"caf\xe9"))
+    (data / "val" / "class0").rename(data / "val" / os.fsdecode(b"image\xe9"))
     corrupt(data, tmp_path / "out", Plan(("contrast",), (1,)), None, ignore)
-    assert len(list((tmp_path / "out" / "contrast" / "1" / os.fsdecode(b"caf\xe9")).iterdir())) == 4
+    assert len(list((tmp_path / "out" / "contrast" / "1" / os.fsdecode(b"image\xe9")).iterdir())) == 4

@@ -16,7 +16,7 @@ from hpcfast.names import in_figure, printable
 from hpcfast.report import fooling, table
 from hpcfast.scaling import figures
 
-BYTES = os.fsdecode(b"caf\xe9")
+BYTES = os.fsdecode(b"image\xe9")
 ODD = [
     "a $x_ b $y^", "$\\frac$", "100%_{x}", "<script>&\"'", "[red]x[/]", "[/oops]", ":smile:", "two\nlines\tand\x1b[31m",
     BYTES, "\u05e9\u05dc\u05d5\u05dd", "evil\u202etxt.exe", "back\\slash$", "", " ", "long" * 100,
@@ -28,7 +28,7 @@ ODD = [
     [
         ("tench, Tinca tinca", "tench, Tinca tinca"),
         ("two\nlines\x1b[31m", "two\\nlines\\x1b[31m"),
-        (BYTES, "caf\\xe9"),
+        (BYTES, "image\\xe9"),
         ("\u05e9\u05dc\u05d5\u05dd", "\u05e9\u05dc\u05d5\u05dd"),
         ("evil\u202etxt.exe", "evil\\u202etxt.exe"),
         ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u200c\u062e"),

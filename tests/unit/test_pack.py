@@ -215,6 +215,6 @@ def test_a_resized_pack(large: Path, world: World, tmp_path: Path) -> None:
 def test_a_class_that_is_no_utf_8_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
     write_images(tmp_path / "odd", {"train": 1, "val": 1}, classes=2)
     for split in ("train", "val"):
-        (tmp_path / "odd" / split / "class1").rename(tmp_path / "odd" / split / os.fsdecode(b"caf\xe9"))
-    with pytest.raises(UserError, match=r"class folder caf\\xe9 has a name that is no UTF-8.*rename it"):
+        (tmp_path / "odd" / split / "class1").rename(tmp_path / "odd" / split / os.fsdecode(b"image\xe9"))
+    with pytest.raises(UserError, match=r"class folder image\\xe9 has a name that a pack cannot hold; rename it"):
         pack(tmp_path / "odd", tmp_path / "pack", PLAIN, world, ignore)
