@@ -136,7 +136,7 @@ def random(
     ):  # fmt: skip
         found = measured(case, world, folder, *settings(attack, norm, eps, images))
         here, there, _ = compare(case, found, f"{norm} {eps:.4f}, {name}", theirs)
-        assert abs(here - there) <= max(1, 0.02 * images)
+        assert abs(here - there) <= max(2, 0.02 * images)
 
 
 def balls(linf: float, l2: float) -> pytest.MarkDecorator:
@@ -148,11 +148,15 @@ def balls(linf: float, l2: float) -> pytest.MarkDecorator:
 def test_attacks_without_random_numbers_on_cifar10(
     thin: Case, norm: str, eps: float, full: bool, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not full and thin.arch != "cifar_resnet20":
+        pytest.skip("HPCFAST_REAL=full measures it")
     deterministic(thin, norm, eps, 300 if full else 100, world, tmp_path, monkeypatch)
 
 
 @balls(0.5 / 255, 0.06)
 def test_random_attacks_on_cifar10(thin: Case, norm: str, eps: float, full: bool, world: World, tmp_path: Path) -> None:
+    if not full and thin.arch != "cifar_resnet20":
+        pytest.skip("HPCFAST_REAL=full measures it")
     random(thin, norm, eps, 300 if full else 60, world, tmp_path, *((100, 9) if full else (10, 2)))
 
 
