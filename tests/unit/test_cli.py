@@ -215,7 +215,7 @@ def test_weights_from_elsewhere_are_measured_as_the_run_they_come_from(
     refused(*place, "--eps", 0)("threat.eps", "greater than 0")
     refused(*place, "--eps", 1, "--mean", "a,b")("--mean a,b", "0.5,0.5,0.5")
     refused(*place, "--eps", 1, "--arch", "resnet18")("resnet18")
-    refused(*place, "--eps", 1, "model.mean=[0.4]")("--arch, --mean, --std")
+    refused(*place, "--eps", 0.5, "model.mean=[0.4]")("--arch, --mean, --std")
     refused(*place, "--eps", 1, "--weights-key", "ema")("--weights-key ema", "leave it out")
     refused(*place, "--eps", 10)("threat.eps: 10 allows every change")
     assert "each image is resized to 10 x 10, whatever its shape" in done.out
