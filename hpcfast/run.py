@@ -88,8 +88,8 @@ class Run:
         elif self._requeued:
             self.clock.take_up({})
         self.record("init_stop")
-        about = {"world_size": self.world.size, "device": str(self.world.device)}
-        self.record("requeue" if self._requeued else "run_start", about)
+        where = {"world_size": self.world.size, "device": str(self.world.device)}
+        self.record("requeue" if self._requeued else "run_start", where)
         if state is None:
             self.save()
             self.mark_healthy()
@@ -98,10 +98,10 @@ class Run:
         self.settle()
         if self.position.step == 0:  # killed between the two calls above
             self.mark_healthy()
-        before = state["world_size"]
-        ranks = "" if before == self.world.size else f", now on {self.world.size} ranks instead of {before}"
-        done = self.plan.at(self.position)
-        self.reporter.say(f"going on with {self.dir.path} after epoch {done:.4g}/{self.plan.epochs:g}{ranks}")
+        same = state["world_size"] == self.world.size
+        ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
+        done = f"{self.plan.at(self.position):.4g}/{self.plan.epochs:g}"
+        self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
 
     def settle(self) -> None:
         """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""

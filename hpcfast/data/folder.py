@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,9 @@ from hpcfast.data import hashes
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import folders_in, images_below, kinds
 from hpcfast.errors import UserError
+
+STAT_THREADS, STAT_CHUNK = 8, 2000
+"""Threads that ask the file system for the sizes of files, and for how many in one go."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,10 @@ class Split:
 
 def stats(files: list[str]) -> np.ndarray:
     """See :meth:`Split.stats`."""
-    return np.array([_stat(file) for file in files], np.int64).reshape(-1, 2)
+    chunks = [files[start : start + STAT_CHUNK] for start in range(0, len(files), STAT_CHUNK)]
+    with ThreadPoolExecutor(STAT_THREADS) as pool:  # a parallel file system is slow at one question at a time
+        found = pool.map(lambda chunk: np.array([_stat(file) for file in chunk], np.int64), chunks)
+        return np.concatenate([np.empty((0, 2), np.int64), *found])
 
 
 def _stat(file: str) -> tuple[int, int]:
