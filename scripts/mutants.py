@@ -12,23 +12,15 @@ Why not a library: mutmut 3.8 leaves alone all functions with a decorator (prope
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
-import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from coverage import CoverageData
 
 import mutants_page
-from mutating import Mutant, Signatures, lines_of, mutants
+from mutants_tests import Coverage, copy_tree, digest, kill
+from mutating import Mutant, Signatures, mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 AREAS = {
@@ -40,22 +32,6 @@ AREAS = {
     ),
     "data order": ("hpcfast/data/folder.py", "hpcfast/data/augment.py", "hpcfast/data/skips.py"),
 }
-TESTS = (
-    *("apgd", "attacks", "augment", "autoattack", "bad_files", "balls", "checkpoint", "checkpoint_writing", "checks"),
-    *("corrupted_accuracy", "dali", "evaluate", "failure", "feed", "folder", "freeze", "gradients", "guard", "kept"),
-    *("learner", "masking", "methods", "mixed", "noise", "outcomes", "pgd", "pgd_search", "plan", "precision"),
-    *("random_starts", "resume", "rounds", "session", "skipped_steps", "skips", "target", "train", "training_draws"),
-)
-"""Files of tests/unit that test these areas; what others touch of them is not what they are for."""
-LIBRARIES = (
-    *("pytest", "torch", "torch.fx.experimental.optimization", "horovod.torch", "mpi4py", "nvidia.dali.pipeline"),
-    *("nvidia.dali.fn", "timm", "pydantic", "omegaconf", "safetensors.torch", "sklearn.datasets", "PIL.Image"),
-    *("pyautoattack", "hypothesis.extra.numpy", "scipy.ndimage", "matplotlib"),
-)
-"""Imported once; the tests of each fault run in a fork of the process that has."""
-LEFT_OUT = "not slow"
-"""Of the tests: some of these would be run against every other fault."""
-PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -86,16 +62,6 @@ class Found:
     """Digest of the tests it was tried with."""
 
 
-def copy_tree(target: Path) -> None:
-    """Make ``target`` the files of this checkout that git does not ignore."""
-    shutil.rmtree(target, ignore_errors=True)
-    listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-
-
 def draw(tree: Path, seed: int, count: int) -> list[Drawn]:
     """``count`` faults of the package in ``tree``, as many from each area, by file and line.
 
@@ -120,117 +86,10 @@ def draw(tree: Path, seed: int, count: int) -> list[Drawn]:
     return drawn
 
 
-def environment(tree: Path, **more: str) -> dict[str, str]:
-    """Of the tests of ``tree``. No bytecode is kept: a mutant of the same second and size would not be seen."""
-    return os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"} | more
-
-
-class Coverage:
-    """Which tests run a line, and how long they take; measured once, and again for tests that have changed."""
-
-    def __init__(self, folder: Path, tree: Path) -> None:
-        self._tree, self._data, self._file = tree, folder / "coverage", folder / "coverage.json"
-        package = digest(tree, "hpcfast/**/*.py")
-        self._known: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
-        if self._known.get("package") != package:
-            self._data.unlink(missing_ok=True)
-            self._known = {"package": package, "tests": {}, "seconds": {}}
-        self._measure()
-        self.seconds: dict[str, float] = self._known["seconds"]
-        self._covered = CoverageData(str(self._data))
-        self._covered.read()
-
-    def _measure(self) -> None:
-        files = [self._tree / "tests" / "unit" / f"test_{name}.py" for name in TESTS]
-        now = {str(file.relative_to(self._tree)): _sha(file) for file in files if file.is_file()}
-        stale = [file for file, sha in now.items() if self._known["tests"].get(file) != sha]
-        if not stale:
-            return
-        print(f"measuring which tests run which lines: {len(stale)} files", flush=True)
-        report = self._data.with_suffix(".xml")
-        options = ["--cov=hpcfast", "--cov-append", "--cov-context=test", "--cov-report=", f"--junitxml={report}"]
-        command = [*PYTEST, *options, "-o", "junit_family=xunit1", *stale]
-        subprocess.run(command, cwd=self._tree, env=environment(self._tree, COVERAGE_FILE=str(self._data)), check=False)
-        for case in ET.parse(report).iter("testcase"):
-            if case.find("failure") is None and case.find("error") is None:  # what fails without a fault proves nothing
-                self._known["seconds"][f"{case.get('file')}::{case.get('name')}"] = float(case.get("time") or 0)
-        self._known["tests"] = now
-        self._file.write_text(json.dumps(self._known))
-
-    def of(self, drawn: Drawn) -> list[str]:
-        """The tests that run the line of a fault, the fastest first.
-
-        A line that runs once, when its module is imported, is of no test: those then that run the rest of its function
-        or class, or else of its file.
-        """
-        contexts = self._covered.contexts_by_lineno(str(self._tree / drawn.file))
-        lines = [{drawn.mutant.line}]
-        parts = drawn.mutant.function.split(".") if drawn.mutant.function else []
-        spans = lines_of((self._tree / drawn.file).read_text())
-        lines += [spans[".".join(parts[:depth])] for depth in range(len(parts), -1, -1)]
-        for group in lines:
-            tests = {context.split("|")[0] for line in group for context in contexts.get(line, ()) if context}
-            if tests := {test for test in tests if test in self.seconds}:
-                return sorted(tests, key=lambda test: (self.seconds[test], test))
-        return []
-
-
-def kill(tree: Path, file: str, text: str, tests: list[str], limit: float) -> str:
-    """Run ``tests`` while ``file`` of the copy ``tree`` reads ``text``; the one that fails, "" if none does."""
-    path, output = tree / file, tree.parent / "output.txt"
-    kept = path.read_text()
-    path.write_text(text)
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads don't survive a fork
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LIBRARIES))
-    child = context.Process(target=_run, args=(tree, tests, output))
-    try:
-        child.start()
-        child.join(limit)
-        if child.exitcode is None:
-            return f"no end after {limit:.0f} s"
-    finally:
-        if child.exitcode is None:
-            os.killpg(child.pid or 0, signal.SIGKILL)
-            child.join()
-        path.write_text(kept)
-    if child.exitcode == 0:
-        return ""
-    lines = output.read_text(errors="replace").splitlines()
-    failed = [line.split(" ", 1)[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    return failed[0].split(" - ")[0] if failed else f"pytest ended with {child.exitcode}"
-
-
-def _run(tree: Path, tests: list[str], output: Path) -> None:
-    import pytest
-
-    os.setsid()  # what the tests start ends with them
-    os.chdir(tree)
-    os.environ.update(environment(tree))
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(tree))
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    arguments = ["-x", "--no-header", "--tb=no", "-o", "addopts="]
-    code = pytest.main([*PYTEST[3:], *arguments, *tests])
-    sys.stdout.flush()
-    os._exit(int(code))
-
-
-def digest(tree: Path, pattern: str) -> str:
-    """One hash of all files that match."""
-    return hashlib.sha256("".join(_sha(file) for file in sorted(tree.glob(pattern))).encode()).hexdigest()
-
-
-def _sha(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def campaign(folder: Path, seed: int, count: int) -> list[tuple[Drawn, Found]]:
     """Try all faults, but those that are settled; each result is in ``folder`` as soon as it is known."""
     tree, results = folder / "tree", folder / "results.jsonl"
-    copy_tree(tree)
+    copy_tree(ROOT, tree)
     drawn, coverage = draw(tree, seed, count), Coverage(folder, tree)
     known = _known(results, digest(tree, "hpcfast/**/*.py"))
     tests_now = digest(tree, "tests/**/*.py")
@@ -260,7 +119,7 @@ def _known(results: Path, package: str) -> dict[str, Found]:
 
 
 def _try(tree: Path, drawn: Drawn, coverage: Coverage, state: str) -> Found:
-    tests, began = coverage.of(drawn), time.monotonic()
+    tests, began = coverage.of(drawn.file, drawn.mutant.function, drawn.mutant.line), time.monotonic()
     text = drawn.mutant.applied((tree / drawn.file).read_text())
     limit = 120 + 10 * sum(coverage.seconds[test] for test in tests)
     by = kill(tree, drawn.file, text, tests, limit) if tests else ""

@@ -94,22 +94,6 @@ def mutants(source: str, signatures: Signatures) -> list[Mutant]:
     return sorted(finder.found, key=lambda each: (each.start, each.end, each.text))
 
 
-def lines_of(source: str) -> dict[str, set[int]]:
-    """The lines of each function and class of a file, by its qualified name; "" is all of it."""
-    found = {"": set(range(1, source.count("\n") + 2))}
-
-    def walk(node: ast.AST, name: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            inner = name
-            if isinstance(child, ast.FunctionDef | ast.ClassDef):
-                inner = f"{name}.{child.name}".lstrip(".")
-                found.setdefault(inner, set()).update(range(child.lineno, (child.end_lineno or 0) + 1))
-            walk(child, inner)
-
-    walk(ast.parse(source), "")
-    return found
-
-
 class _Finder(ast.NodeVisitor):
     def __init__(self, source: str, signatures: Signatures) -> None:
         self.found: list[Mutant] = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from hpcfast.attacks.balls import L1, L2, Ball, Linf, Threat, number
+from hpcfast.attacks.balls import L1, L2, Ball, Linf, RowWise, Threat, number
 from hpcfast.component import Invalid, validate
 
 BALLS = [Linf, L2, L1]
@@ -176,6 +176,35 @@ def test_an_l1_step_changes_a_hundredth_of_the_pixels_alike() -> None:
     torch.testing.assert_close(step.abs().amax(1), torch.full((4,), 1 / 12))
     steepest = gradient.flatten(1).abs().topk(12).indices
     assert torch.equal(step.gather(1, steepest).sign(), gradient.flatten(1).gather(1, steepest).sign())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_l1_step_changes_only_pixels_that_can_move(seed: int) -> None:
+    """Of digits most pixels are black: the steepest are often those that would have to be blacker still."""
+    at = (4 * torch.rand(8, 1, 20, 20, generator=generator(seed)) - 1.5).clamp(0, 1)
+    gradient = torch.randn(8, 1, 20, 20, generator=generator(seed + 9))
+    moved = L1(2.0).move(at, torch.zeros_like(at), gradient, 0.1)
+    able = torch.where(gradient > 0, at < 1, at > 0)
+    assert not moved[~able].any()
+    assert ((moved != 0).flatten(1).sum(1) == 4).all(), "a hundredth of the pixels"
+    steepest = (gradient.abs() * able).flatten(1).topk(4).indices
+    assert (moved.flatten(1).gather(1, steepest) != 0).all()
+
+
+def test_where_no_pixel_can_move_an_l1_step_goes_nowhere() -> None:
+    black = torch.zeros(2, 1, 5, 5)
+    assert not L1(2.0).move(black, black, -torch.ones_like(black), 0.5).any()
+
+
+def test_rows_of_several_balls_move_as_in_their_own() -> None:
+    x = (2 * torch.rand(12, 2, 3, 3, generator=generator(0)) - 0.5).clamp(0, 1)
+    gradient, balls = torch.randn(12, 2, 3, 3, generator=generator(1)), [L1(2.0), L2(0.5), Linf(0.1)]
+    choice = torch.arange(12) % 3
+    moved = RowWise(balls, choice).move(x, torch.zeros_like(x), gradient, 0.2)
+    for place, ball in enumerate(balls):
+        rows = choice == place
+        own = ball.move(x[rows], torch.zeros_like(x[rows]), gradient[rows], 0.2)
+        assert torch.equal(moved[rows], own)
 
 
 def test_linf_start_is_uniform() -> None:

@@ -127,3 +127,24 @@ def test_a_folder_that_is_none_of_corruptions_is_refused(
     damage(folder)
     with pytest.raises(UserError, match=message):
         measure(Edges(), folder, CLASSES, tiny(), world)
+
+
+def test_bad_images_are_left_out_of_a_part_and_all_bad_are_refused(
+    tiny: Tiny, made: Path, world: World, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    files = sorted((folder / "contrast" / "5").rglob("*.png"))
+    for file in (files[0], files[7]):
+        file.write_bytes(b"no image")
+    row = measure(Edges(), folder, CLASSES, tiny("evaluation.batch_size=5"), world)["rows"][1]
+    right = [CLASSES[Edges()(pixels(file)).argmax()] == file.parent.name for file in files if file.stat().st_size > 8]
+    assert (row["corruption"], row["severity"], row["n"], len(right)) == ("contrast", 5, 10, 10)
+    assert row["accuracy"] == np.mean(right)
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"12 of 12 images are bad, more than 10: .* is empty"):
+        measure(Edges(), folder, CLASSES, tiny(), world)
+
+
+def pixels(file: Path) -> Tensor:
+    return torch.tensor(values(Image.open(file)), dtype=torch.float32)[None, None]

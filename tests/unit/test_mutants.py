@@ -64,9 +64,19 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fault_that_tests_must_notice(name: str, tree: Path, scripts: Any) -> None:  # noqa: F811
     file, old, new, tests = NAMED[name]
     if not tree.exists():
-        scripts.copy_tree(tree)
+        scripts.copy_tree(scripts.ROOT, tree)
     source = (tree / file).read_text()
     assert source.count(old) == 1, f"{file} no longer has this line once; say anew what the fault is:\n{old}"
     by = scripts.kill(tree, file, source.replace(old, new), [f"tests/unit/{tests}"], 250)
     assert by.startswith("tests/unit/"), f"no test notices it ({by or 'all pass'})"
     assert (tree / file).read_text() == source, "the copy is whole again"
+
+
+@pytest.mark.slow
+def test_a_change_that_is_no_fault_is_not_taken_for_one(tree: Path, scripts: Any) -> None:  # noqa: F811
+    """Also where tests have other names with it, as when they are named after a setting."""
+    if not tree.exists():
+        scripts.copy_tree(scripts.ROOT, tree)
+    source = (tree / "hpcfast/attacks/noise.py").read_text()
+    for tests in (["tests/unit/test_noise.py"], ["tests/unit/test_noise.py::test_of_another_name"]):
+        assert scripts.kill(tree, "hpcfast/attacks/noise.py", source + "# harmless\n", tests, 250) == ""

@@ -38,7 +38,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import mutants
 
     yield mutants
-    for name in ("mutants", "mutants_page", "mutating"):
+    for name in ("mutants", "mutants_page", "mutants_tests", "mutating"):
         sys.modules.pop(name, None)
 
 

@@ -79,6 +79,12 @@ def test_events_tell_the_run_in_order(plain: RunConfig) -> None:
     assert [event["time"] for event in log(plain)] == sorted(event["time"] for event in log(plain))
 
 
+def test_nothing_of_a_run_that_nobody_stopped_counts_as_lost(plain: RunConfig) -> None:
+    seconds = last_state(plain)["clock"]["seconds"]
+    assert seconds["lost"] == 0
+    assert seconds["start"] > 0
+
+
 def test_the_learning_rate_follows_the_schedule(plain: RunConfig) -> None:
     expected = [0.05 * plain.schedule.factor(step / 3, 3) for step in range(9)]
     assert logged(plain, "learning_rate") == pytest.approx(expected)
