@@ -19,10 +19,10 @@ from PIL import Image
 
 RUN = """\
 threat: {norm: Linf, eps: 0.1}
-data: {channels: 1, size: 28, batch_size: 250, threads: 1}
-model: {name: cifar_resnet8, options: {width: 16}, mean: [0.5], std: [0.25]}
+data: {channels: 1, size: 28, batch_size: 250, threads: 1, held_out: 0}
+model: {name: cifar_resnet8, options: {width: 4, stem_stride: 2}, mean: [0.5], std: [0.25]}
 attack: {name: fgsm}
-guard: {every: 0, images: 300}
+guard: {every: 0, images: 300, attack: {name: pgd, steps: 1}}
 epochs: 1
 optim: {lr: 0.05, lr_batch: 250}
 schedule: {name: cosine}

@@ -72,11 +72,11 @@ class Ball(ABC):
 
         Clamping pixels brings each coordinate nearer to ``x``, so the result is still in the ball.
         """
-        delta = self.project(delta + alpha * self.climb(x + delta, gradient))
+        delta = self.project(delta + alpha * self.climb(x, delta, gradient))
         return (x + delta).clamp(0, 1) - x
 
-    def climb(self, at: Tensor, gradient: Tensor) -> Tensor:
-        """The unit step from images ``at``, whose pixels lie in [0,1], up their ``gradient``; same shape, float32."""
+    def climb(self, x: Tensor, delta: Tensor | float, gradient: Tensor) -> Tensor:
+        """The unit step from ``x + delta``, whose pixels lie in [0,1], up the ``gradient``; same shape, float32."""
         return self.normalise(gradient)
 
 
@@ -151,7 +151,8 @@ class L1(Ball):
         direction = steep.view_as(gradient) * gradient.float().sign()
         return direction / _per_row(self.length(direction), gradient).clamp_min(1)
 
-    def climb(self, at: Tensor, gradient: Tensor) -> Tensor:
+    def climb(self, x: Tensor, delta: Tensor | float, gradient: Tensor) -> Tensor:
+        at = x + delta
         # Of the few pixels that change, none may be one that can't: black or white, and to become more so.
         return self.normalise(gradient * torch.where(gradient > 0, at < 1 - 1e-6, at > 1e-6))
 
@@ -188,8 +189,8 @@ class RowWise(Ball):
     def normalise(self, gradient: Tensor) -> Tensor:
         return self._pick(lambda ball: ball.normalise(gradient))
 
-    def climb(self, at: Tensor, gradient: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.climb(at, gradient))
+    def climb(self, x: Tensor, delta: Tensor | float, gradient: Tensor) -> Tensor:
+        return self._pick(lambda ball: ball.climb(x, delta, gradient))
 
     def project(self, delta: Tensor) -> Tensor:
         return self._pick(lambda ball: ball.project(delta))

@@ -26,4 +26,4 @@ class Nfgsm(Attack):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         start = (x + self.noise * ball.noise(x, source)).clamp(0, 1)
         alpha = ball.eps if self.alpha is None else self.alpha
-        return (start + alpha * ball.climb(start, input_gradient(model, start, y))).clamp(0, 1)
+        return (start + alpha * ball.climb(start, 0.0, input_gradient(model, start, y))).clamp(0, 1)

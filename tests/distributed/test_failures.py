@@ -33,7 +33,7 @@ def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, 
     [
         ("threat.eps=-1", "threat.eps: input should be greater than 0 (got -1)"),
         ("data.path=nowhere", "no folder nowhere/train"),
-        ("data.batch_size=100", "has 48 images, fewer than one global batch of 100 images x 2 ranks"),
+        ("data.batch_size=100", "has 48 images to train on, fewer than one global batch of 100 images x 2 ranks"),
         ("model.name=resnt50", "did you mean 'resnet50'?"),
         ("runs=tiny.yaml", "cannot write the run directory"),
     ],

@@ -1,6 +1,7 @@
 """Between epochs: a collapse is undone."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hpcfast import checkpoint, checks, loop, train
 from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.guard import Health
+from tests.conftest import write_images
 from tests.unit.runs import Killed, at_call, die, different, logged, losses, weights
 
 Tiny = Callable[..., RunConfig]
@@ -125,9 +127,11 @@ def test_it_goes_back_to_a_checkpoint_that_was_examined(
     assert next(step for step, attack, _ in begun if attack == "nfgsm") == 6
 
 
-def test_a_collapse_is_really_found_and_answered(tiny: Tiny, world: World) -> None:
+def test_a_collapse_is_really_found_and_answered(tmp_path: Path, tiny: Tiny, world: World) -> None:
     """A training attack that is none, and a guard that attacks: nothing here is scripted."""
+    root = write_images(tmp_path / "data", {"train": 16, "val": 4}, classes=3)
     changes = ["guard.attack={name: pgd, steps: 5}", "guard.limit=0.3", "guard.images=24", "threat.eps=4"]
+    changes += [f"data.path={root}", "data.held_out=24"]
     config = tiny(GUARD, "attack={name: fgsm, alpha: 1.0e-6, start: zero}", "guard.ladder=[{name: pgd, steps: 2}]",
                   "optim.lr=0.1", "model.options.width=4", "epochs=8", "evaluation.every=0", *changes)  # fmt: skip
     summary = train.train(config, world)

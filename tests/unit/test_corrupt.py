@@ -87,15 +87,15 @@ def test_what_was_killed_goes_on(made: Path, images: Path, tmp_path: Path) -> No
     assert not part.exists()
 
 
-def deep(path: Path) -> None:
-    Image.new("I;16", (10, 10)).save(path)
+def floats(path: Path) -> None:
+    Image.new("F", (10, 10)).save(path, "TIFF")
 
 
 def torn(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:80])
 
 
-@pytest.mark.parametrize("damage", [deep, torn])
+@pytest.mark.parametrize("damage", [floats, torn])
 def test_an_image_that_cannot_be_read_is_named(images: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
     damage(data / "val" / "class2" / "003.png")

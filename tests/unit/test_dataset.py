@@ -105,9 +105,9 @@ def test_monitor_and_guard_never_see_what_judges(
         monkeypatch.setattr(module, name, spy)
     kept = checks.evaluate_kept
 
-    def judge(model: Any, split: Any, *args: Any) -> Any:
+    def judge(model: Any, split: Any, *args: Any, **kwargs: Any) -> Any:
         seen["judged"].update(split.files)
-        return kept(model, split, *args)
+        return kept(model, split, *args, **kwargs)
 
     monkeypatch.setattr(checks, "evaluate_kept", judge)
     step = Learner.step

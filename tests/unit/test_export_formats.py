@@ -45,7 +45,7 @@ def runs(
     plain: RunConfig, elsewhere: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory, world: World
 ) -> dict[str, RunConfig]:
     """Finished runs; don't change their folders."""
-    folder = write_images(tmp_path_factory.mktemp("colours") / "shapes", {"train": 4, "val": 4}, classes=2, mode="RGB")
+    folder = write_images(tmp_path_factory.mktemp("colours") / "shapes", {"train": 7, "val": 4}, classes=2, mode="RGB")
     moments = ["model.mean=[0.4,0.5,0.6]", "model.std=[0.2,0.25,0.3]"]
     # cifar_resnet8 is ours, resnet10t timm's
     colour = elsewhere("name=colour", f"data.path={folder}", "data.channels=3", "model.name=resnet10t",

@@ -160,7 +160,7 @@ def test_an_evaluation_is_made_anew_whatever_is_left_of_it(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny()
-    arguments = (model, val, config, config.evaluation.final, world, tmp_path / "e")
+    arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     first, place = evaluate_kept(*arguments)
     for gone in ((), (place.result,), (place.result, place.images)):
         for file in gone:
@@ -174,6 +174,6 @@ def test_settings_in_another_order_are_the_same_evaluation(
     tiny: Tiny, val: Split, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny()
-    about = kept.identity(model, val, np.arange(12), config, config.evaluation.final)
+    about = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     turned = {key: about[key] for key in reversed(about)}
     assert Place.of(tmp_path, about) == Place.of(tmp_path, turned)

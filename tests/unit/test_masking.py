@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -151,5 +152,5 @@ def test_it_looks_at_few_images_and_at_the_least_ball_that_holds_all(
     config = tiny(f"data.path={prepared}", "data.size=28", f"threat={{norm: {norm}, eps: 0.25}}")
     split = folder.read(prepared)[1]
     assert len(split) > 128
-    masking.look(trained(prepared, False), split, config, world)
+    masking.look(trained(prepared, False), split, masking.some(np.arange(len(split)), world), config, world)
     assert seen == [(128, 0.25), (128, 0.25), (128, radius)]

@@ -16,6 +16,8 @@ from hpcfast.report import fooling
 from hpcfast.rundir import RunDirectory
 from tests.conftest import RUN
 
+CLASSES = ("class0", "class1", "class2")
+
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World) -> list[RunConfig]:
@@ -61,7 +63,7 @@ def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], in
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
     model, _ = export.load(RunDirectory(config.folder), config)
-    x, y = fooling._rightly_classified(config, [model])
+    x, y = fooling._rightly_classified(config, [model], CLASSES)
     found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
     assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
@@ -88,7 +90,7 @@ def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: lis
 
 def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
     models = [export.load(run, config)[0] for run, config in zip(runs, configs, strict=True)]
-    x, y = fooling._rightly_classified(configs[0], models)
+    x, y = fooling._rightly_classified(configs[0], models, CLASSES)
     assert 1 <= len(x) <= fooling.IMAGES
     for model in models:
         assert torch.equal(model(x).argmax(1), y)
@@ -100,7 +102,7 @@ def test_without_a_rightly_classified_image_there_is_no_picture(configs: list[Ru
             return torch.eye(9)[8].expand(len(x), 9)
 
     with pytest.raises(UserError, match="no image of 64 is classified rightly by all runs"):
-        fooling._rightly_classified(configs[0], [Wrong()])
+        fooling._rightly_classified(configs[0], [Wrong()], CLASSES)
 
 
 def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:

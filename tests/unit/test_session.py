@@ -108,7 +108,7 @@ def test_the_look_shows_how_far_it_is(
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     measure(subject, world)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("look for masked gradients")]
-    assert "12 attacks" in lines[0]
+    assert "of 48, left" in lines[0]
     assert "48 attacks" in lines[-1]
 
 

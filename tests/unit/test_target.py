@@ -21,8 +21,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float
     def monitored(*args: Any) -> dict[str, Any]:
         return {**at_epochs(*args), "robust_accuracy": next(left)}
 
-    def finished(*args: Any) -> tuple[dict[str, Any], Any]:
-        result, place = at_the_end(*args)
+    def finished(*args: Any, **options: Any) -> tuple[dict[str, Any], Any]:
+        result, place = at_the_end(*args, **options)
         return {**result, "robust_accuracy": final}, place
 
     monkeypatch.setattr(checks, "evaluate", monitored)

@@ -176,7 +176,7 @@ def test_divergence_is_explained(tiny: Tiny, world: World) -> None:
 
 
 def test_fewer_images_than_a_batch_is_refused_before_anything_is_written(tiny: Tiny, world: World) -> None:
-    with pytest.raises(UserError, match="24 images, fewer than one global batch of 25 .*at most 24$"):
+    with pytest.raises(UserError, match="24 images to train on, fewer than one global batch of 25 .*at most 24$"):
         train.train(tiny("data.batch_size=25"), world)
     with pytest.raises(UserError, match="batch of 8 images x 1 ranks x accumulate=4; lower .* at most 6$"):
         train.train(tiny("accumulate=4"), world)
