@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcfast.data import folder
+from hpcfast.data.dataset import hold_out
 from tests.distributed.conftest import WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
@@ -17,7 +18,7 @@ ALWAYS = "checkpoint.minutes=1e-9"  # at every step
 
 def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground) -> None:
     data = shutil.copytree(playground.path / "data", playground.path / "spoilt")
-    train, val = folder.read(data)
+    train, val = hold_out(folder.read(data)[0], 12)[0], folder.read(data)[1]
     order = folder.train_order(48, 0, 0, 1, 1)
     # On two ranks of four images a step: in the first step of rank 1, in the fourth of rank 0, in the last of rank 1.
     bad = sorted(int(order[place]) for place in (5, 24, 47))
@@ -35,7 +36,7 @@ def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground)
     assert "left out of the evaluation: val/2/6.png is empty" in job.output
     for i in bad:
         assert train.files[i] in killed.output + job.output
-    assert folder.read(data, run / "skips.txt")[0].skips == dict.fromkeys(bad, "cannot be decoded")
+    assert hold_out(folder.read(data, run / "skips.txt")[0], 12)[0].skips == dict.fromkeys(bad, "cannot be decoded")
     assert json.loads((run / "summary.json").read_text())["n_eval"] == 20
 
     lines = [json.loads(line) for file in run.glob("seen-*.jsonl") for line in file.read_text().splitlines()]

@@ -22,7 +22,8 @@ def on_nodes(playground: Playground, tmp_path: Path) -> Callable[..., Job]:
             node.mkdir()
             shutil.copytree(playground.path / "data", node / "data")
         change(nodes[1] / "data")
-        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command)
+        shared = (f"runs={tmp_path / 'runs'}",) if command[0] == "train" else ()
+        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command, *shared, launcher="mpirun")
 
     return start
 

@@ -20,7 +20,7 @@ CONFIG: dict[str, Any] = {
     "name": "learning",
     "threat": {"norm": "L2", "eps": 0.5},
     "data": {"path": "data", "channels": 1, "size": 12, "batch_size": 4},
-    "model": {"name": "cifar_resnet8", "options": {"width": 4}, "mean": [0.5], "std": [0.25]},
+    "model": {"name": "cifar_resnet8", "options": {"width": 16}, "mean": [0.5], "std": [0.25]},
     "attack": {"name": "natural"},
     "epochs": 1,
     "optim": {"lr": 0.1, "lr_batch": 8},
