@@ -36,7 +36,9 @@ def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground)
     assert "left out of the evaluation: val/2/6.png is empty" in job.output
     for i in bad:
         assert train.files[i] in killed.output + job.output
-    assert hold_out(folder.read(data, run / "skips.txt")[0], 12)[0].skips == dict.fromkeys(bad, "cannot be decoded")
+    assert hold_out(folder.read(data, run / "skips.txt")[0], 12)[0].skips == dict.fromkeys(
+        bad, "cannot be decoded: it begins with b'This is '"
+    )
     assert json.loads((run / "summary.json").read_text())["n_eval"] == 20
 
     lines = [json.loads(line) for file in run.glob("seen-*.jsonl") for line in file.read_text().splitlines()]
