@@ -92,6 +92,15 @@ def read(settings: DataSettings, world: World) -> Dataset:
 
 
 def hold_out(train: Split, images: int | None) -> tuple[Split, Split]:
-    """Divide ``train``: what is left of it, and ``images`` of it, evenly spread; None: as ``HELD_OUT`` says."""
+    """Divide ``train``: what is left of it, and ``images`` of it, evenly spread; None: as ``HELD_OUT`` says.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+    if images is not None and images >= len(train):
+        raise UserError(
+            f"data.held_out: {images} of the {len(train)} images in {train.root} would leave none to train on; "
+            f"give fewer"
+        )
     held = spread(len(train), min(HELD_OUT, len(train) // 10) if images is None else images)
     return train.at(np.setdiff1d(np.arange(len(train)), held)), train.at(held)

@@ -80,12 +80,15 @@ class Playground:
 def playground(tmp_path_factory: pytest.TempPathFactory) -> Playground:
     path = tmp_path_factory.mktemp("ranks")
     generator = np.random.default_rng(0)
-    for split, count in (("train", 20), ("val", 7)):
+    for split, count in (("train", 16), ("val", 7)):
         for label in range(3):
             folder = path / "data" / split / str(label)
             folder.mkdir(parents=True)
             for i in range(count):
                 image = generator.normal(60 + 60 * label, 40, (8, 8)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(image).save(folder / f"{i}.png")
+            # Every fifth by name, which is held out: what is trained on are the images above.
+            for name in ("-0", "11a", "15a", "5a") if split == "train" else ():
+                Image.new("L", (8, 8), 60 + 60 * label).save(folder / f"{name}.png")
     (path / "tiny.yaml").write_text(CONFIG.format(data=path / "data"))
     return Playground(path)

@@ -42,7 +42,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "training images missing": (
         lambda data: [file.unlink() for file in (data / "train" / "2").glob("1*.png")],
-        "data/train is not the same on all hosts: on node-1, class 2 has 9 images instead of 20, compared with node-0",
+        "data/train is not the same on all hosts: on node-1, class 2 has 11 images instead of 20, compared with node-0",
     ),
     "a class renamed": (
         lambda data: [(data / split / "0").rename(data / split / "x") for split in ("train", "val")],

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from hpcfast.cli import subject
 from hpcfast.comm import World
+from hpcfast.data.identity import identify
 from hpcfast.evaluate.kept import evaluate_kept
 from hpcfast.evaluate.session import Subject
 from tests.real.networks import Case
@@ -35,7 +36,9 @@ def chosen(case: Case, *settings: str) -> Subject:
 def measured(case: Case, world: World, folder: Path, *settings: str) -> Found:
     """All but the printing and the look for masked gradients, which are of no interest here."""
     what = chosen(case, *settings)
-    _, place = evaluate_kept(what.model, what.split, what.config, what.config.evaluation.final, world, folder)
+    _, place = evaluate_kept(
+        what.model, what.split, identify(what.split), what.config, what.config.evaluation.final, world, folder
+    )
     rows = list(csv.DictReader(place.images.open()))
     number = {name: index for index, name in enumerate(what.split.classes)}
     files = [Path(row["file"]) for row in rows]

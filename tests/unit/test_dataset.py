@@ -136,6 +136,11 @@ def test_without_held_out_images_the_monitor_and_the_guard_are_refused(tiny: Tin
     train.train(tiny("data.held_out=0", "evaluation.every=0", "epochs=1"), world)
 
 
+def test_holding_all_images_out_is_refused(tiny: Tiny, world: World) -> None:
+    with pytest.raises(UserError, match=r"data.held_out: 30 of the 30 images in .*/train would leave none"):
+        train.train(tiny("data.held_out=30"), world)
+
+
 def test_validation_images_among_the_training_images_are_said(
     tmp_path: Path, tiny: Tiny, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
