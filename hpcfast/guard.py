@@ -19,6 +19,7 @@ from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.folder import Split
+from hpcfast.errors import UserError
 from hpcfast.evaluate import Pieces, batch_size, classify, evaluating, shared_out
 
 
@@ -86,6 +87,9 @@ def examine(
     Args:
         attack: what training uses.
         pause: called after each batch, equally often on all ranks.
+
+    Raises:
+        UserError: on all ranks: none of these images can be read.
     """
     ids = split.evenly(max(config.guard.images, world.size))
     sums = torch.zeros(5, dtype=torch.float64)
@@ -96,6 +100,11 @@ def examine(
                 sums += found
             pause()
     n, seen, strong, aligned, directed = comm.total(sums).tolist()
+    if not n:
+        raise UserError(
+            f"{split.root}: none of the {len(ids)} images that the guard looks at can be read; 'hpcfast data verify' "
+            f"lists the bad ones"
+        )
     return Health(seen / n, strong / n, aligned / max(directed, 1))
 
 

@@ -196,3 +196,13 @@ def test_an_evaluation_without_a_good_image_is_refused(spoilt: Path, tiny: Tiny,
     config = tiny(f"data.path={spoilt}", "evaluation.final.images=1")
     with pytest.raises(UserError, match="1 of 12 images are bad, more than 0"):
         evaluate(config.model.build(3), folder.read(spoilt)[1], config, config.evaluation.final, world)
+
+
+def test_a_guard_without_a_good_image_ends_with_one_message(
+    tmp_path: Path, more_images: Path, tiny: Tiny, world: World
+) -> None:
+    copy = shutil.copytree(more_images, tmp_path / "copy")
+    for file in hold_out(folder.read(copy)[0], 6)[1].files:
+        Path(file).write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 6 images that the guard looks at can be read"):
+        train.train(tiny(f"data.path={copy}", "guard.every=1", "evaluation.every=0", "epochs=1"), world)
