@@ -165,7 +165,7 @@ class Learner:
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
     """Give what ``optimizer`` keeps of each weight the layout of that weight, in place.
 
-    A checkpoint's may be another: GPUs and CPUs lay out some networks differently. Fused optimizers pair a weight's
+    A checkpoint's may be another if another version wrote it. Fused optimizers pair a weight's
     numbers with its state's in the order of memory, and would train on without a word.
     """
     for weight, kept in optimizer.state.items():

@@ -5,12 +5,10 @@ network only, so that attacks and losses see float32 images and logits and need 
 """
 
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-
-from hpcfast.models.layout import memory_format
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,7 +37,7 @@ class Network(nn.Module):
         """Images whose gradient an attack asked for."""
         self.vanished = torch.zeros((), dtype=torch.int64, device=device)
         """Those of them whose gradient was zero; on the device, so that counting waits for nothing."""
-        self._net = _compiled(net) if compile_it else net
+        self._net = cast(nn.Module, torch.compile(net)) if compile_it else net
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
@@ -68,12 +66,6 @@ class Network(nn.Module):
             self.vanished += (gradient.detach().flatten(1).abs().amax(1) == 0).sum()
 
         hook = x.register_hook(count)
-
-
-def _compiled(net: nn.Module) -> nn.Module:
-    """``net``, compiled; the compiler would lay out every network channels-last, also those that must not be."""
-    options: Any = None if memory_format(net) == torch.channels_last else {"layout_optimization": False}
-    return cast(nn.Module, torch.compile(net, options=options))
 
 
 class Scaler:

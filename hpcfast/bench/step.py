@@ -68,7 +68,7 @@ def steps(
             {
                 "method": case.method,
                 "precision": case.precision,
-                "memory_format": layout_of(learners[i].model),
+                "memory_format": case.memory_format,
                 "seconds": statistics.median(taken[i][0] for taken in rounds),
                 "cpu_seconds": statistics.median(taken[i][1] for taken in rounds),
                 "flops": flops[i],
@@ -78,11 +78,6 @@ def steps(
             }
         )
     return rows
-
-
-def layout_of(model: nn.Module) -> str:
-    """Of the weights of ``model``: narrow networks on CPUs are never channels-last (:mod:`hpcfast.models.layout`)."""
-    return "channels_last" if any(not p.is_contiguous() for p in model.parameters()) else "contiguous"
 
 
 def noise_batch(batch: int, size: int, world: World) -> Batch:

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental import optimization
 
-from hpcfast.models.layout import memory_format
-
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest of them, that folding may make; rounding makes 1e-6."""
 
@@ -23,7 +21,7 @@ def frozen(model: nn.Module, x: Tensor) -> nn.Module:
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     try:
-        folded = optimization.fuse(plain).requires_grad_(False).to(memory_format=memory_format(plain))
+        folded = optimization.fuse(plain).requires_grad_(False).to(memory_format=torch.channels_last)
         with torch.no_grad():
             expected, found = plain(x), folded(x)
     except Exception:  # noqa: BLE001 - networks that cannot be traced fail in every way there is

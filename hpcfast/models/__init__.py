@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
 from hpcfast.errors import UserError
-from hpcfast.models.layout import memory_format
+from hpcfast.models.layout import lay_out
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -53,7 +53,7 @@ class ModelSettings(Settings):
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).
 
-        Weights are laid out as :func:`~hpcfast.models.layout.memory_format` says.
+        Weights are laid out channels-last (:func:`~hpcfast.models.layout.lay_out`).
 
         Raises:
             UserError: the network does not know one of ``options``.
@@ -63,7 +63,7 @@ class ModelSettings(Settings):
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise UserError(f"model.options: {self.options} does not suit {self.name}: {error}") from None
         model = nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
-        return model.to(memory_format=memory_format(model))
+        return lay_out(model)
 
 
 class Normalise(nn.Module):
