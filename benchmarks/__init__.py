@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # starting Horovod takes seconds, and not all need it
-    from hpcfast.comm import World
+    from hpcfast.distributed.comm import World
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 def measure(name: str, out: Path, short: bool) -> None:
     """Run one stage and keep its rows."""
     from benchmarks import Bench, table
-    from hpcfast import comm, launcher
+    from hpcfast.distributed import comm, launcher
 
     launcher.prepare()  # as the command does; peers in this process have it, too
     stage = importlib.import_module(f"benchmarks.{name}")

@@ -16,13 +16,13 @@ from benchmarks.peers import Robustness
 from benchmarks.table import Row
 from benchmarks.turns import Taken, compare, timed
 from hpcfast.attacks.apgd import Apgd
-from hpcfast.attacks.noise import seed_of
 from hpcfast.attacks.pgd import Pgd
+from hpcfast.attacks.rng import seed_of
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch, folder
 from hpcfast.data.folder import Split
-from hpcfast.evaluate import evaluate
-from hpcfast.learner import Learner
+from hpcfast.evaluation import evaluate
+from hpcfast.training.step import Learner
 
 TITLE = "Time to robust accuracy"
 TARGET, EPOCHS, LOOKS = 0.5, 2, 10

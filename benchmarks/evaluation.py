@@ -20,7 +20,7 @@ from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import Check
 from hpcfast.data import dali, folder
-from hpcfast.evaluate import evaluate
+from hpcfast.evaluation import evaluate
 
 TITLE = "Evaluation"
 

@@ -11,9 +11,9 @@ import timm
 from torch import nn
 
 from benchmarks import table
-from hpcfast.attacks.balls import L2
 from hpcfast.attacks.fgsm import Fgsm
 from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.norms import L2
 from hpcfast.bench import roofline
 from hpcfast.bench.roofline import GPUS, Gpu, Step
 
@@ -105,8 +105,8 @@ def check(made: Prediction) -> Iterator[str]:
     """Measured against predicted, on the GPU of this machine."""
     import torch
 
-    from hpcfast import comm
     from hpcfast.bench.step import steps
+    from hpcfast.distributed import comm
 
     if not torch.cuda.is_available():
         raise SystemExit("there is no GPU here; without --check the prediction is printed")

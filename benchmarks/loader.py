@@ -19,9 +19,11 @@ from benchmarks.table import Row
 from benchmarks.turns import compare, ratio, take_turns
 from hpcfast.bench import rivals
 from hpcfast.component import validate
-from hpcfast.data import DataSettings, dali, folder, pack, synthesise
-from hpcfast.data.feed import Feed
+from hpcfast.data import DataSettings, dali, folder
 from hpcfast.data.folder import Split
+from hpcfast.data.readahead import Feed
+from hpcfast.datasets import generate
+from hpcfast.datasets.packs import write
 
 TITLE = "Loading images"
 KEY = 1
@@ -43,12 +45,12 @@ def rows(bench: Bench) -> list[Row]:
 
 def photographs(bench: Bench) -> Path:
     """A folder of JPEGs in four classes."""
-    recipe = synthesise.Recipe(16, 4, (96, 72)) if bench.short else synthesise.Recipe(512, 4)
-    return bench.once("photos", lambda out: synthesise.synthesise(recipe, out, lambda done: None))
+    recipe = generate.Recipe(16, 4, (96, 72)) if bench.short else generate.Recipe(512, 4)
+    return bench.once("photos", lambda out: generate.synthesise(recipe, out, lambda done: None))
 
 
 def _pack(bench: Bench, photos: Path, out: Path, short_side: int | None) -> None:
-    pack.pack(photos, out, pack.Recipe(16, short_side, 0), bench.world, lambda done, total: None)
+    write.pack(photos, out, write.Recipe(16, short_side, 0), bench.world, lambda done, total: None)
 
 
 def _at(bench: Bench, size: int, places: dict[str, Path]) -> list[Row]:

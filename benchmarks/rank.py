@@ -20,9 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import ours
 from benchmarks.turns import Taken, timed
-from hpcfast import comm, launcher
-from hpcfast.comm import cores
 from hpcfast.config import RunConfig
+from hpcfast.distributed import comm, cores, launcher
 
 CLASSES = 10
 
@@ -51,7 +50,7 @@ class Peers:
 
 
 def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
-    """As :class:`hpcfast.learner.Learner` has it, BatchNorm's statistics included."""
+    """As :class:`hpcfast.training.step.Learner` has it, BatchNorm's statistics included."""
     world = comm.init()
     comm.broadcast_parameters(net)
     optimizer = comm.distribute(config.optim.build(net), net, config.allreduce, summed=True)

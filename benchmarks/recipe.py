@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import Bench
-from hpcfast.attacks.noise import seed_of
+from hpcfast.attacks.rng import seed_of
 from hpcfast.config import RunConfig, load
 from hpcfast.data import Batch, dali
 from hpcfast.data.folder import Split
-from hpcfast.data.prepare import prepare
-from hpcfast.data.sources.digits import Digits
-from hpcfast.data.sources.fashion_mnist import FashionMnist
-from hpcfast.learner import Learner
+from hpcfast.datasets.prepare import prepare
+from hpcfast.datasets.sources.digits import Digits
+from hpcfast.datasets.sources.fashion_mnist import FashionMnist
+from hpcfast.training.step import Learner
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ from benchmarks.peers import Peer, Robustness
 from benchmarks.table import Row
 from benchmarks.turns import compare, take_turns
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
+from hpcfast.training.step import Learner
 
 TITLE = "A training step"
 CLASSES = 10

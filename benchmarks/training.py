@@ -14,7 +14,7 @@ from hpcfast.bench import rivals
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
-from hpcfast.learner import Learner
+from hpcfast.training.step import Learner
 
 TITLE = "Training, end to end"
 

@@ -23,12 +23,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads don't s
 
 import pyautoattack.autopgd_base  # noqa: F401 - imported once, here, and not by every rank
 
-import hpcfast.train  # noqa: F401 - likewise
+import hpcfast.training.train  # noqa: F401 - likewise
 import kill_jobs
 import kill_runs
-from hpcfast import events
 from hpcfast.errors import UserError
-from hpcfast.scaling.check import check
+from hpcfast.runs import events
+from hpcfast.runs.check import check
 
 LIMIT = 60.0
 """Seconds after which ranks that survive the death of another are taken to hang."""

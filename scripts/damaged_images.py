@@ -68,12 +68,15 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     """What reads images: called with the data and an empty folder, it returns or raises what names the bad ones."""
     import torch
 
-    from hpcfast import comm, guard, train
     from hpcfast.attacks.fgsm import Fgsm
     from hpcfast.config import load
-    from hpcfast.data import corrupt, folder, pack
-    from hpcfast.evaluate import evaluate, shared_out
+    from hpcfast.data import folder
+    from hpcfast.datasets import corrupt
+    from hpcfast.datasets.packs import write
+    from hpcfast.distributed import comm
+    from hpcfast.evaluation import evaluate, shared_out
     from hpcfast.explain import alignment
+    from hpcfast.training import guard, train
 
     world = comm.init()
     (root / "run.yaml").write_text(RUN)
@@ -107,7 +110,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         "guard": guarded,
         "explain": explained,
         "corrupt": lambda data, out: corrupt.corrupt(data, out / "c", plan, None, lambda done: None),
-        "pack": lambda data, out: pack.pack(data, out / "p", pack.Recipe(1, None, 0), world, lambda done, of: None),
+        "pack": lambda data, out: write.pack(data, out / "p", write.Recipe(1, None, 0), world, lambda done, of: None),
     }
 
 

@@ -21,11 +21,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads don't s
 import pyautoattack.autopgd_base
 import pyautoattack.square  # noqa: F401 - likewise
 
-import hpcfast.cli.subject
-import hpcfast.train  # noqa: F401 - likewise
+import hpcfast.evaluation.subject
+import hpcfast.training.train  # noqa: F401 - likewise
 import kill_jobs
 import kill_runs
-from hpcfast.evaluate.outcomes import Journal
+from hpcfast.evaluation.outcomes import Journal
 
 LIMIT = 60.0
 """Seconds after which a job is taken to hang."""

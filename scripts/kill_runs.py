@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hpcfast import events
+from hpcfast.runs import events
 
 CONFIG = """
 runs: {folder}/runs

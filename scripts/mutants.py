@@ -25,10 +25,10 @@ from mutating import Mutant, Signatures, mutants
 ROOT = Path(__file__).resolve().parents[1]
 AREAS = {
     "attacks": ("hpcfast/attacks/*.py",),
-    "evaluation": ("hpcfast/evaluate/*.py",),
+    "evaluation": ("hpcfast/evaluation/*.py",),
     "training": tuple(
-        f"hpcfast/{name}.py"
-        for name in ("learner", "loop", "precision", "guard", "checks", "plan", "run", "train", "checkpoint")
+        f"hpcfast/training/{name}.py"
+        for name in ("step", "loop", "precision", "guard", "validation", "plan", "state", "train", "checkpoint")
     ),
     "data order": ("hpcfast/data/folder.py", "hpcfast/data/augment.py", "hpcfast/data/skips.py"),
 }

@@ -36,7 +36,7 @@ log_every: 1
 @pytest.fixture(scope="session")
 def world() -> Any:
     """A job of one rank, in this process."""
-    from hpcfast import comm
+    from hpcfast.distributed import comm
 
     return comm.init()
 

@@ -1,6 +1,6 @@
 """Attacks and training methods: mathematics on tensors, ignorant of ranks, data sets and precision.
 
-A norm is a :class:`~hpcfast.attacks.balls.Ball` (three functions), an attack a few lines over it. To add an
+A norm is a :class:`~hpcfast.attacks.norms.Ball` (three functions), an attack a few lines over it. To add an
 attack, add a file here with one subclass of :class:`Attack`; its file name is its name in a config. A training
 method that is more than "minimise the loss of attacked images" also overrides :meth:`Attack.losses`.
 """
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import Ball
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.rng import Source
 from hpcfast.component import Component
 
 Criterion = Callable[[Tensor, Tensor], Tensor]

@@ -14,9 +14,9 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Try, noise
-from hpcfast.attacks.balls import Ball
-from hpcfast.attacks.noise import Source, select
+from hpcfast.attacks import Attack, Try, rng
+from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.rng import Source, select
 
 # What the library has to say (a gradient is zero), it says here: to nobody, unless somebody configures logging.
 _LOG = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def averaged(
     )
     attack.init_hyperparam(x)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise.seed(source))  # of the model's own numbers
+        torch.manual_seed(rng.seed(source))  # of the model's own numbers
         best, acc, _, fooling = _run(attack, x, y, source)
     return torch.where((acc == 0).view(-1, 1, 1, 1), fooling, best)
 
@@ -113,8 +113,8 @@ def averaged(
 def _run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One run from a random start: where the loss is greatest, which images hold, losses, what fools the others."""
     if attack.norm == "L1":
-        return _shrinking(attack, x, y, x + noise.normal(x, source))
-    draw = noise.normal(x, source) if attack.norm == "L2" else 2 * noise.uniform(x, source) - 1
+        return _shrinking(attack, x, y, x + rng.normal(x, source))
+    draw = rng.normal(x, source) if attack.norm == "L2" else 2 * rng.uniform(x, source) - 1
     return attack.attack_single_run(x, y, x_init=x + attack.eps * attack.normalize(draw))
 
 

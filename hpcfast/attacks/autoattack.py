@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, Try
 from hpcfast.attacks.apgd import Apgd, averaged
-from hpcfast.attacks.balls import L1, Ball
-from hpcfast.attacks.noise import Source, select
+from hpcfast.attacks.norms import L1, Ball
+from hpcfast.attacks.rng import Source, select
 from hpcfast.attacks.square import Square
 
 STEPS, TARGETS, QUERIES, SAMPLES = 100, 9, 5000, 20

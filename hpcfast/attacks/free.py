@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, Criterion, input_gradient
-from hpcfast.attacks.balls import Ball, Pixels
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import Ball, Pixels
+from hpcfast.attacks.rng import Source
 
 
 class Free(Attack):

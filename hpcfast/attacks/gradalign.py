@@ -12,8 +12,8 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, Criterion, input_gradient
-from hpcfast.attacks.balls import L2, Ball
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import L2, Ball
+from hpcfast.attacks.rng import Source
 
 
 class Gradalign(Attack):

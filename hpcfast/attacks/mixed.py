@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import Field, SerializeAsAny, field_validator
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, noise
-from hpcfast.attacks.balls import Ball, RowWise, Threat
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks import Attack, Criterion, rng
+from hpcfast.attacks.norms import Ball, RowWise, Threat
+from hpcfast.attacks.rng import Source
 from hpcfast.component import chosen_from
 
 
@@ -50,5 +50,5 @@ class Mixed(Attack):
         return self.attack.losses(model, x, y, self._balls(x, source), source, criterion)
 
     def _balls(self, x: Tensor, source: Source) -> RowWise:
-        draw = noise.uniform(x[:, :1, :1, :1], source).flatten()
+        draw = rng.uniform(x[:, :1, :1, :1], source).flatten()
         return RowWise([threat.ball for threat in self.threats], (len(self.threats) * draw).long())

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack
-from hpcfast.attacks.balls import Ball
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.rng import Source
 
 
 class Natural(Attack):

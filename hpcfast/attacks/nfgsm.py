@@ -8,8 +8,8 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.balls import Ball, Pixels
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import Ball, Pixels
+from hpcfast.attacks.rng import Source
 
 
 class Nfgsm(Attack):

@@ -6,8 +6,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, Try, gradient, input_gradient, margin
-from hpcfast.attacks.balls import Ball, Pixels
-from hpcfast.attacks.noise import Source, select
+from hpcfast.attacks.norms import Ball, Pixels
+from hpcfast.attacks.rng import Source, select
 
 
 class Pgd(Attack):

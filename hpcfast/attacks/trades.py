@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, gradient, noise
-from hpcfast.attacks.balls import Ball, Pixels
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks import Attack, Criterion, gradient, rng
+from hpcfast.attacks.norms import Ball, Pixels
+from hpcfast.attacks.rng import Source
 
 
 class Trades(Attack):
@@ -27,7 +27,7 @@ class Trades(Attack):
         alpha = 2.5 * ball.eps / self.steps if self.alpha is None else self.alpha
         with torch.no_grad():
             clean = model(x)
-        delta = (x + 0.001 * noise.normal(x, source)).clamp(0, 1) - x
+        delta = (x + 0.001 * rng.normal(x, source)).clamp(0, 1) - x
         for _ in range(self.steps):
             climb = gradient(lambda images: divergence(clean, model(images)), x + delta)
             delta = ball.move(x, delta, climb, alpha)

@@ -11,11 +11,11 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hpcfast import comm
 from hpcfast.bench.step import Case, learner_of, noise_batch
-from hpcfast.comm import World
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.precision import Network
+from hpcfast.training.precision import Network
 
 SIZES = tuple(1024 * 4**power for power in range(9))
 """Bytes: 1 KiB to 64 MiB."""

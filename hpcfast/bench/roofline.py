@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from hpcfast.attacks import Attack
-from hpcfast.attacks.balls import Ball
+from hpcfast.attacks.norms import Ball
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def trace(model: nn.Module, size: int, batch: int, attack: Attack, ball: Ball) -
 
 
 class _Half(nn.Module):
-    """Float32 images to float32 logits, like :class:`hpcfast.precision.Network`, whose autocast meta tensors lack."""
+    """Float32 images to float32 logits, like :class:`.precision.Network`, whose autocast meta tensors lack."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

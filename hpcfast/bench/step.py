@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcfast.comm import World
 from hpcfast.component import validate
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.training.step import Learner
 
 CLASSES = 10
 

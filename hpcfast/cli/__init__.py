@@ -11,10 +11,10 @@ import traceback
 
 import typer
 
-from hpcfast import launcher
 from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
+from hpcfast.distributed import launcher
 from hpcfast.errors import UserError
-from hpcfast.stop import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
+from hpcfast.runs.signals import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +66,7 @@ def _fail(error: Exception, rank: int | None) -> None:
     """Print what went wrong on this rank and end the whole job."""
     if rank is None:
         raise error
-    from hpcfast import comm
+    from hpcfast.distributed import comm
 
     if isinstance(error, comm.PeerLost):
         print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)

@@ -22,8 +22,8 @@ def step(
     from rich.console import Console
     from rich.table import Table
 
-    from hpcfast import comm
     from hpcfast.bench.step import steps
+    from hpcfast.distributed import comm
 
     world = comm.init()
     rows = steps(model, {}, size, batch, repeats, world)
@@ -51,8 +51,8 @@ def allreduce(
     json: options.Json = None,
 ) -> None:
     """Time allreduces by size, and what of a training step's is not hidden, under horovodrun, mpirun or srun."""
-    from hpcfast import comm
     from hpcfast.bench.allreduce import measure
+    from hpcfast.distributed import comm
 
     world = comm.init()
     found = measure(model, size, batch, repeats, world)
@@ -96,9 +96,9 @@ def loader(
     json: options.Json = None,
 ) -> None:
     """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
-    from hpcfast import comm
     from hpcfast.bench import loader as bench
     from hpcfast.data import folder
+    from hpcfast.distributed import comm
     from hpcfast.errors import UserError
 
     world = comm.init()

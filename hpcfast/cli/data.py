@@ -24,15 +24,15 @@ def prepare(
 ) -> None:
     """Write a data set as an image folder: train/ and val/, in each one folder a class."""
     from hpcfast import component
-    from hpcfast.data import prepare as preparing
+    from hpcfast.datasets import prepare as preparing
     from hpcfast.errors import UserError
-    from hpcfast.progress import Reporter
-    from hpcfast.stop import KEPT, at_once
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import KEPT, at_once
 
     try:
         given = {"source": source, "devkit": devkit}
         values = {"name": name.replace("-", "_"), **{key: value for key, value in given.items() if value}}
-        chosen = component.validate(component.find("hpcfast.data.sources", str(values["name"])), values)
+        chosen = component.validate(component.find("hpcfast.datasets.sources", str(values["name"])), values)
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None
     target = out or Path("data") / name
@@ -58,10 +58,10 @@ def corrupt(
 
     Stopped or killed, the same command goes on.
     """
-    from hpcfast.data.corrupt import Plan
-    from hpcfast.data.corrupt import corrupt as write
-    from hpcfast.progress import Reporter
-    from hpcfast.stop import KEPT, at_once
+    from hpcfast.datasets.corrupt import Plan
+    from hpcfast.datasets.corrupt import corrupt as write
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import KEPT, at_once
 
     plan = Plan.of(names, severities, seed)
     with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):

@@ -15,8 +15,8 @@ def _stoppable(piece: str) -> Iterator[Callable[[], bool]]:
     """Give a question for after each ``piece`` of work, a collective of all ranks: was any of them asked to stop?"""
     import torch
 
-    from hpcfast import comm
-    from hpcfast.stop import StopRequest
+    from hpcfast.distributed import comm
+    from hpcfast.runs.signals import StopRequest
 
     with StopRequest(f"stopping after this {piece}; the same command resumes") as stop:
         yield lambda: bool(comm.total(torch.tensor([int(stop.requested is not None)])).item())
@@ -34,10 +34,10 @@ def pack(
 
     Stopped or killed, the same command goes on.
     """
-    from hpcfast import comm
-    from hpcfast.data import pack as packing
-    from hpcfast.progress import Reporter
-    from hpcfast.stop import Stopped
+    from hpcfast.datasets.packs import write as packing
+    from hpcfast.distributed import comm
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import Stopped
 
     world = comm.init()
     with Reporter(visible=world.is_root) as reporter, _stoppable("shard") as asked:
@@ -68,10 +68,10 @@ def stage(
 
     Stopped or killed, the same command goes on.
     """
-    from hpcfast import comm
-    from hpcfast.data import stage as staging
-    from hpcfast.progress import Reporter
-    from hpcfast.stop import Stopped
+    from hpcfast.datasets.packs import stage as staging
+    from hpcfast.distributed import comm
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import Stopped
 
     world = comm.init()
     with Reporter(visible=world.is_root) as reporter, _stoppable("file") as asked:

@@ -20,9 +20,9 @@ def command(
 
     Stopped or killed, the same command goes on.
     """
-    from hpcfast.data.synthesise import Recipe, synthesise
-    from hpcfast.progress import Reporter
-    from hpcfast.stop import KEPT, at_once
+    from hpcfast.datasets.generate import Recipe, synthesise
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import KEPT, at_once
 
     recipe = Recipe.of(images, classes, size, seed)
     with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):

@@ -12,7 +12,7 @@ from hpcfast.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hpcfast.data.verify import Checked
+    from hpcfast.datasets.verify import Checked
 
 REMEDIES = {"mend": "to be mended", "skip": "left out", "note": "none needed"}
 EXAMPLES = 3
@@ -29,11 +29,11 @@ def command(
 
     Exits with 0 if nothing is wrong, with 2 if something is.
     """
-    from hpcfast import launcher
     from hpcfast.data import skips as lists
-    from hpcfast.data import verify
+    from hpcfast.datasets import verify
+    from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
-    from hpcfast.progress import Reporter, console
+    from hpcfast.runs.progress import Reporter, console
 
     if launcher.rank() is not None:  # each rank would do all of it
         raise UserError("data verify is no job of several ranks: start it without mpirun, horovodrun or srun -n")
@@ -70,7 +70,7 @@ def _table(checked: Checked) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from hpcfast.names import printable
+    from hpcfast.runs.names import printable
 
     grid = Table("found", "count", "remedy", "for instance")
     for remedy, word in REMEDIES.items():

@@ -19,15 +19,15 @@ def command(
     """
     from rich.console import Console
 
-    from hpcfast import launcher
+    from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
 
     try:
-        from hpcfast import comm
+        from hpcfast.distributed import comm
     except ImportError as error:
         raise UserError(f"torch or Horovod cannot be loaded ({error}); 'rm -r .venv', then scripts/setup") from None
     from hpcfast import doctor
-    from hpcfast.comm import about
+    from hpcfast.distributed import about
     from hpcfast.doctor.table import rows, table, verdict
 
     try:

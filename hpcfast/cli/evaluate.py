@@ -46,11 +46,11 @@ def command(
     Stopped or killed, the same command goes on; what was measured before is shown again.
     """
     with imports.quick():
-        from hpcfast import comm
-        from hpcfast.allreduce import AllreduceSettings
-        from hpcfast.cli import subject
+        from hpcfast.distributed import comm
+        from hpcfast.distributed.settings import AllreduceSettings
         from hpcfast.errors import UserError
-        from hpcfast.evaluate.session import Subject, measure
+        from hpcfast.evaluation import subject
+        from hpcfast.evaluation.session import Subject, measure
 
     first = [str(run)] if run and "=" in str(run) else []  # without RUN a setting stands in its place
     chosen = {"attack.name": attack, "attack.steps": steps, "attack.restarts": restarts, "attack.version": version}
@@ -86,8 +86,8 @@ def command(
 
 
 def _corrupted(what: Any, folder: Path, world: Any, overwrite: bool, json: Path | None) -> None:
-    from hpcfast import comm
-    from hpcfast.evaluate.session import measure_corruptions
+    from hpcfast.distributed import comm
+    from hpcfast.evaluation.session import measure_corruptions
 
     result = measure_corruptions(what, folder, world, overwrite)
     if world.is_root:

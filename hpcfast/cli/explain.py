@@ -23,11 +23,12 @@ def command(
     """Show what finished runs have learnt, and how near it is to what people see; over any number of ranks."""
     from rich.table import Table
 
-    from hpcfast import comm, explain
+    from hpcfast import explain
+    from hpcfast.distributed import comm
     from hpcfast.errors import UserError
-    from hpcfast.names import printable
-    from hpcfast.progress import Reporter, console
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.runs.directory import RunDirectory
+    from hpcfast.runs.names import printable
+    from hpcfast.runs.progress import Reporter, console
 
     overrides = [word for word in runs if "=" in word and not Path(word).is_dir()]
     directories = [RunDirectory(Path(word)) for word in runs if word not in overrides]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from hpcfast.cli import options
+from hpcfast.config import read_run
 
 Name = Literal["safetensors", "state-dict", "torchscript", "onnx", "robustbench"]
 
@@ -22,17 +23,17 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Write the model of a finished run as a file for others, load it again and check what it does."""
-    from hpcfast import launcher
     from hpcfast.config import load
+    from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
     from hpcfast.export.publish import publish
-    from hpcfast.progress import Reporter
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.runs.directory import RunDirectory
+    from hpcfast.runs.progress import Reporter
 
     if launcher.rank() is not None:
         raise UserError("hpcfast export is the work of one process; start it without horovodrun or mpirun")
     directory = RunDirectory(run)
-    directory.read_config()
+    read_run(directory)
     config = load(directory.config, overrides)
     with Reporter(visible=True) as reporter:
         result = publish(directory, config, format, out, images, overwrite, reporter)

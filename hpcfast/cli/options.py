@@ -18,7 +18,7 @@ def write_json(path: Path | None, numbers: Any) -> None:
         UserError: the file cannot be written.
     """
     from hpcfast.errors import UserError
-    from hpcfast.files import save_text
+    from hpcfast.runs.files import save_text
 
     if path:
         try:

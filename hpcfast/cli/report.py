@@ -18,11 +18,12 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""
-    from hpcfast.progress import console
-    from hpcfast.report import fooling, page
+    from hpcfast.explain import fooling
+    from hpcfast.report import page
     from hpcfast.report import runs as reading
     from hpcfast.report.table import clock, table
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.runs.directory import RunDirectory
+    from hpcfast.runs.progress import console
 
     records = reading.read([RunDirectory(run) for run in runs])
     last = records[-1].run

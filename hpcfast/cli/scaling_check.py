@@ -13,9 +13,9 @@ def check(
     mllog: Annotated[Path | None, typer.Option(help="also write the log of one run in MLPerf's form")] = None,
 ) -> None:
     """Prove the logs of RUNS: complete, possible, and in agreement with their summaries."""
-    from hpcfast.files import save_text
-    from hpcfast.scaling.check import check
-    from hpcfast.scaling.mllog import text
+    from hpcfast.runs.check import check
+    from hpcfast.runs.files import save_text
+    from hpcfast.runs.mlperf import text
 
     if mllog and len(runs) > 1:
         raise UserError(f"--mllog takes one run, not {len(runs)}; call it for each")

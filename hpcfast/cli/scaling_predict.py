@@ -21,7 +21,7 @@ def predict(
     """Predict time to robust accuracy, efficiency, cost and the knee for node counts that were not measured."""
     from dataclasses import asdict
 
-    from hpcfast.files import save_text
+    from hpcfast.runs.files import save_text
     from hpcfast.scaling.predict import forecast, show
     from hpcfast.scaling.predict import network as networks
 
@@ -180,7 +180,7 @@ def _words(row: dict[str, Any]) -> tuple[str, ...]:
 def _print(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
 
-    from hpcfast.progress import console
+    from hpcfast.runs.progress import console
 
     table = Table(title=title, title_justify="left")
     for heading in headings:

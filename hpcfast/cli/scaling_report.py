@@ -39,7 +39,7 @@ def report(
 
 def compare(a: Table, b: Table, json: options.Json = None) -> None:
     """Tell whether study B reached its targets faster than study A, cell by cell, or whether it may be chance."""
-    from hpcfast.progress import console
+    from hpcfast.runs.progress import console
     from hpcfast.scaling import compare as comparing
     from hpcfast.scaling import verdicts
 

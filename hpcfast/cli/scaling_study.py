@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpcfast.cli import options
+from hpcfast.config import read_run
 from hpcfast.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ File = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/studies/smal
 
 def plan(study: File, json: options.Json = None) -> None:
     """Print the jobs of STUDY, how many are done, and what they cost."""
-    from hpcfast.progress import console
+    from hpcfast.runs.progress import console
     from hpcfast.scaling import jobs, planning
     from hpcfast.scaling import study as studies
 
@@ -104,7 +105,7 @@ def _refuse_unsound(jobs: list["Job"]) -> None:
         UserError: one is wrong, or has runs that are of another configuration.
     """
     from hpcfast.config import load
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.runs.directory import RunDirectory
 
     strangers = []
     for job in jobs:
@@ -112,7 +113,7 @@ def _refuse_unsound(jobs: list["Job"]) -> None:
         if config.phases or config.accumulate > 1:
             cure = "set phases=[] accumulate=1 in the study"
             raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")
-        if job.state == "done" and RunDirectory(job.folder).read_config() != config:
+        if job.state == "done" and read_run(RunDirectory(job.folder)) != config:
             strangers.append(f"\n  {job.folder}")
     if strangers:
         raise UserError(

@@ -30,7 +30,7 @@ def command(
     ] = False,
 ) -> None:
     """Submit CONFIG to Slurm, by a batch script made from those in slurm/."""
-    from hpcfast import submit
+    from hpcfast.cluster import submit
     from hpcfast.config import load
 
     run = load(config, overrides)
@@ -72,7 +72,7 @@ def _others(given: list[str]) -> dict[str, str]:
 
 def _refuse_needless(run: "RunConfig", template: str) -> None:
     """Refuse a job that would wait in the queue only to end at once."""
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.runs.directory import RunDirectory
 
     done = RunDirectory(run.folder).read_summary() is not None
     if done and template == "train":

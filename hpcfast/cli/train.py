@@ -11,7 +11,7 @@ from hpcfast.cli import imports, options
 from hpcfast.errors import UserError
 
 if TYPE_CHECKING:
-    from hpcfast.comm import World
+    from hpcfast.distributed.comm import World
 
 
 def command(
@@ -31,8 +31,9 @@ def command(
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again goes on where it stopped."""
     with imports.quick():
-        from hpcfast import comm, train  # noqa: F401 - used below, once the ranks have met
         from hpcfast.config import load
+        from hpcfast.distributed import comm
+        from hpcfast.training import train  # noqa: F401 - used below, once the ranks have met
 
     if profile:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # Horovod looks when it starts
@@ -61,8 +62,9 @@ def _train(
     profile: Path | None,
     json: Path | None,
 ) -> None:
-    from hpcfast import comm, train
     from hpcfast.config import load
+    from hpcfast.distributed import comm
+    from hpcfast.training import train
 
     run_config = comm.together(lambda: load(config, overrides))
     summary = train.train(run_config, world, overwrite, profile, accept_data)

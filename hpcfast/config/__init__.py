@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SerializeAsAny, model_validator
 
-from hpcfast.allreduce import AllreduceSettings
-from hpcfast.attacks.balls import Threat
+from hpcfast.attacks.norms import Threat
 from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
 from hpcfast.config import files
 from hpcfast.config.checks import problems
@@ -27,15 +26,17 @@ from hpcfast.config.settings import (
     Phase,
 )
 from hpcfast.data import DataSettings
+from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
-from hpcfast.names import printable
 from hpcfast.optim import OptimSettings
-from hpcfast.schedules import Schedule
+from hpcfast.optim.schedules import Schedule
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.names import printable
 
 __all__ = ["Check", "GuardSettings", "Phase", "RunConfig", "load", "parse", "schema"]
 
-AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.schedules")]
+AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.optim.schedules")]
 
 
 def _file_name(name: str) -> str:
@@ -113,6 +114,17 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     return parse(OmegaConf.merge({"name": path.stem}, files.read(path)), overrides or [], str(path))
 
 
+def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:
+    """The configuration that ``run`` was made with, with ``overrides``.
+
+    Raises:
+        UserError: this is no run directory, or settings are wrong.
+    """
+    if not run.config.is_file():
+        raise UserError(f"{run.path} is no run directory (it has no config.yaml); train one with 'hpcfast train'")
+    return load(run.config, overrides)
+
+
 def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     """Apply ``key=value`` overrides to ``values``, a mapping, and validate.
 
@@ -144,10 +156,8 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
 
 def schema() -> dict[str, Any]:
     """JSON schemas: of a configuration file, and of every component that a ``name`` in it can choose."""
+    packages = {"attacks": "hpcfast.attacks", "schedules": "hpcfast.optim.schedules"}
     return {
         "run": RunConfig.model_json_schema(),
-        **{
-            group: {name: find(f"hpcfast.{group}", name).model_json_schema() for name in names(f"hpcfast.{group}")}
-            for group in ("attacks", "schedules")
-        },
+        **{group: {name: find(at, name).model_json_schema() for name in names(at)} for group, at in packages.items()},
     }

@@ -14,7 +14,7 @@ from pydantic import (
 
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
-from hpcfast.attacks.balls import Pixels
+from hpcfast.attacks.norms import Pixels
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Settings, chosen_from
 

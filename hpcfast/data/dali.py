@@ -17,12 +17,12 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
-from hpcfast.comm import World
 from hpcfast.data import Batch, DataSettings, augment
-from hpcfast.data.feed import BadImages, Feed, attempt
 from hpcfast.data.folder import Split
+from hpcfast.data.readahead import BadImages, Feed, attempt
 from hpcfast.data.resize import EVAL_CROP, Resizer, floats
 from hpcfast.data.synthetic import SyntheticSplit
+from hpcfast.distributed.comm import World
 
 MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}
 """Bytes that nvJPEG holds from the start, a thread: enough for ImageNet's largest images, says NVIDIA's own example.

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from hpcfast import comm
-from hpcfast.comm import World
 from hpcfast.data import DataSettings, folder, listing
 from hpcfast.data.folder import Split, spread
 from hpcfast.data.identity import Identity, agreed
 from hpcfast.data.overlap import Overlap, overlap
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 HELD_OUT = 1000

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcfast import comm
-from hpcfast.comm import World
-from hpcfast.data.feed import READERS, attempt
 from hpcfast.data.folder import Split
 from hpcfast.data.hashes import digest
+from hpcfast.data.readahead import READERS, attempt
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 SAMPLE = 1000

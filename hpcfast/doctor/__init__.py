@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcfast import comm
+from hpcfast.distributed import comm
 from hpcfast.doctor import gpus, machine, network, software, storage
 from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 
 Verdict = Literal["ok", "warn", "bad", "not here"]
 SHOWN = 8

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from hpcfast.comm import about
+from hpcfast.distributed import about
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, same
 
 QUERY = "uuid,driver_version,ecc.errors.uncorrected.volatile.total"

@@ -6,8 +6,7 @@ from functools import partial
 
 import torch
 
-from hpcfast import comm
-from hpcfast.comm import about
+from hpcfast.distributed import about, comm
 from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, by_host
 
 KB, MB = 2**10, 2**20

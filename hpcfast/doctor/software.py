@@ -10,8 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 import hpcfast
-from hpcfast import launcher
-from hpcfast.comm import about
+from hpcfast.distributed import about, launcher
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, hosts, same
 
 ONE_SET_UP = "use one .venv on a shared file system on all nodes, or run scripts/setup anew on the node that differs"

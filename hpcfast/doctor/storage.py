@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfast import comm
+from hpcfast.distributed import comm
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, hosts
 
 SLOW = 20.0

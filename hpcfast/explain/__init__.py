@@ -18,16 +18,19 @@ import torch
 from torch import Tensor, nn
 
 import hpcfast
-from hpcfast import comm, config, export, files
-from hpcfast.attacks.balls import Threat
-from hpcfast.comm import World
+from hpcfast import config
+from hpcfast.attacks.norms import Threat
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder, skips
 from hpcfast.data.folder import Split
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.explain import alignment, figure
-from hpcfast.progress import Reporter
-from hpcfast.rundir import RunDirectory
+from hpcfast.models import saved
+from hpcfast.runs import files
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.progress import Reporter
 
 IMAGES = 500
 """Validation images to measure, where nobody says how many and there are so many."""
@@ -56,9 +59,8 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tu
     """
     subjects, classes = [], set()
     for run in runs:
-        run.read_config()
-        settings = config.load(run.config, overrides)
-        model, names = export.load(run, settings)
+        settings = config.read_run(run, overrides)
+        model, names = saved.load(run, settings.model)
         if not any(isinstance(module, nn.Linear) for module in model.modules()):
             raise UserError(f"{run.path}: {settings.model.name} has no linear layer, whose input could be inverted")
         classes.add(names)

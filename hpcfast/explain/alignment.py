@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcfast import comm
-from hpcfast.attacks.balls import L2
-from hpcfast.comm import World
+from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.folder import Split, spread
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import Pieces, batch_size, shared_out
-from hpcfast.evaluate.freeze import full_precision
+from hpcfast.evaluation import Pieces, batch_size, shared_out
+from hpcfast.evaluation.frozen import full_precision
 from hpcfast.explain import features
 
 NAMES = ("image", "class_mean", "smoothness")

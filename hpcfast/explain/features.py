@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpcfast.attacks import gradient, margin
-from hpcfast.attacks.balls import L2
+from hpcfast.attacks.norms import L2
 
 STEPS = 200
 

@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from hpcfast.attacks import noise
+from hpcfast.attacks import rng
 from hpcfast.explain import features
-from hpcfast.files import write_atomically
-from hpcfast.names import in_figure
+from hpcfast.runs.files import write_atomically
+from hpcfast.runs.names import in_figure
 
 IMAGES = 4
 GRAIN = 0.1
@@ -69,7 +69,7 @@ def blurred(mean: Tensor, n: int, seed: int) -> Tensor:
     one comes from the model.
     """
     x = mean.expand(n, *mean.shape)
-    return (x + GRAIN * noise.normal(x, noise.per_image(seed, torch.arange(n)))).clamp(0, 1)
+    return (x + GRAIN * rng.normal(x, rng.per_image(seed, torch.arange(n)))).clamp(0, 1)
 
 
 def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list[str]) -> None:

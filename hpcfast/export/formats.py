@@ -12,9 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from hpcfast import foreign
 from hpcfast.errors import UserError
-from hpcfast.models import ModelSettings
+from hpcfast.models import ModelSettings, pretrained
 
 Logits = Callable[[Tensor], Tensor]
 """Maps images (n, channels, h, w), float32, to logits (n, classes)."""
@@ -55,11 +54,11 @@ def _plain(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _read_weights(path: Path, settings: ModelSettings) -> Logits:
-    return foreign.load(path, settings.name, options=settings.options)[0]
+    return pretrained.load(path, settings.name, options=settings.options)[0]
 
 
 def _read_state_dict(path: Path, settings: ModelSettings) -> Logits:
-    return foreign.load(path, settings.name, settings.mean, settings.std, options=settings.options)[0]
+    return pretrained.load(path, settings.name, settings.mean, settings.std, options=settings.options)[0]
 
 
 def _write_torchscript(model: nn.Module, images: Tensor, path: Path) -> None:

@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from hpcfast import export, files
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder, skips
 from hpcfast.data.classes import match
 from hpcfast.errors import UserError
-from hpcfast.evaluate import interval
-from hpcfast.evaluate.deal import good_batches
+from hpcfast.evaluation import interval
+from hpcfast.evaluation.sharding import good_batches
 from hpcfast.export import card
 from hpcfast.export.formats import FORMATS, Logits
-from hpcfast.progress import Reporter
-from hpcfast.rundir import RunDirectory
+from hpcfast.models import saved
+from hpcfast.runs import files
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.progress import Reporter
 
 QUIET = Reporter(visible=False)
 TOLERANCE = 1e-4
@@ -73,7 +74,7 @@ def publish(
         UserError: the run is unfinished, a file is there already or cannot be written, or the file does not do
             what the model does; then it stays, as ``out.unverified``.
     """
-    model, classes = export.load(run, config)
+    model, classes = saved.load(run, config.model)
     summary = run.read_summary()
     if summary is None:
         raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")

@@ -3,8 +3,6 @@
 Normalisation is the model's first layer: images enter in [0,1], so that eps means pixels everywhere.
 """
 
-import importlib
-import pkgutil
 from collections import OrderedDict
 from typing import Annotated, Any
 
@@ -15,10 +13,8 @@ from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
 from hpcfast.errors import UserError
+from hpcfast.models import networks as networks  # registers them with timm
 from hpcfast.models.layout import lay_out
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
 
 
 def _known(name: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from matplotlib.ticker import MaxNLocator
 
-from hpcfast.report.words import percent
+from hpcfast.report.format import percent
 
 WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 50, 368, 36, 204

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpcfast.config import Phase, RunConfig
-from hpcfast.report.words import attack_in_words
+from hpcfast.report.format import attack_in_words
 
 Event = dict[str, Any]
 

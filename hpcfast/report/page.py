@@ -7,10 +7,10 @@ from pathlib import Path
 import jinja2
 
 import hpcfast
-from hpcfast import files
 from hpcfast.errors import UserError
-from hpcfast.report import charts, curves, rows, words
+from hpcfast.report import charts, curves, format, rows
 from hpcfast.report.runs import Record
+from hpcfast.runs import files
 
 MARK = '<meta name="generator" content="hpcfast report">'
 """Says that a file is ours and may be replaced."""
@@ -40,8 +40,8 @@ def render(records: list[Record]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        percent=words.percent, attack=words.attack_in_words, threat=words.threat, duration=words.duration,
-        moment=words.moment, swatch=charts.swatch,
+        percent=format.percent, attack=format.attack_in_words, threat=format.threat, duration=format.duration,
+        moment=format.moment, swatch=charts.swatch,
     )  # fmt: skip
     return environment.get_template("report.html.j2").render(
         mark=MARK,

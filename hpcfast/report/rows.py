@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from hpcfast.report.format import duration
 from hpcfast.report.history import Moment
 from hpcfast.report.runs import Record
-from hpcfast.report.words import duration
 
 NAMES_AND_PLACES = ("name", "runs")
 """Settings in which any two runs differ."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcfast import events
-from hpcfast.config import RunConfig
+from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.report import history
+from hpcfast.report.format import moment
 from hpcfast.report.history import History
-from hpcfast.report.words import moment
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs import events
+from hpcfast.runs.directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _names(runs: list[RunDirectory]) -> list[str]:
 
 
 def _read(run: RunDirectory, name: str) -> Record:
-    config = run.read_config()
+    config = read_run(run)
     try:
         summary = run.read_summary()
     except ValueError as error:

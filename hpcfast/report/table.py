@@ -4,10 +4,10 @@ from typing import Any
 
 from rich.table import Table
 
-from hpcfast.names import printable
+from hpcfast.report.format import attack_in_words
 from hpcfast.report.rows import times
 from hpcfast.report.runs import Record
-from hpcfast.report.words import attack_in_words
+from hpcfast.runs.names import printable
 
 
 def table(records: list[Record]) -> Table:

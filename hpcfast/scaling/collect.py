@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from hpcfast.errors import UserError
-from hpcfast.files import save_text
+from hpcfast.runs.files import save_text
 from hpcfast.scaling.folder import refuse_another
 from hpcfast.scaling.jobs import Job, jobs, tail
 from hpcfast.scaling.rows import Row

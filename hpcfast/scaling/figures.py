@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from hpcfast.names import in_figure
-from hpcfast.report.words import percent
+from hpcfast.report.format import percent
+from hpcfast.runs.names import in_figure
 from hpcfast.scaling.statistics import Cell, count, gain, time_of
 
 FACE, TEXT, QUIET, RULE = "#ffffff", "#1c2430", "#566170", "#dfe3e8"

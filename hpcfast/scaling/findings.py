@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from hpcfast.report.words import duration, percent
+from hpcfast.report.format import duration, percent
 from hpcfast.scaling.compare import Difference, difference
 from hpcfast.scaling.reference import suspicious
 from hpcfast.scaling.rows import Row

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from hpcfast import lock
 from hpcfast.errors import UserError
-from hpcfast.files import save_text
+from hpcfast.runs import lock
+from hpcfast.runs.files import save_text
 from hpcfast.scaling.study import FREE, Study
 
 

@@ -12,11 +12,11 @@ from typing import TextIO
 
 import psutil
 
-from hpcfast.lock import locked
+from hpcfast.runs.lock import locked
+from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.scaling import collect
 from hpcfast.scaling.estimate import Estimates, words
 from hpcfast.scaling.jobs import START, Job
-from hpcfast.stop import Stopped, StopRequest
 
 GRACE = 30.0
 """Seconds that jobs have to end by themselves."""

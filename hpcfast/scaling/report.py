@@ -16,8 +16,8 @@ import jinja2
 
 import hpcfast
 from hpcfast.errors import UserError
-from hpcfast.files import save_text, write_atomically
-from hpcfast.report import words
+from hpcfast.report import format
+from hpcfast.runs.files import save_text, write_atomically
 from hpcfast.scaling import collect, findings
 from hpcfast.scaling.figures import SHARES, Picture, pictures
 from hpcfast.scaling.rows import Row
@@ -92,7 +92,7 @@ def render(template: str, study: Asked, rows: list[Row], parts: list[Part]) -> s
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        percent=words.percent, duration=words.duration, moment=words.moment, number=number, embedded=embedded,
+        percent=format.percent, duration=format.duration, moment=format.moment, number=number, embedded=embedded,
         pipes=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     )  # fmt: skip
     every = [cell for part in parts for cell in part.cells]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hpcfast.clock import PARTS as PARTS
+from hpcfast.runs.clock import PARTS as PARTS
 
 Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
 

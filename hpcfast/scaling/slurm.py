@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hpcfast
 from hpcfast.errors import UserError
-from hpcfast.files import save_text
+from hpcfast.runs.files import save_text
 from hpcfast.scaling.jobs import Job
 from hpcfast.scaling.study import Study
 

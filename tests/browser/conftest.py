@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from hpcfast.report import page
 from hpcfast.report.runs import read
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
 from tests.unit.stories import EVALUATION, EXPLANATION, Story, collapsing, evaluate, write
 
 QUIET = (

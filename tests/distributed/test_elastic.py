@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.scaling.check import check
+from hpcfast.runs.check import check
 from tests.distributed.conftest import LAUNCHERS, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed

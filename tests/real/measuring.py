@@ -4,11 +4,11 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from hpcfast.cli import subject
-from hpcfast.comm import World
 from hpcfast.data.identity import identify
-from hpcfast.evaluate.kept import evaluate_kept
-from hpcfast.evaluate.session import Subject
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import subject
+from hpcfast.evaluation.cache import evaluate_kept
+from hpcfast.evaluation.session import Subject
 from tests.real.networks import Case
 
 

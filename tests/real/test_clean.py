@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 from tests.real.measuring import Found, chosen, measured
 from tests.real.networks import Case, classes
 

@@ -12,8 +12,8 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import L2, Linf
-from hpcfast.comm import World
+from hpcfast.attacks.norms import L2, Linf
+from hpcfast.distributed.comm import World
 from tests.real.measuring import Found, measured
 from tests.real.networks import Case, pixels
 

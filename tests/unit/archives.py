@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from hpcfast.data.sources import imagenet
+from hpcfast.datasets.sources import imagenet
 
 WNIDS = ("n02000000", "n01000000", "n03000000")
 """Of the ids 1, 2, 3, which are not in the order of the names."""

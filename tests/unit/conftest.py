@@ -49,7 +49,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory, more_images: Path) -> Ca
 @pytest.fixture(scope="session")
 def plain(elsewhere: Callable[..., Any], world: Any) -> Any:
     """A tiny run that is done, as it comes; don't change its folder."""
-    from hpcfast import train
+    from hpcfast.training import train
 
     config = elsewhere("name=plain")
     train.train(config, world)
@@ -59,7 +59,7 @@ def plain(elsewhere: Callable[..., Any], world: Any) -> Any:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """A few corruptions of all validation images; don't write into it."""
-    from hpcfast.data.corrupt import corrupt
+    from hpcfast.datasets.corrupt import corrupt
     from tests.unit.corrupting import FEW
 
     out = tmp_path_factory.mktemp("corrupted") / "deep" / "out"

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from hpcfast.config import RunConfig
-from hpcfast.data.corrupt import Plan
+from hpcfast.datasets.corrupt import Plan
 
 Tiny = Callable[..., RunConfig]
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import L1, L2, Ball, Linf
+from hpcfast.attacks.norms import L1, L2, Ball, Linf
 
 BALLS = [Linf(8 / 255), L2(0.5)]
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpcfast import checkpoint, events
 from hpcfast.config import RunConfig
+from hpcfast.models import saved
+from hpcfast.runs import events
+from hpcfast.training import checkpoint
 
 
 class Killed(BaseException):
@@ -59,7 +61,7 @@ def losses(config: RunConfig) -> dict[int, set[float]]:
 
 
 def weights(config: RunConfig) -> dict[str, Tensor]:
-    return checkpoint.load_weights(config.folder / "model.safetensors")
+    return saved.load_weights(config.folder / "model.safetensors")
 
 
 def different(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:

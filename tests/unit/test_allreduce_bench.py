@@ -3,7 +3,7 @@
 import pytest
 
 from hpcfast.bench import allreduce
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 SIZES = list(allreduce.SIZES)

@@ -7,9 +7,9 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 
-from hpcfast.attacks import margin, noise
+from hpcfast.attacks import margin, rng
 from hpcfast.attacks.apgd import Apgd
-from hpcfast.attacks.balls import L1, L2, Ball, Linf
+from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from tests.unit.nets import assert_adversarial, ball_name, linear, pictures, trained_digits
 
@@ -20,7 +20,7 @@ in_decisive_balls = pytest.mark.parametrize(
 
 
 def sources(n: int, seed: int = 0) -> list[torch.Generator]:
-    return noise.per_image(seed, torch.arange(n))
+    return rng.per_image(seed, torch.arange(n))
 
 
 def holds(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -75,9 +75,9 @@ def test_the_same_images_hold_in_one_batch_of_ten_and_two_of_five(ball: Ball) ->
     model, x, y = trained_digits()
     attack, decided = Apgd(name="apgd", steps=STEPS), 0
     for ids in torch.arange(20).split(10):
-        whole = holds(model, attack.perturb(model, x[ids], y[ids], ball, noise.per_image(3, ids)), y[ids])
+        whole = holds(model, attack.perturb(model, x[ids], y[ids], ball, rng.per_image(3, ids)), y[ids])
         halves = [
-            holds(model, attack.perturb(model, x[half], y[half], ball, noise.per_image(3, half)), y[half])
+            holds(model, attack.perturb(model, x[half], y[half], ball, rng.per_image(3, half)), y[half])
             for half in ids.split(5)
         ]
         assert torch.equal(whole, torch.cat(halves)), f"images {ids.tolist()}"
@@ -91,7 +91,7 @@ def starts_of(seed: int, ids: Tensor) -> Tensor:
     seen: list[Tensor] = []
     hook = model.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].detach().clone()))
     try:
-        Apgd(name="apgd", steps=1, targets=0).perturb(model, x[ids], y[ids], L2(0.5), noise.per_image(seed, ids))
+        Apgd(name="apgd", steps=1, targets=0).perturb(model, x[ids], y[ids], L2(0.5), rng.per_image(seed, ids))
     finally:
         hook.remove()
     return seen[1]
@@ -120,9 +120,9 @@ def test_a_target_run_starts_from_the_images_own_generators_too(monkeypatch: pyt
     rows = [int((x == image).flatten(1).all(1).nonzero()[0]) for image in starts[0][0]]
     assert rows != list(range(len(rows))), "the first attack fooled none; pick a larger eps"
     for row, start in zip(rows, starts[0][1], strict=True):
-        own = noise.per_image(0, torch.tensor([row]))
-        noise.normal(x[:1], own)  # the start of the first attack
-        expected = x[row] + 0.5 * L2(0.5).normalise(noise.normal(x[:1], own))[0]
+        own = rng.per_image(0, torch.tensor([row]))
+        rng.normal(x[:1], own)  # the start of the first attack
+        expected = x[row] + 0.5 * L2(0.5).normalise(rng.normal(x[:1], own))[0]
         torch.testing.assert_close(start, expected, rtol=0, atol=1e-6)
 
 

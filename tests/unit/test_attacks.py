@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from hpcfast import component
-from hpcfast.attacks import Attack, noise
-from hpcfast.attacks.balls import L1, L2, Ball, Linf
+from hpcfast.attacks import Attack, rng
+from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from tests.unit.nets import BALLS, assert_adversarial, ball_name, convolutional, linear, pictures
 
 PACKAGE = "hpcfast.attacks"
@@ -176,9 +176,9 @@ def test_with_a_generator_an_image_the_batch_does_not_matter(attack: Attack, bal
     model, ids = linear(), torch.arange(len(x))
     # So near the clean image TRADES climbs small differences of probabilities, in which rounding counts.
     tolerance = 1e-4 if attack.name == "trades" else 1e-6
-    whole = attack.perturb(model, x, y, ball, noise.per_image(0, ids))
+    whole = attack.perturb(model, x, y, ball, rng.per_image(0, ids))
     for rows in ids.split(5):
-        part = attack.perturb(model, x[rows], y[rows], ball, noise.per_image(0, rows))
+        part = attack.perturb(model, x[rows], y[rows], ball, rng.per_image(0, rows))
         torch.testing.assert_close(part, whole[rows], rtol=0, atol=tolerance)
 
 

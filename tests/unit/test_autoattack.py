@@ -5,9 +5,9 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, autoattack, noise
+from hpcfast.attacks import Attack, autoattack, rng
 from hpcfast.attacks.autoattack import Autoattack
-from hpcfast.attacks.balls import L1, L2, Ball, Linf
+from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from hpcfast.attacks.square import Square
 from tests.unit.nets import ball_name, linear, trained_digits
 
@@ -36,7 +36,7 @@ def worst_of(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, ball: Ball,
     worst, held = x.clone(), torch.arange(len(x))
     for number, attempt in enumerate(attack.tries(ball, classes).values()):
         if len(held):
-            worst[held] = attempt(model, x[held], y[held], ball, noise.per_image(0, held, number))
+            worst[held] = attempt(model, x[held], y[held], ball, rng.per_image(0, held, number))
             held = held[holds(model, worst[held], y[held])]
     return worst
 
@@ -106,10 +106,10 @@ def test_square_repeats_itself_and_leaves_the_global_generator_alone(ball: Ball)
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    first, again = (attack.perturb(model, x, y, wide, noise.per_image(0, torch.arange(N))) for _ in range(2))
+    first, again = (attack.perturb(model, x, y, wide, rng.per_image(0, torch.arange(N))) for _ in range(2))
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(first, again)
-    alone = attack.perturb(model, x[3:4], y[3:4], wide, noise.per_image(0, torch.arange(3, 4)))
+    alone = attack.perturb(model, x[3:4], y[3:4], wide, rng.per_image(0, torch.arange(3, 4)))
     assert torch.equal(first[3:4], alone), "whatever it is attacked together with"
     assert_inside(wide, x, first)
     assert not holds(model, first, y).all()
@@ -118,7 +118,7 @@ def test_square_repeats_itself_and_leaves_the_global_generator_alone(ball: Ball)
 def test_all_tries_in_one_batch_are_the_worst_of_them() -> None:
     model, x, y = (trained_digits()[0], *(each[:10] for each in trained_digits()[1:]))
     ball = L2(0.5)
-    whole = Autoattack(name="autoattack").perturb(model, x, y, ball, noise.per_image(0, torch.arange(10)))
+    whole = Autoattack(name="autoattack").perturb(model, x, y, ball, rng.per_image(0, torch.arange(10)))
     apart = worst_of(Autoattack(name="autoattack"), model, x, y, ball)
     assert abs(int(holds(model, whole, y).sum()) - int(holds(model, apart, y).sum())) <= 1
 

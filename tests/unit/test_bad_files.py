@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast import loop, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
 from hpcfast.data.dataset import hold_out
-from hpcfast.data.feed import BadImages
 from hpcfast.data.folder import Split
+from hpcfast.data.readahead import BadImages
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import evaluate
-from hpcfast.learner import Learner
+from hpcfast.evaluation import evaluate
+from hpcfast.training import loop, train
+from hpcfast.training.step import Learner
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, settings
 from tests.unit.runs import Killed, assert_equal_ends, at_call, die, logged

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from hpcfast.attacks.balls import L1, L2, Ball, Linf, RowWise, Threat, number
+from hpcfast.attacks.norms import L1, L2, Ball, Linf, RowWise, Threat, number
 from hpcfast.component import Invalid, validate
 
 BALLS = [Linf, L2, L1]

@@ -13,7 +13,7 @@ from hpcfast.bench import loader, rivals
 from hpcfast.bench.step import STEPS, steps
 from hpcfast.cli import app
 from hpcfast.data import augment, folder
-from hpcfast.data.synthesise import Recipe, drawn
+from hpcfast.datasets.generate import Recipe, drawn
 from hpcfast.errors import UserError
 from tests.unit.loading import CPU, by_id, read, settings
 

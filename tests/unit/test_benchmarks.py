@@ -23,7 +23,7 @@ from benchmarks import (
     turns,
 )
 from benchmarks.table import Ratio, Row
-from hpcfast.data.synthesise import Recipe, drawn
+from hpcfast.datasets.generate import Recipe, drawn
 
 ROW = Row("ours", "a peer", Ratio(0.5, 0.4, 0.625), Ratio(0.75, 0.5, 1.0), 3, "luck", 0.25, 0.8)
 ABOUT: dict[str, Any] = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hpcfast import checkpoint
 from hpcfast.errors import UserError
+from hpcfast.training import checkpoint
 
 
 def state(value: float = 1.0) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from hpcfast import checkpoint
+from hpcfast.training import checkpoint
 
 Action = Callable[[Path], object]
 

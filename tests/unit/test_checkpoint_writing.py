@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from hpcfast import checkpoint, files
-from hpcfast.checkpoint import Writer
 from hpcfast.errors import UserError
-from hpcfast.stop import Stopped
+from hpcfast.models import saved
+from hpcfast.runs import files
+from hpcfast.runs.signals import Stopped
+from hpcfast.training import checkpoint
+from hpcfast.training.checkpoint import Writer
 
 
 def state(value: float) -> dict[str, Any]:
@@ -207,19 +209,19 @@ def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
 
 def test_weights_are_kept_as_safetensors(tmp_path: Path) -> None:
     weights = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.tensor(3)}
-    checkpoint.save_weights(tmp_path / "w.safetensors", weights)
-    loaded = checkpoint.load_weights(tmp_path / "w.safetensors")
+    saved.save_weights(tmp_path / "w.safetensors", weights)
+    loaded = saved.load_weights(tmp_path / "w.safetensors")
     assert loaded.keys() == weights.keys()
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
 def test_missing_weights_say_that_the_run_is_unfinished(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no weights .*finish the run first"):
-        checkpoint.load_weights(tmp_path / "model.safetensors")
+        saved.load_weights(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", bytes(8), b"\xff" * 100])
 def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors is no readable safetensors file"):
-        checkpoint.load_weights(tmp_path / "model.safetensors")
+        saved.load_weights(tmp_path / "model.safetensors")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from hpcfast import checkpoint, checks, loop, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.guard import Health
+from hpcfast.distributed.comm import World
+from hpcfast.training import checkpoint, loop, train, validation
+from hpcfast.training.guard import Health
 from tests.conftest import write_images
 from tests.unit.runs import Killed, at_call, die, different, logged, losses, weights
 
@@ -24,7 +24,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def script(*found: Health) -> None:
         left: Iterator[Health] = iter(found)
-        monkeypatch.setattr(checks, "examine", lambda *_: next(left))
+        monkeypatch.setattr(validation, "examine", lambda *_: next(left))
 
     return script
 
@@ -150,7 +150,7 @@ def test_a_run_killed_around_a_rollback_ends_as_one_that_was_not(
     def examine(model: Any, split: Any, config: RunConfig, attack: Any, *_: Any) -> Health:
         return COLLAPSED if attack.name == "fgsm" else WELL
 
-    monkeypatch.setattr(checks, "examine", examine)
+    monkeypatch.setattr(validation, "examine", examine)
     straight, broken = tiny("name=straight", GUARD), tiny("name=broken", GUARD)
     expected = train.train(straight, world)
     with monkeypatch.context() as patch:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcfast.data.sources import Item, Source, pickled
-from hpcfast.data.sources.cifar10 import Cifar10
-from hpcfast.data.sources.cifar100 import Cifar100
+from hpcfast.datasets.sources import Item, Source, pickled
+from hpcfast.datasets.sources.cifar10 import Cifar10
+from hpcfast.datasets.sources.cifar100 import Cifar100
 from hpcfast.errors import UserError
 from tests.unit.archives import batch, python2, tar
 

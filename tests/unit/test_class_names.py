@@ -10,14 +10,13 @@ import pytest
 import torch
 from timm.data import ImageNetInfo
 
-from hpcfast import foreign
-from hpcfast.cli import subject
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate.session import Subject, measure
-from hpcfast.foreign import class_names
-from hpcfast.models import ModelSettings
+from hpcfast.evaluation import subject
+from hpcfast.evaluation.session import Subject, measure
+from hpcfast.models import ModelSettings, pretrained
+from hpcfast.models.pretrained import class_names
 
 FILE = Path("weights.pt")
 WORDNET = ["n01440764", "n02102040", "n03888257"]  # a tench, a springer, a parachute
@@ -100,10 +99,10 @@ def per_class(what: Subject, world: World) -> dict[str, float]:
 
 
 def test_the_notes_have_the_names_beside_the_file(weights: Path) -> None:
-    notes = foreign.load(weights)[1]
+    notes = pretrained.load(weights)[1]
     assert (notes.outputs, notes.classes) == (4, ("class2", "other", "class0", "class1"))
     weights.with_name("w.pt.json").write_text(json.dumps({"model": notes.model.model_dump()}))
-    assert foreign.load(weights)[1].classes is None
+    assert pretrained.load(weights)[1].classes is None
 
 
 def test_an_evaluation_counts_by_name(weights: Path, images: Path, world: World, tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ Tiny = Callable[..., RunConfig]
 
 
 def test_corruptions_are_counted_by_name(weights: Path, made: Path, tiny: Tiny, world: World, tmp_path: Path) -> None:
-    from hpcfast.evaluate.corruptions import measure as corrupted
+    from hpcfast.evaluation.corruptions import measure as corrupted
 
     class Names(torch.nn.Module):
         """Guesses the brightest edge, in the order of ``weights``."""

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfast.comm import World
 from hpcfast.data import classes, folder, packed, synthetic
 from hpcfast.data.folder import Split
-from hpcfast.data.pack import Recipe, pack
+from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 ORIGIN = "runs/x/model.json"

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from hpcfast import cli
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 from tests.conftest import RUN
 
 
@@ -103,7 +103,7 @@ def test_an_interrupt_exits_with_130(hpcfast: Run, config: Path, monkeypatch: py
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hpcfast.train.train", interrupted)
+    monkeypatch.setattr("hpcfast.training.train.train", interrupted)
     assert hpcfast("train", config).code == 130
 
 
@@ -111,7 +111,7 @@ def test_a_bug_is_shown_with_its_traceback(config: Path, monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("hpcfast.train.train", broken)
+    monkeypatch.setattr("hpcfast.training.train.train", broken)
     monkeypatch.setattr(sys, "argv", ["hpcfast", "train", str(config)])
     with pytest.raises(ZeroDivisionError):
         cli.main()
@@ -180,7 +180,7 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
 def test_report_writes_a_table_a_picture_and_json(
     hpcfast: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hpcfast.report.fooling.RADII", [0.1, 8])
+    monkeypatch.setattr("hpcfast.explain.fooling.RADII", [0.1, 8])
     assert_refused(hpcfast("report", "runs/tiny"), "is no run directory")
     assert hpcfast("train", config, "epochs=10", "model.options.width=4", "evaluation.every=0").code == 0
     done = hpcfast("report", "runs/tiny", "--json", "report.json")

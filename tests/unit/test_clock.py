@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import clock, train
-from hpcfast.clock import PARTS, Clock
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.runs import clock
+from hpcfast.runs.clock import PARTS, Clock
+from hpcfast.training import train
+from hpcfast.training.step import Learner
 from tests.unit.runs import Killed, at_call, die
 from tests.unit.test_learner import batch
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast import comm
-from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import World, gradients, variables
+from hpcfast.distributed import comm, gradients, variables
+from hpcfast.distributed.comm import World
+from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
 both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])

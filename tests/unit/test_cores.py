@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcfast.comm import cores
-from hpcfast.comm.cores import Cores, Told
+from hpcfast.distributed import cores
+from hpcfast.distributed.cores import Cores, Told
 
 HERE = socket.gethostname()
 JOB = """
 import sys
-from hpcfast.comm import cores
+from hpcfast.distributed import cores
 cores.CLAIM = sys.argv[1]
 cores.settle(lambda told: [told, told], 0, bind=True)
 print(flush=True)

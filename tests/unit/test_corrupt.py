@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from hpcfast import cli
 from hpcfast.config import RunConfig
-from hpcfast.data.corrupt import MANIFEST, Plan, corrupt
-from hpcfast.data.corruptions import corrupted
+from hpcfast.datasets.corrupt import MANIFEST, Plan, corrupt
+from hpcfast.datasets.corruptions import corrupted
 from hpcfast.errors import UserError
 from tests.unit.corrupting import CLASSES, FEW, ignore, pngs
 
@@ -53,7 +53,7 @@ def test_a_file_depends_on_its_image_name_corruption_severity_and_seed_alone(
 
 
 def test_a_finished_folder_is_left_as_it_is(made: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcfast.data.corrupt._write", None)
+    monkeypatch.setattr("hpcfast.datasets.corrupt._write", None)
     before = pngs(made)
     assert corrupt(images, made, FEW, None, ignore)["images"] == 12
     assert pngs(made) == before

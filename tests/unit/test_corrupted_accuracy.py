@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.data.corrupt import MANIFEST
 from hpcfast.data.folder import read_split
+from hpcfast.datasets.corrupt import MANIFEST
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import Pieces, interval
-from hpcfast.evaluate.corruptions import _right, measure
+from hpcfast.evaluation import Pieces, interval
+from hpcfast.evaluation.corruptions import _right, measure
 from tests.unit.corrupting import CLASSES, FEW, ignore, values
 
 Tiny = Callable[..., RunConfig]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from hpcfast.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from hpcfast.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from tests.unit.corrupting import values
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hpcfast.comm import World
 from hpcfast.data import dali, folder
+from hpcfast.distributed.comm import World
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, joined, pil, read, settings
 

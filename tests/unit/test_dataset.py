@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hpcfast import checkpoint, checks, guard, train
-from hpcfast.comm import World
 from hpcfast.data import folder
 from hpcfast.data.overlap import overlap
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.learner import Learner
+from hpcfast.training import checkpoint, guard, train, validation
+from hpcfast.training.step import Learner
 from tests.conftest import write_images
 from tests.unit.runs import Killed, at_call, die
 from tests.unit.test_bad_files import EVERY_STEP, Tiny
@@ -95,7 +95,7 @@ def test_monitor_and_guard_never_see_what_judges(
     more_images: Path, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[str]] = {"watched": set(), "judged": set(), "trained": set()}
-    for module, name, kind in ((checks, "evaluate", "watched"), (guard, "shared_out", "watched")):
+    for module, name, kind in ((validation, "evaluate", "watched"), (guard, "shared_out", "watched")):
         original = getattr(module, name)
 
         def spy(*args: Any, original: Any = original, kind: str = kind, **kwargs: Any) -> Any:
@@ -103,13 +103,13 @@ def test_monitor_and_guard_never_see_what_judges(
             return original(*args, **kwargs)
 
         monkeypatch.setattr(module, name, spy)
-    kept = checks.evaluate_kept
+    kept = validation.evaluate_kept
 
     def judge(model: Any, split: Any, *args: Any, **kwargs: Any) -> Any:
         seen["judged"].update(split.files)
         return kept(model, split, *args, **kwargs)
 
-    monkeypatch.setattr(checks, "evaluate_kept", judge)
+    monkeypatch.setattr(validation, "evaluate_kept", judge)
     step = Learner.step
 
     def trained(self: Any, batches: Any, *args: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hpcfast import doctor
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 from hpcfast.doctor import gpus, machine, network, software, storage
 from hpcfast.doctor.finding import Answer, Check, Finding, Job
 from hpcfast.doctor.gpus import Gpus

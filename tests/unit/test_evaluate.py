@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack
-from hpcfast.attacks.balls import Ball
-from hpcfast.attacks.noise import Source, seed_of
-from hpcfast.comm import World
+from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.rng import Source, seed_of
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import evaluate, evaluating, interval
+from hpcfast.evaluation import evaluate, evaluating, interval
 
 Tiny = Callable[..., RunConfig]
 

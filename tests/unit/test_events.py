@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast import clock, events
-from hpcfast.clock import Clock
-from hpcfast.events import EventLog
+from hpcfast.runs import clock, events
+from hpcfast.runs.clock import Clock
+from hpcfast.runs.events import EventLog
 
 
 def test_events_are_json_lines_with_time_key_value_step_epoch_and_rank(

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcfast import cli, explain, train
-from hpcfast.attacks.balls import Threat
-from hpcfast.comm import World
+from hpcfast import cli, explain
+from hpcfast.attacks.norms import Threat
 from hpcfast.config import load
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.explain import features, figure
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import train
 from tests.conftest import RUN, write_images
 
 COLOUR = ["data.channels=3", "model.mean=[0.5, 0.5, 0.5]", "model.std=[0.25, 0.25, 0.25]"]

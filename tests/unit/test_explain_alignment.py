@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.explain import alignment, features
 from tests.unit import nets

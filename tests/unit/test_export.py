@@ -18,7 +18,7 @@ from hpcfast.errors import UserError
 from hpcfast.export import card
 from hpcfast.export.formats import FORMATS
 from hpcfast.export.publish import publish
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
 from tests.unit.test_cli import Done, assert_refused
 
 Run = Callable[..., Done]

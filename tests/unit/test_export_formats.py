@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import export, foreign, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.distributed.comm import World
 from hpcfast.export.formats import FORMATS
 from hpcfast.export.publish import publish
-from hpcfast.rundir import RunDirectory
+from hpcfast.models import pretrained, saved
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import train
 from tests.conftest import write_images
 
 RUNS = ("grey", "colour")
@@ -63,7 +64,7 @@ def exported(runs: dict[str, RunConfig], tmp_path_factory: pytest.TempPathFactor
         if (name, kind) not in made:
             config, out = runs[kind], folder / f"{kind}.{name}"
             run = RunDirectory(config.folder)
-            made[name, kind] = Exported(out, publish(run, config, name, out), export.load(run, config)[0], config)
+            made[name, kind] = Exported(out, publish(run, config, name, out), saved.load(run, config.model)[0], config)
         return made[name, kind]
 
     return make
@@ -105,7 +106,7 @@ def test_the_lines_in_the_card_compute_the_models_logits(
 @torch.no_grad()
 def test_weights_are_read_as_any_others(name: str, kind: str, exported: Export) -> None:
     made = exported(name, kind)
-    model, notes = foreign.load(made.out)  # what it is stands beside it
+    model, notes = pretrained.load(made.out)  # what it is stands beside it
     torch.testing.assert_close(model(made.images(2)), made.model(made.images(2)))
     assert (notes.model.name, notes.model.options) == (made.config.model.name, made.config.model.options)
     assert notes.mean == pytest.approx(made.config.model.mean)

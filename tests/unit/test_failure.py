@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from hpcfast import checkpoint, cli, failure, loop, train
-from hpcfast.comm import World
+from hpcfast import cli
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch, dali, folder
 from hpcfast.data.dataset import hold_out
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.learner import Learner
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import checkpoint, divergence, loop, train
+from hpcfast.training.step import Learner
 from tests.unit.runs import different, last_state, log, logged, losses, weights
 
 Tiny = Callable[..., RunConfig]
@@ -151,6 +152,6 @@ def test_weights_that_are_no_numbers_are_never_saved(tiny: Tiny, world: World, m
 
 
 def test_without_a_suspect_nothing_happens(tiny: Tiny, world: World) -> None:
-    failure.end(RunDirectory(tiny().folder), None)
+    divergence.end(RunDirectory(tiny().folder), None)
     assert not tiny().folder.exists()
     assert log(tiny()) == []

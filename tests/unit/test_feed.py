@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hpcfast.data import folder
-from hpcfast.data.feed import AHEAD, Ahead, BadImages, Feed
 from hpcfast.data.folder import Split
+from hpcfast.data.readahead import AHEAD, Ahead, BadImages, Feed
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import foolbox
 import pytest
 import torch
 
-from hpcfast.attacks import noise
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks import rng
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from tests.unit.nets import ball_name, trained_digits
 
@@ -27,7 +27,7 @@ STEPS, RESTARTS = 20, 3
 def test_pgd_fools_as_many_images_as_foolbox(ball: Ball, oracle: type) -> None:
     model, x, y = trained_digits()
     attack = Pgd(name="pgd", steps=STEPS, restarts=RESTARTS)
-    ours = attack.perturb(model, x, y, ball, noise.per_image(0, torch.arange(len(x))))
+    ours = attack.perturb(model, x, y, ball, rng.per_image(0, torch.arange(len(x))))
     held = model(ours).argmax(1) == y
     torch.manual_seed(0)
     theirs = oracle(steps=STEPS, rel_stepsize=2.5 / STEPS).repeat(RESTARTS)

@@ -13,9 +13,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hpcfast import foreign
 from hpcfast.errors import UserError
-from hpcfast.models import ModelSettings
+from hpcfast.models import ModelSettings, pretrained
 from tests.unit.weights import GIVEN, MEAN, STD, Save, images, resnet, saving, shaken, small
 
 
@@ -51,7 +50,7 @@ def of_timm(**options: Any) -> nn.Module:
 def test_a_resnet18_computes_what_it_did(make: Callable[..., nn.Module], saved: Save) -> None:
     torch.manual_seed(0)
     net = shaken(make(num_classes=7))
-    model, notes = foreign.load(saved(net.state_dict()), "resnet18", **GIVEN)
+    model, notes = pretrained.load(saved(net.state_dict()), "resnet18", **GIVEN)
     assert_computes(model, net)
     assert notes.said == []
     assert (notes.mean, notes.std) == (MEAN, STD)
@@ -59,13 +58,13 @@ def test_a_resnet18_computes_what_it_did(make: Callable[..., nn.Module], saved: 
 
 def test_a_safetensors_file_is_read_by_what_it_holds_not_by_its_name(tmp_path: Path) -> None:
     save_file(resnet().state_dict(), tmp_path / "weights.bin")
-    assert_computes(foreign.load(tmp_path / "weights.bin", "resnet18", **GIVEN)[0], resnet())
+    assert_computes(pretrained.load(tmp_path / "weights.bin", "resnet18", **GIVEN)[0], resnet())
 
 
 def test_a_transformer_with_options(saved: Save) -> None:
     options = {"img_size": 32, "patch_size": 8}
     net = timm.create_model("vit_tiny_patch16_224", num_classes=5, **options)
-    model, _ = foreign.load(saved(net.state_dict()), "vit_tiny_patch16_224", options=options, **GIVEN)
+    model, _ = pretrained.load(saved(net.state_dict()), "vit_tiny_patch16_224", options=options, **GIVEN)
     assert_computes(model, net)
 
 
@@ -84,7 +83,7 @@ def test_nests_and_prefixes(nest: tuple[str, ...], prefix: str, saved: Save) -> 
     content: Any = prefixed(small().state_dict(), prefix)
     for key in reversed(nest):
         content = {"epoch": 3, key: content}
-    model, notes = foreign.load(saved(content), "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(saved(content), "cifar_resnet8", **GIVEN)
     assert_computes(model, small())
     assert any(f"'{'.'.join(nest)}'" in note for note in notes.said) == bool(nest)
     assert any(f"'{prefix}'" in note for note in notes.said) == bool(prefix)
@@ -93,7 +92,7 @@ def test_nests_and_prefixes(nest: tuple[str, ...], prefix: str, saved: Save) -> 
 def test_a_file_of_before_torch_1_6_without_batchnorms_counters(tmp_path: Path) -> None:
     weights = {name: tensor for name, tensor in small().state_dict().items() if "num_batches" not in name}
     torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert_computes(foreign.load(tmp_path / "old.pth", "cifar_resnet8", **GIVEN)[0], small())
+    assert_computes(pretrained.load(tmp_path / "old.pth", "cifar_resnet8", **GIVEN)[0], small())
 
 
 def test_a_robustness_checkpoint_brings_its_normalisation(saved: Save) -> None:
@@ -105,7 +104,7 @@ def test_a_robustness_checkpoint_brings_its_normalisation(saved: Save) -> None:
         **prefixed(resnet().state_dict(), "module.attacker.model."),
     }
     file = saved({"model": state, "optimizer": {"state": {}}, "epoch": 90, "schedule": None, "amp": "N/A"})
-    model, notes = foreign.load(file, "resnet18")
+    model, notes = pretrained.load(file, "resnet18")
     assert_computes(model, resnet())
     assert "normalisation from the file: mean 0.4,0.5,0.6, std 0.2,0.25,0.3" in notes.said
     assert any("attacker" in note for note in notes.said)
@@ -116,7 +115,7 @@ def test_a_robustness_checkpoint_brings_its_normalisation(saved: Save) -> None:
 def test_a_robustbench_checkpoint_brings_its_normalisation(names: tuple[str, str], nested: bool, saved: Save) -> None:
     moments = {names[0]: columns(MEAN)[None], names[1]: columns(STD)[None]}
     state = {**moments, **prefixed(small().state_dict(), "" if names[0] == "mu" else "model.")}
-    model, _ = foreign.load(saved({"state_dict": state} if nested else state), "cifar_resnet8")
+    model, _ = pretrained.load(saved({"state_dict": state} if nested else state), "cifar_resnet8")
     assert_computes(model, small())
 
 
@@ -155,16 +154,16 @@ class CifarNet(nn.Module):
 def test_the_cifar10_resnet_of_others_is_cifar_resnet18(saved: Save) -> None:
     torch.manual_seed(0)
     net = shaken(CifarNet())
-    model, notes = foreign.load(saved(net.state_dict()), "cifar_resnet18", **GIVEN)
+    model, notes = pretrained.load(saved(net.state_dict()), "cifar_resnet18", **GIVEN)
     assert_computes(model, net)
     assert any("CIFAR-10" in note for note in notes.said)
     with pytest.raises(UserError, match="They fit --arch cifar_resnet18"):
-        foreign.load(saved(net.state_dict()), "cifar_resnet50", **GIVEN)
+        pretrained.load(saved(net.state_dict()), "cifar_resnet50", **GIVEN)
 
 
 def test_what_is_given_comes_before_what_the_file_says(saved: Save) -> None:
     state = {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.ones(1, 3, 1, 1), **small().state_dict()}
-    model, notes = foreign.load(saved(state), "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(saved(state), "cifar_resnet8", **GIVEN)
     assert_computes(model, small())
     assert any("not used" in note for note in notes.said)
 
@@ -176,22 +175,22 @@ def test_what_hpcfast_wrote_beside_the_file_says_the_rest(nest: str | None, tmp_
     torch.save(net.state_dict(), tmp_path / "robust.pt")
     about: dict[str, Any] = {"model": settings.model_dump()}
     (tmp_path / "robust.pt.json").write_text(json.dumps({nest: about} if nest else about))
-    assert_computes(foreign.load(tmp_path / "robust.pt")[0], net)
+    assert_computes(pretrained.load(tmp_path / "robust.pt")[0], net)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": {"name": "nonsense"}}', '{"hpcfast": 1}'])
 def test_a_foreign_file_beside_it_does_not_matter(text: str, saved: Save) -> None:
     path = saved(small().state_dict())
     Path(f"{path}.json").write_text(text)
-    assert_computes(foreign.load(path, "cifar_resnet8", **GIVEN)[0], small())
+    assert_computes(pretrained.load(path, "cifar_resnet8", **GIVEN)[0], small())
 
 
 def test_a_runs_weights_need_nothing_else(plain: Any) -> None:
-    from hpcfast import export
-    from hpcfast.rundir import RunDirectory
+    from hpcfast.models import saved
+    from hpcfast.runs.directory import RunDirectory
 
     run = RunDirectory(plain.folder)
-    model, classes = export.load(run, plain)
-    again, notes = foreign.load(run.weights, channels=1)
+    model, classes = saved.load(run, plain.model)
+    again, notes = pretrained.load(run.weights, channels=1)
     assert (notes.classes, notes.outputs) == (classes, len(classes))
     assert torch.equal(again(images(1, 10)), model(images(1, 10)))

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hpcfast import foreign
 from hpcfast.errors import UserError
+from hpcfast.models import pretrained
 from tests.unit.weights import GIVEN, MEAN, STD, Save, images, saving, small
 
 Layout = Callable[[dict[str, Tensor]], Any]
@@ -62,13 +62,13 @@ PREFIXES: dict[str, Layout] = {
 
 @pytest.mark.parametrize("layout", PREFIXES.values(), ids=PREFIXES)
 def test_what_stands_before_all_names_is_taken_away(layout: Layout, saved: Save) -> None:
-    model, notes = foreign.load(saved(layout(small().state_dict())), "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(saved(layout(small().state_dict())), "cifar_resnet8", **GIVEN)
     assert_computes(model, small())
     assert len(notes.said) >= 1
 
 
 def test_what_is_not_the_networks_is_named(saved: Save) -> None:
-    notes = foreign.load(saved(PREFIXES["lightning"](small().state_dict())), "cifar_resnet8", **GIVEN)[1]
+    notes = pretrained.load(saved(PREFIXES["lightning"](small().state_dict())), "cifar_resnet8", **GIVEN)[1]
     assert "1 tensors that are not the network's are left out: criterion.weight" in notes.said
 
 
@@ -88,7 +88,7 @@ NORMALISED: dict[str, Layout] = {
 
 @pytest.mark.parametrize("layout", NORMALISED.values(), ids=NORMALISED)
 def test_a_layer_that_normalises_brings_mean_and_deviation(layout: Layout, saved: Save) -> None:
-    model, notes = foreign.load(saved(layout(small().state_dict())), "cifar_resnet8")
+    model, notes = pretrained.load(saved(layout(small().state_dict())), "cifar_resnet8")
     assert_computes(model, small())
     assert "normalisation from the file: mean 0.4,0.5,0.6, std 0.2,0.25,0.3" in notes.said
 
@@ -97,19 +97,19 @@ def test_two_normalisations_in_one_file_are_refused(saved: Save) -> None:
     state = {**moments("0.mean", "0.std"), **before("1.", small().state_dict())}
     state |= {"2.mean": torch.zeros(3), "2.std": torch.ones(3)}
     with pytest.raises(UserError, match="normalises in several ways, in '0', '2'; say how with --mean and --std"):
-        foreign.load(saved(state), "cifar_resnet8")
-    assert_computes(foreign.load(saved(state), "cifar_resnet8", **GIVEN)[0], small())
+        pretrained.load(saved(state), "cifar_resnet8")
+    assert_computes(pretrained.load(saved(state), "cifar_resnet8", **GIVEN)[0], small())
 
 
 def test_a_sequential_whose_normalisation_is_not_in_the_file_needs_it(saved: Save) -> None:
     with pytest.raises(UserError, match="does not say how images are normalised"):
-        foreign.load(saved(before("1.", small().state_dict())), "cifar_resnet8")
+        pretrained.load(saved(before("1.", small().state_dict())), "cifar_resnet8")
 
 
 def test_names_of_another_network_are_shown_beside_the_wanted_ones(saved: Save) -> None:
     state = {f"encoder.{i}.kernel": torch.ones(3, i + 1) for i in range(4)}
     with pytest.raises(UserError) as caught:
-        foreign.load(saved(state), "cifar_resnet8", **GIVEN)
+        pretrained.load(saved(state), "cifar_resnet8", **GIVEN)
     for part in ("missing (stem.0.weight (16, 3, 3, 3), ", "4 too many (", "0.kernel (3, 1), ", "with --arch"):
         assert part in str(caught.value)
 
@@ -121,13 +121,13 @@ AVERAGES = ["state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model",
 @pytest.mark.parametrize("average", AVERAGES)
 def test_of_two_dicts_the_one_taken_and_the_other_are_named(nest: str, average: str, saved: Save) -> None:
     path = saved({"epoch": 3, average: small().state_dict(), nest: other().state_dict()})
-    model, notes = foreign.load(path, "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(path, "cifar_resnet8", **GIVEN)
     assert_computes(model, other())
     assert notes.said == [
         f"weights found under '{nest}'",
         f"the file also has weights under '{average}'; --weights-key {average} takes those",
     ]
-    model, notes = foreign.load(path, "cifar_resnet8", key=average, **GIVEN)
+    model, notes = pretrained.load(path, "cifar_resnet8", key=average, **GIVEN)
     assert_computes(model, small())
     assert notes.said[0] == f"weights found under '{average}'"
     assert f"--weights-key {nest}" in notes.said[1]
@@ -136,30 +136,30 @@ def test_of_two_dicts_the_one_taken_and_the_other_are_named(nest: str, average: 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_a_file_with_averaged_weights_alone(average: str, saved: Save) -> None:
     path = saved({average: {"n_averaged": torch.tensor(3), **before("module.", small().state_dict())}})
-    model, notes = foreign.load(path, "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(path, "cifar_resnet8", **GIVEN)
     assert_computes(model, small())
     assert notes.said[0] == f"weights found under '{average}'"
 
 
 def test_a_dict_that_nobody_knows(saved: Save) -> None:
     content = {"generator": small().state_dict()}
-    assert_computes(foreign.load(saved(content), "cifar_resnet8", **GIVEN)[0], small())
+    assert_computes(pretrained.load(saved(content), "cifar_resnet8", **GIVEN)[0], small())
     content["critic"] = other().state_dict()
     with pytest.raises(UserError, match=r"several state dicts: 'generator', 'critic'; choose one, .* generator"):
-        foreign.load(saved(content), "cifar_resnet8", **GIVEN)
-    assert_computes(foreign.load(saved(content), "cifar_resnet8", key="critic", **GIVEN)[0], other())
+        pretrained.load(saved(content), "cifar_resnet8", **GIVEN)
+    assert_computes(pretrained.load(saved(content), "cifar_resnet8", key="critic", **GIVEN)[0], other())
 
 
 def test_two_networks_in_one_dict(saved: Save) -> None:
     path = saved({**before("student.", other().state_dict()), **before("teacher.", small().state_dict())})
     with pytest.raises(UserError, match=r"several networks, with 'student\.' and 'teacher\.' before .* --weights-key"):
-        foreign.load(path, "cifar_resnet8", **GIVEN)
+        pretrained.load(path, "cifar_resnet8", **GIVEN)
     for key in ("teacher", "teacher."):
-        model, notes = foreign.load(path, "cifar_resnet8", key=key, **GIVEN)
+        model, notes = pretrained.load(path, "cifar_resnet8", key=key, **GIVEN)
         assert_computes(model, small())
         assert any("student.stem" in note for note in notes.said)
     with pytest.raises(UserError, match=r"--weights-key pupil: .* \(there are: 'student\.', 'teacher\.'\)"):
-        foreign.load(path, "cifar_resnet8", key="pupil", **GIVEN)
+        pretrained.load(path, "cifar_resnet8", key="pupil", **GIVEN)
 
 
 def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -175,7 +175,7 @@ def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_other_names_in_the_same_order(saved: Save) -> None:
-    model, notes = foreign.load(saved(renamed(small().state_dict())), "cifar_resnet8", **GIVEN)
+    model, notes = pretrained.load(saved(renamed(small().state_dict())), "cifar_resnet8", **GIVEN)
     assert_computes(model, small())
     assert "matched by kind, shape and order: _first.weight is stem.0.weight" in notes.said[0]
 
@@ -195,7 +195,7 @@ def test_another_order_shape_or_kind_is_refused(saved: Save, tmp_path: Path) -> 
     torch.save({**weights, "_more.weight": torch.ones(5)}, tmp_path / "more.pt")
     for name in ("sorted.safetensors", "kind.pt", "shape.pt", "more.pt"):
         with pytest.raises(UserError, match=r"does not hold weights of cifar_resnet8: .* missing \(stem"):
-            foreign.load(tmp_path / name, "cifar_resnet8", **GIVEN)
+            pretrained.load(tmp_path / name, "cifar_resnet8", **GIVEN)
 
 
 def test_blocks_that_begin_with_batchnorm_are_not_those_that_end_with_it(saved: Save) -> None:
@@ -218,7 +218,7 @@ def test_blocks_that_begin_with_batchnorm_are_not_those_that_end_with_it(saved: 
             new = f"body.{block}.{layer}.{head[-1]}" if layer else f"body.{block + 1}.n1.{head[-1]}"
         shifted[new.replace("body.9.n1", "final")] = net.state_dict()[name]
     with pytest.raises(UserError, match="does not hold weights of cifar_resnet20"):
-        foreign.load(saved(shifted), "cifar_resnet20", **GIVEN)
+        pretrained.load(saved(shifted), "cifar_resnet20", **GIVEN)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -226,23 +226,23 @@ def test_one_number_that_is_none_is_named(value: float, saved: Save) -> None:
     weights = {name: tensor.clone() for name, tensor in small().state_dict().items()}
     weights["blocks.1.bn1.running_var"][7] = value
     with pytest.raises(UserError) as caught:
-        foreign.load(saved(weights), "cifar_resnet8", **GIVEN)
+        pretrained.load(saved(weights), "cifar_resnet8", **GIVEN)
     for part in ("weights.pt: 1 of its ", "blocks.1.bn1.running_var (", " of 32)", "finite"):
         assert part in str(caught.value)
 
 
 def test_numbers_that_float32_cannot_hold_are_refused(saved: Save) -> None:
     weights = {k: v.double() if v.is_floating_point() else v for k, v in small().state_dict().items()}
-    assert_computes(foreign.load(saved(weights), "cifar_resnet8", **GIVEN)[0], small())
+    assert_computes(pretrained.load(saved(weights), "cifar_resnet8", **GIVEN)[0], small())
     weights["fc.bias"] = weights["fc.bias"] * 1e300
     with pytest.raises(UserError, match=r"first fc\.bias \(0 NaN, 5 infinite, of 5\)"):
-        foreign.load(saved(weights), "cifar_resnet8", **GIVEN)
+        pretrained.load(saved(weights), "cifar_resnet8", **GIVEN)
 
 
 def test_half_precision_is_read_and_integers_are_not(saved: Save) -> None:
     half = {k: v.half() if v.is_floating_point() else v for k, v in small().state_dict().items()}
-    model = foreign.load(saved(half), "cifar_resnet8", **GIVEN)[0]
+    model = pretrained.load(saved(half), "cifar_resnet8", **GIVEN)[0]
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
     quantised = {**small().state_dict(), "fc.weight": torch.ones(5, 64, dtype=torch.int8)}
     with pytest.raises(UserError, match=r"fc\.weight holds torch\.int8, not plain floating-point numbers"):
-        foreign.load(saved(quantised), "cifar_resnet8", **GIVEN)
+        pretrained.load(saved(quantised), "cifar_resnet8", **GIVEN)

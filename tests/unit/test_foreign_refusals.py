@@ -12,8 +12,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from hpcfast import foreign
 from hpcfast.errors import UserError
+from hpcfast.models import pretrained
 from tests.unit.weights import GIVEN, Save, resnet, saving, small
 
 
@@ -25,7 +25,7 @@ def saved(tmp_path: Path) -> Save:
 def refused(path: Path, arch: str | None, *parts: str, **settings: Any) -> None:
     """Assert that loading ``path`` is refused in a message that holds ``parts``."""
     with pytest.raises(UserError) as caught:
-        foreign.load(path, arch, **{**GIVEN, **settings})
+        pretrained.load(path, arch, **{**GIVEN, **settings})
     message = str(caught.value)
     assert [part for part in parts if part not in message] == [], message
     assert "Traceback" not in message
@@ -54,7 +54,7 @@ def test_code_in_a_file_is_named_and_not_run(zipped: bool, tmp_path: Path) -> No
 
 def test_objects_of_robustness_are_named(saved: Save) -> None:
     refused(saved({"model": small().state_dict(), "args": argparse.Namespace()}), "cifar_resnet8", "argparse.Namespace")
-    refused(saved(small()), "cifar_resnet8", "hpcfast.models.cifar_resnet.CifarResNet")
+    refused(saved(small()), "cifar_resnet8", "hpcfast.models.networks.cifar_resnet.CifarResNet")
 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
@@ -135,7 +135,7 @@ def test_an_unknown_or_unnamed_network(saved: Save) -> None:
 )
 def test_bad_normalisation(settings: dict[str, Any], message: str, saved: Save) -> None:
     with pytest.raises(UserError) as caught:
-        foreign.load(saved(small().state_dict()), "cifar_resnet8", **{**GIVEN, **settings})
+        pretrained.load(saved(small().state_dict()), "cifar_resnet8", **{**GIVEN, **settings})
     assert re.search(message, str(caught.value)), caught.value
 
 

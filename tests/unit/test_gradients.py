@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcfast.attacks import Attack, gradient, input_gradient, margin, noise
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks import Attack, gradient, input_gradient, margin, rng
 from hpcfast.attacks.fgsm import Fgsm
 from hpcfast.attacks.free import Free
 from hpcfast.attacks.nfgsm import Nfgsm
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.models import ModelSettings
 from tests.unit.nets import BALLS, ball_name, convolutional, linear, pictures
 
@@ -135,8 +135,8 @@ def test_an_image_without_gradient_only_gets_its_random_start() -> None:
     nn.init.zeros_(flat[1].weight)
     x, y = pictures()
     ids = torch.arange(len(x))
-    start = L2(0.5).start(x, noise.per_image(0, ids))
-    x_adv = Fgsm(name="fgsm").perturb(flat, x, y, L2(0.5), noise.per_image(0, ids))
+    start = L2(0.5).start(x, rng.per_image(0, ids))
+    x_adv = Fgsm(name="fgsm").perturb(flat, x, y, L2(0.5), rng.per_image(0, ids))
     torch.testing.assert_close(x_adv, x + start, rtol=0, atol=1e-6)
 
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, noise
-from hpcfast.comm import World
+from hpcfast.attacks import Attack, rng
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch, dali, folder
-from hpcfast.guard import Guard, Health, examine
+from hpcfast.distributed.comm import World
+from hpcfast.training.guard import Guard, Health, examine
 from tests.unit.loading import CPU
 
 Tiny = Callable[..., RunConfig]
@@ -134,7 +134,7 @@ def directly(net: nn.Module, config: RunConfig, training: Attack) -> Health:
     ball = config.threat.ball
 
     def source() -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(noise.seed_of(config.seed, int(i))) for i in ids]
+        return [torch.Generator().manual_seed(rng.seed_of(config.seed, int(i))) for i in ids]
 
     def accuracy(attack: Attack) -> float:
         return (net(attack.perturb(net, x, y, ball, source())).argmax(1) == y).float().mean().item()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast.comm import World
 from hpcfast.data import folder, hashes
 from hpcfast.data.identity import SAMPLE, Identity, agreed, identify, sampled
-from hpcfast.data.verify import verify
+from hpcfast.datasets.verify import verify
+from hpcfast.distributed.comm import World
 from tests.conftest import write_images
 
 

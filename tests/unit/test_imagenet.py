@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hpcfast.data import folder
-from hpcfast.data.prepare import prepare
-from hpcfast.data.sources import imagenet
-from hpcfast.data.sources.imagenet import Imagenet
-from hpcfast.data.sources.restricted_imagenet import RANGES, RestrictedImagenet
+from hpcfast.datasets.prepare import prepare
+from hpcfast.datasets.sources import imagenet
+from hpcfast.datasets.sources.imagenet import Imagenet
+from hpcfast.datasets.sources.restricted_imagenet import RANGES, RestrictedImagenet
 from hpcfast.errors import UserError
 from tests.unit.archives import TRUTH, WNIDS, devkit, imagenet_archives, imagenet_folders, tar, train_images, val_images
 

@@ -13,10 +13,10 @@ import pytest
 from nvidia.dali import fn, pipeline_def, types
 from PIL import Image, ImageOps
 
-from hpcfast.data.corrupt import Plan, corrupt
-from hpcfast.data.faults import examine
 from hpcfast.data.images import MOST_PIXELS, SUFFIXES, ImageError, opened, ready
-from hpcfast.data.shrink import shrunk
+from hpcfast.datasets.corrupt import Plan, corrupt
+from hpcfast.datasets.faults import examine
+from hpcfast.datasets.packs.shrink import shrunk
 from tests.unit.damaged import BAD, GOOD, JPEG, PNG, REMARKS, encoded, photo
 from tests.unit.loading import AUGMENTS, by_id, read, settings
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from hpcfast import checkpoint, checks, cli, export, guard, train
-from hpcfast.comm import World
+from hpcfast import cli
 from hpcfast.config import RunConfig
-from hpcfast.evaluate.outcomes import Journal
-from hpcfast.learner import Learner
-from hpcfast.stop import EXIT_STOPPED, Stopped
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation.outcomes import Journal
+from hpcfast.models import saved
+from hpcfast.runs.signals import EXIT_STOPPED, Stopped
+from hpcfast.training import checkpoint, guard, train, validation
+from hpcfast.training.step import Learner
 from tests.unit.runs import (
     Killed,
     assert_equal_ends,
@@ -67,11 +69,11 @@ POINTS = [  # what is called, how often before it happens, what the run is doing
     pytest.param(guard, "_sums", 1, id="in an examination that finds a collapse"),
     pytest.param(guard, "_sums", 3, id="in a later examination"),
     pytest.param(checkpoint, "load_healthy", 1, id="in a rollback"),
-    pytest.param(checks, "evaluate", 1, id="in a monitoring evaluation"),
+    pytest.param(validation, "evaluate", 1, id="in a monitoring evaluation"),
     pytest.param(checkpoint, "_save", 1, id="in the first checkpoint"),
     pytest.param(checkpoint, "_save", 5, id="in a checkpoint of a step"),
     pytest.param(checkpoint, "mark_healthy", 3, id="when an epoch has been found healthy"),
-    pytest.param(checks, "finish", 1, id="before the final evaluation"),
+    pytest.param(validation, "finish", 1, id="before the final evaluation"),
 ]
 
 
@@ -81,8 +83,8 @@ POINTS = [  # what is called, how often before it happens, what the run is doing
         *POINTS,
         pytest.param(checkpoint, "save_text", 4, id="between a checkpoint and LAST"),
         pytest.param(Journal, "write", 2, id="in the final evaluation"),
-        pytest.param(export, "write", 1, id="before the export"),
-        pytest.param(checkpoint, "save_weights", 1, id="in the export"),
+        pytest.param(saved, "write", 1, id="before the export"),
+        pytest.param(saved, "save_weights", 1, id="in the export"),
     ],
 )
 def test_a_killed_run_ends_as_one_that_was_not(
@@ -136,7 +138,7 @@ def test_no_step_is_lost_by_a_stop(plain: RunConfig, tiny: Tiny, world: World) -
 
 def test_a_signal_during_the_export_comes_too_late(plain: RunConfig, tiny: Tiny, world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        at_call(patch, export, "write", 1, terminate)
+        at_call(patch, validation, "_write", 1, terminate)
         summary = train.train(tiny(), world)
     assert summary["status"] == "finished"
     assert_equal_ends(tiny(), plain)

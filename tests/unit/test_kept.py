@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
 from hpcfast.data.identity import identify
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import kept
-from hpcfast.evaluate.kept import Place, evaluate_kept
-from hpcfast.evaluate.outcomes import Journal
+from hpcfast.evaluation import cache
+from hpcfast.evaluation.cache import Place, evaluate_kept
+from hpcfast.evaluation.outcomes import Journal
 from tests.unit.runs import Killed, at_call, die
 
 Tiny = Callable[..., RunConfig]
@@ -47,7 +47,7 @@ def test_the_second_time_the_result_is_found(
     assert first["about"]["seed"] == config.seed
     assert {"torch", "hpcfast", "pyautoattack"} <= first["about"]["versions"].keys()
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "attacked", die)
+        patch.setattr(cache, "attacked", die)
         assert evaluate_kept(*arguments) == (first, place)
     again, _ = evaluate_kept(*arguments, overwrite=True)
     assert again.pop("seconds") != first.pop("seconds")
@@ -84,10 +84,10 @@ def test_another_question_has_another_folder(
 
 def test_other_weights_have_another_folder(tiny: Tiny, val: Split, model: nn.Module) -> None:
     config = tiny()
-    one = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    one = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     with torch.no_grad():
         model[1].bias[0] += 1e-6
-    other = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    other = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     assert Place.of(Path(), one) != Place.of(Path(), other)
     assert Place.of(Path(), one).path.name.startswith("pgd-L2-0.5-")
 
@@ -110,7 +110,7 @@ def test_the_table_has_every_images_fate(
 
 
 @pytest.mark.parametrize(
-    ("target", "name"), [(Journal, "write"), (kept, "table"), (Journal, "remove"), (kept.files, "save_text")]
+    ("target", "name"), [(Journal, "write"), (cache, "table"), (Journal, "remove"), (cache.files, "save_text")]
 )
 def test_a_kill_at_the_end_loses_nothing(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, target: object, name: str
@@ -174,6 +174,6 @@ def test_settings_in_another_order_are_the_same_evaluation(
     tiny: Tiny, val: Split, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny()
-    about = kept.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    about = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
     turned = {key: about[key] for key in reversed(about)}
     assert Place.of(tmp_path, about) == Place.of(tmp_path, turned)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hpcfast import launcher
+from hpcfast.distributed import launcher
 
 STEP = {
     "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.evaluate.freeze import frozen
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation.frozen import frozen
 from hpcfast.models import ModelSettings
 from hpcfast.models.layout import lay_out
+from hpcfast.training.step import Learner
 from tests.unit.runs import different
 
 Tiny = Callable[..., RunConfig]
@@ -25,7 +25,7 @@ STEPS = """
 import sys, torch
 from hpcfast.models import ModelSettings
 from hpcfast.models.layout import lay_out
-from hpcfast.precision import Network
+from hpcfast.training.precision import Network
 torch.set_num_threads(int(sys.argv[1]))
 torch.manual_seed(0)
 if "compile" in sys.argv:

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from timm.models import register_model
 from torch import Tensor, nn
 
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.learner import Learner
+from hpcfast.training.step import Learner
 from tests.unit.runs import different
 
 Tiny = Callable[..., RunConfig]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hpcfast import train
-from hpcfast.comm import World
 from hpcfast.data import dataset, folder
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import images_below
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+from hpcfast.training import train
 from tests.conftest import write_images
 from tests.unit.test_bad_files import Tiny
 

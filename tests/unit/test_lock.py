@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast import lock
 from hpcfast.errors import UserError
+from hpcfast.runs import lock
 
 WORDS = "run directory", "set runs= to another folder", "is in use by another process; wait for it"
 

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import L2
 from hpcfast.attacks.fgsm import Fgsm
-from hpcfast.comm import World
+from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
 from hpcfast.data.folder import Split
-from hpcfast.data.prepare import prepare
-from hpcfast.data.sources import digits
-from hpcfast.evaluate import masking
+from hpcfast.datasets.prepare import prepare
+from hpcfast.datasets.sources import digits
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import masking
 
 Tiny = Callable[..., RunConfig]
 EPS = 1.5

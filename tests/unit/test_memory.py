@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import comm, evaluate
-from hpcfast.attacks import Attack, margin, noise
+from hpcfast import evaluation
+from hpcfast.attacks import Attack, margin, rng
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.autoattack import Autoattack
-from hpcfast.attacks.balls import L1, L2, Ball, Linf
+from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch, folder
-from hpcfast.evaluate import Pieces, attacked, batch_size, memory, rounds
-from hpcfast.evaluate.freeze import frozen
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import Pieces, attacked, batch_size, memory, rounds
+from hpcfast.evaluation.frozen import frozen
 from hpcfast.models import ModelSettings
 from tests.unit.nets import trained_digits
 
@@ -180,7 +181,7 @@ def test_an_evaluation_whose_memory_runs_out_ends_as_one_whose_does_not(
     config = tiny("evaluation.final.curve=[0.05]")
     split = folder.read(config.data.path)[1]
     model, planned = config.model.build(3), rounds(config, config.evaluation.final, 3)
-    original = evaluate._attack
+    original = evaluation._attack
 
     def measured() -> tuple[Any, list[str]]:
         said: list[str] = []
@@ -192,7 +193,7 @@ def test_an_evaluation_whose_memory_runs_out_ends_as_one_whose_does_not(
         return original(model, piece, *rest)
 
     (whole, nothing) = measured()
-    monkeypatch.setattr(evaluate, "_attack", starved)
+    monkeypatch.setattr(evaluation, "_attack", starved)
     halved, said = measured()
     assert nothing == []
     assert said == [f"memory has room for 2 images at a time on each rank, not {config.evaluation.batch_size}"]
@@ -208,7 +209,7 @@ def outcomes(attack: Attack, ball: Ball, size: int) -> tuple[Tensor, Tensor]:
         parts = []
         for start in range(0, len(x), size):
             some = torch.arange(start, min(start + size, len(x)))
-            parts.append(attempt(model, x[some], y[some], ball, noise.per_image(7, some, number)))
+            parts.append(attempt(model, x[some], y[some], ball, rng.per_image(7, some, number)))
         with torch.no_grad():
             margins.append(margin(model(torch.cat(parts)), y))
         fooled.append(margins[-1] > 0)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from hpcfast import component
 from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.balls import L2, Ball, Linf
 from hpcfast.attacks.fgsm import Fgsm
 from hpcfast.attacks.free import Free
 from hpcfast.attacks.gradalign import Gradalign, misalignment
 from hpcfast.attacks.mixed import Mixed
 from hpcfast.attacks.nfgsm import Nfgsm
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.trades import Trades
 from tests.unit.nets import BALLS, assert_adversarial, ball_name, convolutional, linear, pictures
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from hpcfast import component
-from hpcfast.attacks import noise
-from hpcfast.attacks.balls import L2, Linf, RowWise
+from hpcfast.attacks import rng
 from hpcfast.attacks.gradalign import Gradalign
 from hpcfast.attacks.mixed import Mixed
+from hpcfast.attacks.norms import L2, Linf, RowWise
 from tests.unit.nets import BALLS, linear, pictures
 from tests.unit.test_methods import THREATS, generator, inputs_of, lengths, mixed
 
@@ -38,8 +38,8 @@ def test_a_mixture_gives_each_image_what_its_own_threat_would() -> None:
     """With the starts of the union, the step from each row is that of the row's own ball."""
     x, y = pictures(40)
     ids = torch.arange(40)
-    draws = torch.cat([noise.uniform(x[:1, :1, :1, :1], [g]).flatten() for g in noise.per_image(0, ids)])
-    x_adv = mixed(name="gradalign").perturb(linear(), x, y, L2(9.0), noise.per_image(0, ids))
+    draws = torch.cat([rng.uniform(x[:1, :1, :1, :1], [g]).flatten() for g in rng.per_image(0, ids)])
+    x_adv = mixed(name="gradalign").perturb(linear(), x, y, L2(9.0), rng.per_image(0, ids))
     for i, ball in enumerate([Linf(8 / 255), L2(0.5)]):
         rows = (2 * draws).long() == i
         alone = Gradalign(name="gradalign").perturb(linear(), x[rows], y[rows], ball, generator())

@@ -10,7 +10,7 @@ from tests.unit.test_mutating import scripts  # noqa: F401 - a fixture
 ALIKE = "torch.Generator().manual_seed(0)"
 NAMED = {  # name: file, what it reads, what it is made to read, the tests that must notice
     "all rounds of an evaluation draw the same numbers": (
-        "hpcfast/evaluate/__init__.py",
+        "hpcfast/evaluation/__init__.py",
         "noise.per_image(seed, ids[held], number)",
         "noise.per_image(seed, ids[held])",
         "test_random_starts.py",
@@ -28,25 +28,25 @@ NAMED = {  # name: file, what it reads, what it is made to read, the tests that 
         "test_random_starts.py",
     ),
     "BatchNorm keeps what an overflow has made of it": (
-        "hpcfast/learner.py",
+        "hpcfast/training/step.py",
         "buffer.copy_(kept)",
         "pass",
         "test_skipped_steps.py",
     ),
     "the average moves on skipped steps": (
-        "hpcfast/learner.py",
+        "hpcfast/training/step.py",
         "if self.average and stepped:",
         "if self.average:",
         "test_skipped_steps.py",
     ),
     "all epochs have one order": (
-        "hpcfast/loop.py",
+        "hpcfast/training/loop.py",
         "            epoch,\n            run.world.size,",
         "            0,\n            run.world.size,",
         "test_training_draws.py",
     ),
     "all epochs are augmented alike": (
-        "hpcfast/loop.py",
+        "hpcfast/training/loop.py",
         "seed_of(config.seed, epoch)",
         "seed_of(config.seed)",
         "test_training_draws.py",
@@ -77,6 +77,6 @@ def test_a_change_that_is_no_fault_is_not_taken_for_one(tree: Path, scripts: Any
     """Also where tests have other names with it, as when they are named after a setting."""
     if not tree.exists():
         scripts.copy_tree(scripts.ROOT, tree)
-    source = (tree / "hpcfast/attacks/noise.py").read_text()
+    source = (tree / "hpcfast/attacks/rng.py").read_text()
     for tests in (["tests/unit/test_noise.py"], ["tests/unit/test_noise.py::test_of_another_name"]):
-        assert scripts.kill(tree, "hpcfast/attacks/noise.py", source + "# harmless\n", tests, 250) == ""
+        assert scripts.kill(tree, "hpcfast/attacks/rng.py", source + "# harmless\n", tests, 250) == ""

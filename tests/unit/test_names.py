@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from hpcfast import progress
-from hpcfast.explain import figure
-from hpcfast.names import in_figure, printable
-from hpcfast.report import fooling, table
+from hpcfast.explain import figure, fooling
+from hpcfast.report import table
+from hpcfast.runs import progress
+from hpcfast.runs.names import in_figure, printable
 from hpcfast.scaling import figures
 
 BYTES = os.fsdecode(b"image\xe9")

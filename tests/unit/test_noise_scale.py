@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.noise_scale import Gauge, NoiseScale
+from hpcfast.distributed.comm import World
+from hpcfast.training import train
+from hpcfast.training.noise_scale import Gauge, NoiseScale
 
 CPU = torch.device("cpu")
 SIZE, NOISE, DISTANCE = 10, 0.5, 2.0

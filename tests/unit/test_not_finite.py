@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import comm
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluate import attacked, chosen_images, classify, evaluate, rounds
-from hpcfast.evaluate.corruptions import measure
-from hpcfast.evaluate.outcomes import NOT_FINITE, Journal
+from hpcfast.evaluation import attacked, chosen_images, classify, evaluate, rounds
+from hpcfast.evaluation.corruptions import measure
+from hpcfast.evaluation.outcomes import NOT_FINITE, Journal
 
 Tiny = Callable[..., RunConfig]
 CLASSES = ("class0", "class1", "class2")
@@ -69,7 +69,7 @@ def test_one_image_of_all_is_enough_and_is_named(
         told.append(value)
         return [value]
 
-    monkeypatch.setattr("hpcfast.evaluate.batch_size", lambda *_: 5)  # it asks the ranks for their memory
+    monkeypatch.setattr("hpcfast.evaluation.batch_size", lambda *_: 5)  # it asks the ranks for their memory
     monkeypatch.setattr(comm, "gather", tell)
     alone = [0, 0]
     for rank in range(ranks):

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast.comm import World
-from hpcfast.data import folder, manifest, packed, shards
+from hpcfast.data import folder, manifest, packed
 from hpcfast.data.folder import Split
-from hpcfast.data.pack import Recipe, pack
-from hpcfast.data.shrink import shrunk
+from hpcfast.datasets.packs import shards
+from hpcfast.datasets.packs.shrink import shrunk
+from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcfast.comm import World
 from hpcfast.data import folder, packed
-from hpcfast.data.pack import Recipe, pack
+from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpcfast.attacks import margin, noise
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks import margin, rng
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from tests.unit.nets import assert_adversarial, ball_name, linear, pictures, trained_digits
 
@@ -29,7 +29,7 @@ def test_more_steps_find_a_greater_loss(ball: Ball) -> None:
     model, x, y = trained_digits()
     losses = [loss(model, x, y)]
     for steps in (1, 3, 20):
-        x_adv = Pgd(name="pgd", steps=steps).perturb(model, x, y, ball, noise.per_image(0, torch.arange(len(x))))
+        x_adv = Pgd(name="pgd", steps=steps).perturb(model, x, y, ball, rng.per_image(0, torch.arange(len(x))))
         assert_adversarial(ball, x, x_adv)
         losses.append(loss(model, x_adv, y))
     assert losses == sorted(losses), f"losses with 0, 1, 3, 20 steps: {losses}"
@@ -52,7 +52,7 @@ def test_restarts_are_at_least_as_bad_as_each_single_run(ball: Ball) -> None:
     model, x, y = trained_digits()
 
     def sources() -> list[torch.Generator]:
-        return noise.per_image(7, torch.arange(len(x)))
+        return rng.per_image(7, torch.arange(len(x)))
 
     worst = margins(model, Pgd(name="pgd", steps=2, restarts=4).perturb(model, x, y, ball, sources()), y)
     shared, single = sources(), Pgd(name="pgd", steps=2)
@@ -68,9 +68,7 @@ def test_restarts_are_at_least_as_bad_as_each_single_run(ball: Ball) -> None:
 def test_a_restart_changes_no_image_that_is_fooled_already(ball: Ball) -> None:
     model, x, y = trained_digits()
     ids = torch.arange(len(x))
-    one, five = (
-        Pgd(name="pgd", steps=2, restarts=n).perturb(model, x, y, ball, noise.per_image(0, ids)) for n in (1, 5)
-    )
+    one, five = (Pgd(name="pgd", steps=2, restarts=n).perturb(model, x, y, ball, rng.per_image(0, ids)) for n in (1, 5))
     fooled = margins(model, one, y) > 0
     assert fooled.any()
     assert torch.equal(five[fooled], one[fooled])

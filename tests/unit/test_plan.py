@@ -10,7 +10,7 @@ from hypothesis import given
 
 from hpcfast.config import Phase
 from hpcfast.data.folder import train_order
-from hpcfast.plan import Plan, Position
+from hpcfast.training.plan import Plan, Position
 
 KINDS = ("epochs", "steps", "images")
 

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast import comm, component, precision
-from hpcfast.allreduce import AllreduceSettings
+from hpcfast import component
 from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.balls import L2
-from hpcfast.comm import World
-from hpcfast.precision import DTYPES, Network, Scaler
+from hpcfast.attacks.norms import L2
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.training import precision
+from hpcfast.training.precision import DTYPES, Network, Scaler
 from tests.unit.nets import convolutional, pictures
 
 CPU = torch.device("cpu")

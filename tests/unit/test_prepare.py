@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from hpcfast.data import folder
-from hpcfast.data.prepare import MANIFEST, prepare
-from hpcfast.data.sources import Item, Source
+from hpcfast.datasets.prepare import MANIFEST, prepare
+from hpcfast.datasets.sources import Item, Source
 from hpcfast.errors import UserError
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcfast.clock import Clock
-from hpcfast.comm import World
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.profiling import Profile, mark_of
+from hpcfast.runs.clock import Clock
+from hpcfast.training.profile import Profile, mark_of
 
 
 def test_a_folder_with_files_is_refused_and_kept(tmp_path: Path, world: World) -> None:

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from hpcfast import launcher, progress
-from hpcfast.progress import Reporter
+from hpcfast.distributed import launcher
+from hpcfast.runs import progress
+from hpcfast.runs.progress import Reporter
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Try, noise
+from hpcfast.attacks import Attack, Try, rng
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.autoattack import Autoattack
-from hpcfast.attacks.balls import L2, Ball, Linf
-from hpcfast.attacks.noise import Source
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
-from hpcfast.comm import World
+from hpcfast.attacks.rng import Source
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import folder
-from hpcfast.evaluate import Round, attacked, rounds
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import Round, attacked, rounds
 from tests.unit.nets import ball_name, pictures
 from tests.unit.test_evaluate import Brightness
 
@@ -92,7 +92,7 @@ class Drawing:
         self.drawn: dict[float, float] = {}
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        numbers = noise.uniform(x[:, :1, :1, :1], source).flatten()
+        numbers = rng.uniform(x[:, :1, :1, :1], source).flatten()
         self.drawn.update(zip(x.flatten(1).sum(1).tolist(), numbers.tolist(), strict=True))
         return x
 
@@ -115,7 +115,7 @@ def test_every_image_has_numbers_of_its_own_in_every_round(tiny: Tiny, world: Wo
 def test_restarts_within_one_call_start_apart(ball: Ball, own: bool) -> None:
     x, _ = pictures()
     y = torch.zeros(len(x), dtype=torch.int64)
-    source = noise.per_image(0, torch.arange(len(x))) if own else torch.Generator().manual_seed(0)
+    source = rng.per_image(0, torch.arange(len(x))) if own else torch.Generator().manual_seed(0)
     SEEN.clear()
     Pgd(name="pgd", steps=1, restarts=4).perturb(Watched(y), x, y, ball, source)
     starts = [SEEN[0], *SEEN[2::3]]  # around each restart a look at where it and those before it have led

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hpcfast import launcher
-from hpcfast.comm import rendezvous
+from hpcfast.distributed import launcher, rendezvous
 from hpcfast.errors import UserError
 
 

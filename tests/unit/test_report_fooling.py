@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hpcfast import export, train
-from hpcfast.comm import World
-from hpcfast.config import RunConfig, load
+from hpcfast.config import RunConfig, load, read_run
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.report import fooling
-from hpcfast.rundir import RunDirectory
+from hpcfast.explain import fooling
+from hpcfast.models import saved
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import train
 from tests.conftest import RUN
 
 CLASSES = ("class0", "class1", "class2")
@@ -62,7 +63,7 @@ def test_the_picture_is_drawn(runs: list[RunDirectory], tmp_path: Path) -> None:
 def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], index: int, norm: str) -> None:
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
-    model, _ = export.load(RunDirectory(config.folder), config)
+    model, _ = saved.load(RunDirectory(config.folder), config.model)
     x, y = fooling._rightly_classified(config, [model], CLASSES)
     found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
@@ -89,7 +90,7 @@ def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: lis
 
 
 def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
-    models = [export.load(run, config)[0] for run, config in zip(runs, configs, strict=True)]
+    models = [saved.load(run, config.model)[0] for run, config in zip(runs, configs, strict=True)]
     x, y = fooling._rightly_classified(configs[0], models, CLASSES)
     assert 1 <= len(x) <= fooling.IMAGES
     for model in models:
@@ -122,7 +123,7 @@ def test_an_unfinished_run_has_no_model(runs: list[RunDirectory], tmp_path: Path
     run = RunDirectory(tmp_path)
     run.config.write_text(runs[0].config.read_text())
     with pytest.raises(UserError, match="no weights .*finish the run first"):
-        export.load(run, run.read_config())
+        saved.load(run, read_run(run).model)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]"])
@@ -134,12 +135,12 @@ def test_a_missing_or_damaged_description_is_named(
     if content is not None:
         run.model.write_text(content)
     with pytest.raises(UserError, match=r"model\.json is missing or damaged"):
-        export.load(run, runs[0].read_config())
+        saved.load(run, read_run(runs[0]).model)
 
 
 def test_an_exported_model_is_in_eval_mode_and_names_its_classes(
     configs: list[RunConfig], runs: list[RunDirectory]
 ) -> None:
-    model, classes = export.load(runs[0], configs[0])
+    model, classes = saved.load(runs[0], configs[0].model)
     assert not any(module.training for module in model.modules())
     assert classes == ("class0", "class1", "class2")

@@ -11,7 +11,7 @@ from hpcfast.errors import UserError
 from hpcfast.report import charts, page, rows
 from hpcfast.report.charts import Chart, Line, Sample
 from hpcfast.report.runs import read
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
 from tests.unit.stories import EVALUATION, EXPLANATION, RESULT, Story, collapsing, evaluate, write
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpcfast.report import words
+from hpcfast.report import format
 from hpcfast.report.runs import read
 from hpcfast.report.table import clock, table
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
 from tests.unit.stories import Story, collapsing, write
 
 
@@ -55,7 +55,7 @@ def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
     ],
 )
 def test_an_attack_is_described_by_what_it_has(attack: dict[str, object], said: str) -> None:
-    assert words.attack_in_words(attack) == said
+    assert format.attack_in_words(attack) == said
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_an_attack_is_described_by_what_it_has(attack: dict[str, object], said: 
     [(0.04, "0.0 s"), (119.9, "119.9 s"), (120, "2 min 00 s"), (3599.6, "1 h 00 min"), (90061, "25 h 01 min")],
 )
 def test_durations_have_the_units_of_people(seconds: float, said: str) -> None:
-    assert words.duration(seconds) == said
+    assert format.duration(seconds) == said

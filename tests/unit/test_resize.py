@@ -11,7 +11,7 @@ from torchvision.transforms import functional
 
 from hpcfast.bench import rivals
 from hpcfast.data import dali, folder, resize
-from hpcfast.data.feed import Feed
+from hpcfast.data.readahead import Feed
 from tests.unit.loading import CPU, joined, read, settings
 
 LEVEL = 1 / 255

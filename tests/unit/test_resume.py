@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hpcfast import checkpoint, loop, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder as folders
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.learner import Learner
-from hpcfast.run import Run
+from hpcfast.training import checkpoint, loop, train
+from hpcfast.training.state import Run
+from hpcfast.training.step import Learner
 from tests.unit.runs import (
     Killed,
     assert_equal_ends,

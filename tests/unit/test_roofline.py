@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from benchmarks import gpu
-from hpcfast.attacks.balls import L2
 from hpcfast.attacks.fgsm import Fgsm
 from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.norms import L2
 from hpcfast.bench import roofline
 from hpcfast.bench.roofline import GPUS, PER_NODE, Gpu, Operation, Step
 

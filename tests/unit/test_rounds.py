@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from hpcfast.attacks.balls import L2, Ball
-from hpcfast.attacks.noise import Source
-from hpcfast.comm import World
+from hpcfast.attacks.norms import L2, Ball
+from hpcfast.attacks.rng import Source
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import folder
 from hpcfast.data.folder import Split
-from hpcfast.evaluate import Round, _legs, attacked, evaluate, rounds
-from hpcfast.evaluate.deal import deal, read, shared_out
-from hpcfast.evaluate.outcomes import NEVER, Journal, Outcomes, Record
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import Round, _legs, attacked, evaluate, rounds
+from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record
+from hpcfast.evaluation.sharding import deal, read, shared_out
 from tests.unit.runs import Killed, at_call, die
 from tests.unit.test_evaluate import Brightness
 

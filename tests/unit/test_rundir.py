@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast import rundir
-from hpcfast.config import RunConfig
+from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs import directory
+from hpcfast.runs.directory import RunDirectory
 
 Tiny = Callable[..., RunConfig]
 
 
 def claim(config: RunConfig, overwrite: bool = False) -> None:
-    with rundir.claim(config, overwrite):
+    with directory.claim(config, overwrite):
         pass
 
 
@@ -39,7 +39,7 @@ def fill(run: RunDirectory) -> list[Path]:
 
 def test_a_new_run_gets_a_folder_with_its_configuration(tiny: Tiny, tmp_path: Path) -> None:
     claim(tiny())
-    assert RunDirectory(tmp_path / "runs" / "tiny").read_config() == tiny()
+    assert read_run(RunDirectory(tmp_path / "runs" / "tiny")) == tiny()
 
 
 def test_the_same_configuration_may_go_on_and_loses_nothing(tiny: Tiny) -> None:
@@ -54,7 +54,7 @@ def test_a_run_may_be_moved(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     moved = tiny(f"runs={tmp_path / 'elsewhere'}")
     claim(moved)
-    assert RunDirectory(moved.folder).read_config() == tiny(), "the moved run's own file is left as it was"
+    assert read_run(RunDirectory(moved.folder)) == tiny(), "the moved run's own file is left as it was"
 
 
 def test_another_configuration_is_refused_with_the_difference(tiny: Tiny) -> None:
@@ -64,7 +64,7 @@ def test_another_configuration_is_refused_with_the_difference(tiny: Tiny) -> Non
     assert "+epochs: 7" in message
     assert "--overwrite" in message
     assert "seed" not in message, f"what is equal should not be shown:\n{message}"
-    assert RunDirectory(tiny().folder).read_config() == tiny()
+    assert read_run(RunDirectory(tiny().folder)) == tiny()
 
 
 def test_overwrite_clears_what_a_run_writes_and_nothing_else(tiny: Tiny) -> None:
@@ -75,19 +75,19 @@ def test_overwrite_clears_what_a_run_writes_and_nothing_else(tiny: Tiny) -> None
     claim(tiny("epochs=7"), overwrite=True)
     assert not [file for file in files if file.exists()]
     assert (run.path / "notes.txt").read_text() == "mine"
-    assert run.read_config().epochs == 7
+    assert read_run(run).epochs == 7
 
 
 def test_overwrite_of_a_new_run_is_no_error(tiny: Tiny) -> None:
     claim(tiny(), overwrite=True)
-    assert RunDirectory(tiny().folder).read_config() == tiny()
+    assert read_run(RunDirectory(tiny().folder)) == tiny()
 
 
 def test_what_a_run_killed_as_it_began_has_left_is_no_strangers(tiny: Tiny) -> None:
     tiny().folder.mkdir(parents=True)
     (tiny().folder / "config.yaml.0f1e2d3c.part").write_text("threat:")
     claim(tiny())
-    assert RunDirectory(tiny().folder).read_config() == tiny()
+    assert read_run(RunDirectory(tiny().folder)) == tiny()
     assert not list(tiny().folder.glob("*.part"))
 
 
@@ -114,7 +114,7 @@ def test_a_folder_that_holds_no_run_is_refused(tiny: Tiny, overwrite: bool) -> N
 def test_an_empty_folder_is_taken(tiny: Tiny) -> None:
     tiny().folder.mkdir(parents=True)
     claim(tiny())
-    assert RunDirectory(tiny().folder).read_config() == tiny()
+    assert read_run(RunDirectory(tiny().folder)) == tiny()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tiny: Tiny, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_named(tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_a_run_in_use_is_refused_and_free_again_afterwards(tiny: Tiny) -> None:
-    with rundir.claim(tiny(), False):
+    with directory.claim(tiny(), False):
         for overwrite in (False, True):
             assert "is in use by another process" in refusal(tiny(), overwrite)
     claim(tiny())
@@ -154,7 +154,7 @@ def test_a_refused_claim_lets_the_lock_go(tiny: Tiny) -> None:
 
 def test_reading_what_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run directory .*hpcfast train"):
-        RunDirectory(tmp_path).read_config()
+        read_run(RunDirectory(tmp_path))
     assert RunDirectory(tmp_path).read_summary() is None
 
 

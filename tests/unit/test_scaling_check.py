@@ -11,13 +11,13 @@ from mlperf_logging.compliance_checker import mlp_compliance
 from mlperf_logging.compliance_checker.mlp_compliance import ComplianceChecker
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
 
-from hpcfast import checkpoint, checks, train
 from hpcfast.cli import scaling_check
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.guard import Health
-from hpcfast.scaling.check import check
+from hpcfast.runs.check import check
+from hpcfast.training import checkpoint, train, validation
+from hpcfast.training.guard import Health
 from tests.unit.runs import Killed, at_call, die
 
 Tiny = Callable[..., RunConfig]
@@ -34,12 +34,12 @@ def eventful(elsewhere: Tiny, world: World) -> Path:
     """A run that collapsed, was killed in an epoch, and reached its target after the second."""
     with pytest.MonkeyPatch.context() as patch:
         found = iter([Health(0.9, 0.2, 0.1), *3 * [Health(0.5, 0.4, 0.9)]])
-        patch.setattr(checks, "examine", lambda *_: next(found))
-        readings, original = iter([0.1, 0.7]), checks.evaluate
-        patch.setattr(checks, "evaluate", lambda *args: {**original(*args), "robust_accuracy": next(readings)})
+        patch.setattr(validation, "examine", lambda *_: next(found))
+        readings, original = iter([0.1, 0.7]), validation.evaluate
+        patch.setattr(validation, "evaluate", lambda *args: {**original(*args), "robust_accuracy": next(readings)})
         config = elsewhere("name=eventful", GUARD, "target=0.6", "target_margin=0.1", "log_every=2")
         with patch.context() as once:
-            at_call(once, checks.Run, "save", 4, die)  # at the end of the second epoch
+            at_call(once, validation.Run, "save", 4, die)  # at the end of the second epoch
             with pytest.raises(Killed):
                 train.train(config, world)
         train.train(config, world)
@@ -85,7 +85,7 @@ def test_runs_of_every_shape_pass(overrides: list[str], tiny: Tiny, world: World
 
 @pytest.mark.parametrize(
     ("where", "name", "call"),
-    [(checkpoint, "_save", 1), (checks, "evaluate", 2), (checks.export, "write", 1)],
+    [(checkpoint, "_save", 1), (validation, "evaluate", 2), (validation.export, "write", 1)],
 )
 def test_a_run_killed_anywhere_passes(
     where: Any, name: str, call: int, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from hpcfast.errors import UserError
+from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
 from hpcfast.scaling.estimate import Estimates
-from hpcfast.stop import Stopped
 from tests.unit.studies import study_rows
 
 STUDY = """

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 
 from hpcfast import component
-from hpcfast.schedules import Schedule
+from hpcfast.optim.schedules import Schedule
 
-PACKAGE = "hpcfast.schedules"
+PACKAGE = "hpcfast.optim.schedules"
 EXAMPLES = {
     "cosine": {},
     "piecewise": {"knots": [[0, 0], [2, 1], [5, 0.1], [10, 0]]},

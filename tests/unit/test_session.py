@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hpcfast import progress
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import folder
-from hpcfast.evaluate import corruptions, masking, session
-from hpcfast.evaluate.outcomes import Journal, Record
-from hpcfast.evaluate.session import Subject, measure, measure_corruptions
-from hpcfast.stop import Stopped
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import corruptions, masking, session
+from hpcfast.evaluation.outcomes import Journal, Record
+from hpcfast.evaluation.session import Subject, measure, measure_corruptions
+from hpcfast.runs import progress
+from hpcfast.runs.signals import Stopped
 from tests.unit.runs import Killed, at_call, die, terminate
 
 Tiny = Callable[..., RunConfig]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, Criterion
-from hpcfast.attacks.balls import Ball
-from hpcfast.attacks.noise import Source
-from hpcfast.comm import World
+from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.rng import Source
 from hpcfast.config import RunConfig
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.training.step import Learner
 from tests.unit.runs import different
 from tests.unit.test_learner import batch, cloned, train
 

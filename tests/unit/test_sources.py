@@ -10,9 +10,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from hpcfast import component
-from hpcfast.data.sources import Item, Source
-from hpcfast.data.sources.digits import Digits
-from hpcfast.data.sources.fashion_mnist import CLASSES, FashionMnist, read_idx
+from hpcfast.datasets.sources import Item, Source
+from hpcfast.datasets.sources.digits import Digits
+from hpcfast.datasets.sources.fashion_mnist import CLASSES, FashionMnist, read_idx
 from hpcfast.errors import UserError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -39,10 +39,10 @@ def digits() -> list[Item]:
 
 
 def test_every_source_is_found_by_its_files_name() -> None:
-    names = component.names("hpcfast.data.sources")
+    names = component.names("hpcfast.datasets.sources")
     assert {"digits", "fashion_mnist"} <= set(names)
     for name in names:
-        assert issubclass(component.find("hpcfast.data.sources", name), Source)
+        assert issubclass(component.find("hpcfast.datasets.sources", name), Source)
 
 
 def test_digits_are_1437_and_360_images_of_28_pixels(digits: list[Item]) -> None:

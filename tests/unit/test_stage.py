@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.comm import World, nodes
-from hpcfast.data import folder, stage
-from hpcfast.data.pack import Recipe, pack
+from hpcfast.data import folder
+from hpcfast.datasets.packs import stage
+from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.distributed import nodes
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 

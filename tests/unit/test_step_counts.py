@@ -19,11 +19,11 @@ from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hpcfast import precision
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.training import precision
+from hpcfast.training.step import Learner
 
 Tiny = Callable[..., RunConfig]
 METHODS = {"natural": "{name: natural}", "fgsm": "{name: fgsm}", "pgd-2": "{name: pgd, steps: 2}"}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast import stop as module
-from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
+from hpcfast.runs import signals as module
+from hpcfast.runs.signals import EXIT_STOPPED, Stopped, StopRequest
 
 ALL = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
@@ -98,7 +98,7 @@ def test_after_a_stop_no_signal_but_ctrl_c_is_heard() -> None:
 SCRIPT = """
 import atexit, os, signal, sys
 from hpcfast import stop as module
-from hpcfast.stop import EXIT_STOPPED, Stopped, StopRequest
+from hpcfast.runs.signals import EXIT_STOPPED, Stopped, StopRequest
 late = getattr(signal, sys.argv[1])
 atexit.register(lambda: os.kill(os.getpid(), late))
 try:
@@ -141,7 +141,7 @@ def test_it_does_nothing_outside_the_main_thread() -> None:
 
 ENDED = """
 import os, signal, sys, time
-from hpcfast.stop import Interrupted, at_once, note_early
+from hpcfast.runs.signals import Interrupted, at_once, note_early
 early, resumes = sys.argv[2] == "early", sys.argv[3] == "resumes"
 number = getattr(signal, sys.argv[1])
 if early:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpcfast import cli, submit
+from hpcfast import cli
+from hpcfast.cluster import submit
 from tests.conftest import RUN
 
 SBATCH = """#!/bin/sh

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpcfast import energy, survey, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.energy import Meter, Rapl
-from hpcfast.survey import Report, Survey
+from hpcfast.distributed.comm import World
+from hpcfast.training import energy, stragglers, train
+from hpcfast.training.energy import Meter, Rapl
+from hpcfast.training.stragglers import Report, Survey
 from tests.unit.runs import logged
 
 NO_NOISE = (0.0, 0.0, 0)
@@ -23,7 +23,7 @@ def told(monkeypatch: pytest.MonkeyPatch, seconds: list[float], joules: list[flo
         Report(f"n{rank // 2}", "processor", 2, own, NO_NOISE, used, "rapl")
         for rank, (own, used) in enumerate(zip(seconds, joules, strict=True))
     ]
-    monkeypatch.setattr(survey.comm, "gather", lambda mine: reports)
+    monkeypatch.setattr(stragglers.comm, "gather", lambda mine: reports)
     subject = Survey(World(0, len(seconds), 0, 1))
     subject.found = subject.take(0, NO_NOISE, 1, 1)  # type: ignore[attr-defined]
     return subject
@@ -143,7 +143,7 @@ def test_a_straggler_is_logged_every_epoch_and_said_once(
     tiny: Callable[..., RunConfig], world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = ["rank 0 on n0: 2.0 times the median step"]
-    monkeypatch.setattr(survey, "ENOUGH", 0)
+    monkeypatch.setattr(stragglers, "ENOUGH", 0)
     monkeypatch.setattr(Survey, "_slow", lambda self, seconds: slow if any(seconds) else [])
     summary = train.train(tiny("epochs=2", "evaluation.every=0"), world)
     assert logged(tiny(), "stragglers") == [slow, slow]

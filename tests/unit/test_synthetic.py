@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hpcfast.data import folder
-from hpcfast.data.synthesise import QUALITY, Recipe, drawn, synthesise
+from hpcfast.datasets.generate import QUALITY, Recipe, drawn, synthesise
 from hpcfast.errors import UserError
 from tests.unit.loading import joined, read, settings
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from hpcfast import checks, train
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
-from hpcfast.evaluate import evaluate
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import evaluate
+from hpcfast.training import train, validation
 from tests.unit.runs import Killed, at_call, die, different, last_state, logged, losses, weights
 
 Tiny = Callable[..., RunConfig]
@@ -16,7 +16,7 @@ Tiny = Callable[..., RunConfig]
 
 def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float) -> None:
     """Let evaluations find these robust accuracies."""
-    at_epochs, at_the_end, left = checks.evaluate, checks.evaluate_kept, iter(monitor)
+    at_epochs, at_the_end, left = validation.evaluate, validation.evaluate_kept, iter(monitor)
 
     def monitored(*args: Any) -> dict[str, Any]:
         return {**at_epochs(*args), "robust_accuracy": next(left)}
@@ -25,8 +25,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float
         result, place = at_the_end(*args, **options)
         return {**result, "robust_accuracy": final}, place
 
-    monkeypatch.setattr(checks, "evaluate", monitored)
-    monkeypatch.setattr(checks, "evaluate_kept", finished)
+    monkeypatch.setattr(validation, "evaluate", monitored)
+    monkeypatch.setattr(validation, "evaluate_kept", finished)
 
 
 def test_a_target_that_is_reached_ends_the_training(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_the_monitor_must_exceed_the_target_by_the_margin(
 def test_every_attack_of_the_confirmation_must_leave_the_target(
     tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checks, "evaluate", lambda *args: {**evaluate(*args), "robust_accuracy": 0.3})
+    monkeypatch.setattr(validation, "evaluate", lambda *args: {**evaluate(*args), "robust_accuracy": 0.3})
     weak, strong = "{attack: {name: natural}}", "{attack: {name: pgd, steps: 9}, images: 9}"
     config = tiny("target=0.05", f"evaluation.confirm=[{weak}, {strong}]", "threat.eps=5")
     summary = train.train(config, world)
@@ -70,7 +70,7 @@ def test_a_confirmation_that_was_killed_goes_on(tiny: Tiny, world: World, monkey
     scripted(monkeypatch, [0.7], final=0.8)
     config = tiny("target=0.7", "evaluation.confirm=[{attack: {name: pgd, steps: 2}}, {attack: {name: apgd}}]")
     with monkeypatch.context() as patch:
-        at_call(patch, checks, "evaluate_kept", 3, die)
+        at_call(patch, validation, "evaluate_kept", 3, die)
         with pytest.raises(Killed):
             train.train(config, world)
     kept = sorted(config.folder.glob("evaluations/*/result.json"))
@@ -99,7 +99,7 @@ def test_the_time_to_the_target_survives_an_interruption(
 ) -> None:
     scripted(monkeypatch, [0.7], final=0.8)
     with monkeypatch.context() as patch:
-        at_call(patch, checks, "finish", 1, die)
+        at_call(patch, validation, "finish", 1, die)
         with pytest.raises(Killed):
             train.train(tiny("target=0.7"), world)
     reached = last_state(tiny())["target_reached"]
@@ -111,6 +111,6 @@ def test_the_time_to_the_target_survives_an_interruption(
 
 def test_the_monitor_looks_as_often_as_asked(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(checks, "_monitor", lambda run: asked.append(run.position.epoch))
+    monkeypatch.setattr(validation, "_monitor", lambda run: asked.append(run.position.epoch))
     train.train(tiny("epochs=5", "evaluation.every=2"), world)
     assert asked == [2, 4]

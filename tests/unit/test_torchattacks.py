@@ -4,8 +4,8 @@ import pytest
 import torch
 import torchattacks
 
-from hpcfast.attacks import noise
-from hpcfast.attacks.balls import L2, Ball, Linf
+from hpcfast.attacks import rng
+from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from tests.unit.nets import ball_name, trained_digits
 
@@ -17,7 +17,7 @@ def test_as_many_images_hold_as_under_torchattacks(ball: Ball) -> None:
     model, x, y = trained_digits()
     held = torch.arange(len(x))
     for number, attempt in enumerate(Pgd(name="pgd", steps=STEPS, restarts=RESTARTS).tries(ball, 10).values()):
-        images = attempt(model, x[held], y[held], ball, noise.per_image(0, held, number))
+        images = attempt(model, x[held], y[held], ball, rng.per_image(0, held, number))
         held = held[model(images).argmax(1) == y[held]]
     kind = torchattacks.PGDL2 if isinstance(ball, L2) else torchattacks.PGD
     theirs = kind(model, eps=ball.eps, alpha=2.5 * ball.eps / STEPS, steps=STEPS)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from hpcfast import train
-from hpcfast.comm import World
-from hpcfast.config import RunConfig
+from hpcfast.config import RunConfig, read_run
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.rundir import RunDirectory
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import train
 from tests.unit.runs import different, last_state, log, logged, weights
 
 Tiny = Callable[..., RunConfig]
@@ -23,7 +23,7 @@ SUMMARY = {  # the keys that others rely on
 
 def test_a_run_leaves_all_its_files(plain: RunConfig) -> None:
     run = RunDirectory(plain.folder)
-    assert run.read_config() == plain
+    assert read_run(run) == plain
     kept = [f"step-{step:08d}.pt{kind}" for step in (6, 9) for kind in ("", ".sha256")]
     assert [path.name for path in sorted(run.checkpoints.iterdir())] == ["HEALTHY", "LAST", *kept]
     about = json.loads(run.model.read_text())

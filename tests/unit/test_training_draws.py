@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hpcfast import train
 from hpcfast.attacks import Attack
-from hpcfast.comm import World
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
+from hpcfast.distributed.comm import World
+from hpcfast.training import train
+from hpcfast.training.step import Learner
 
 Tiny = Callable[..., RunConfig]
 

@@ -9,11 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hpcfast import cli
-from hpcfast.comm import World
 from hpcfast.data import folder
-from hpcfast.data.faults import examine
-from hpcfast.data.pack import Recipe, pack
-from hpcfast.data.verify import Checked, verify
+from hpcfast.datasets.faults import examine
+from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.datasets.verify import Checked, verify
+from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.unit import loading
 from tests.unit.damaged import BAD, GOOD, JPEG, REMARKS, photo, write

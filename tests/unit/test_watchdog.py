@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hpcfast.watchdog import Address, Watchdog
+from hpcfast.distributed.watchdog import Address, Watchdog
 
 TOKEN = b"01234567"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from hpcfast.distributed.watchdog import Watchdog
 from hpcfast.errors import UserError
-from hpcfast.watchdog import Watchdog
 
 
 def heard(dog: Watchdog) -> threading.Event:

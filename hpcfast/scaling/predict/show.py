@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcfast.files import write_atomically
-from hpcfast.names import in_figure
+from hpcfast.runs.files import write_atomically
+from hpcfast.runs.names import in_figure
 from hpcfast.scaling.predict.forecast import Forecast
 from hpcfast.scaling.predict.runtime import GAIN
 

@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hpcfast import comm
-from hpcfast.allreduce import AllreduceSettings
-from hpcfast.attacks.balls import L2
 from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.norms import L2
 from hpcfast.attacks.pgd import Pgd
-from hpcfast.comm import cores
+from hpcfast.distributed import comm, cores
+from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
 

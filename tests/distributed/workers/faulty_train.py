@@ -15,9 +15,9 @@ import torch
 
 from hpcfast import cli
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
-from hpcfast.loop import Loop
-from hpcfast.run import Run
+from hpcfast.training.loop import Loop
+from hpcfast.training.state import Run
+from hpcfast.training.step import Learner
 
 kind, rank, epoch = sys.argv[1], sys.argv[2], float(sys.argv[3])
 learning_rate, look_at, step = Loop._learning_rate, Loop._look_at, Learner.step

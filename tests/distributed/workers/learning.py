@@ -9,12 +9,13 @@ import horovod.torch.mpi_ops as ops
 import torch
 from torch import Tensor
 
-from hpcfast import comm, precision
 from hpcfast.attacks.natural import Natural
 from hpcfast.component import validate
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.learner import Learner
+from hpcfast.distributed import comm
+from hpcfast.training import precision
+from hpcfast.training.step import Learner
 
 CONFIG: dict[str, Any] = {
     "name": "learning",

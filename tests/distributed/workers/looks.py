@@ -8,9 +8,8 @@ from pathlib import Path
 import horovod.torch as hvd
 import torch
 
-from hpcfast import comm
-from hpcfast.allreduce import AllreduceSettings
-from hpcfast.comm import gradients
+from hpcfast.distributed import comm, gradients
+from hpcfast.distributed.settings import AllreduceSettings
 
 AN_HOUR = 3.6e6
 """Milliseconds."""

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcfast import comm, evaluate
+from hpcfast import evaluation
 from hpcfast.config import load
 from hpcfast.data import folder
-from hpcfast.evaluate import attacked, rounds
+from hpcfast.distributed import comm
+from hpcfast.evaluation import attacked, rounds
 
 world = comm.init()
 config = load(Path(sys.argv[1]), ["name=memory"])
@@ -18,7 +19,7 @@ split = folder.read(config.data.path)[1]
 torch.manual_seed(0)
 model = config.model.build(3)
 planned = rounds(config, config.evaluation.final, 3)
-original, sizes = evaluate._attack, []
+original, sizes = evaluation._attack, []
 
 
 def starved(model: Any, batch: Any, *rest: Any) -> Any:
@@ -42,7 +43,7 @@ def measured() -> tuple[Any, list[str], list[int]]:
 
 whole, nothing, _ = measured()
 assert nothing == []
-evaluate._attack = starved
+evaluation._attack = starved
 halved, said, steps = measured()
 for name in ("clean", "predicted", "fooled"):
     assert np.array_equal(getattr(halved, name), getattr(whole, name)), name

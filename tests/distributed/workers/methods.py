@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from hpcfast import comm, events, train
-from hpcfast.allreduce import AllreduceSettings
 from hpcfast.component import names
 from hpcfast.config import load
-from hpcfast.run import Run
+from hpcfast.distributed import comm
+from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.runs import events
+from hpcfast.training import train
+from hpcfast.training.state import Run
 
 QUICK = {
     "free": "{name: free, replays: 2}",

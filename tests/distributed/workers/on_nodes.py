@@ -4,7 +4,8 @@ import os
 import socket
 import sys
 
-from hpcfast import cli, launcher
+from hpcfast import cli
+from hpcfast.distributed import launcher
 
 node = f"node-{launcher.rank()}"
 os.chdir(node)

@@ -2,7 +2,7 @@
 
 import torch
 
-from hpcfast import comm
+from hpcfast.distributed import comm
 
 world = comm.init()
 comm.barrier()

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from hpcfast import comm, launcher
+from hpcfast.distributed import comm, launcher
 
 launcher.prepare()
 world = comm.init()

@@ -1,0 +1,145 @@
+"""``hpcfast data corrupt``: write a data set's validation images corrupted, in ImageNet-C's layout.
+
+Every file is a function of the image, its name, the corruption, the severity and the seed alone, and is there whole or
+not at all. So a killed command, given again, only does what is missing.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from hpcfast.component import choices
+from hpcfast.data.folder import Split, read_split
+from hpcfast.data.identity import identify
+from hpcfast.data.images import ImageError, opened
+from hpcfast.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from hpcfast.datasets.unfinished import fill
+from hpcfast.datasets.workers import cores, pool
+from hpcfast.errors import UserError
+from hpcfast.runs.files import replacing
+
+MANIFEST = "corruptions.json"
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """What is done to every image."""
+
+    names: tuple[str, ...] = tuple(CORRUPTIONS)
+    severities: tuple[int, ...] = SEVERITIES
+    seed: int = 0
+
+    @classmethod
+    def of(cls, names: str | None, severities: str | None, seed: int) -> "Plan":
+        """The plan of a command line, whose lists have commas.
+
+        Raises:
+            UserError: there is no such corruption or severity, or no such seed.
+        """
+        if seed < 0:
+            raise UserError(f"--seed {seed}: give 0 or more")
+        listed = _listed("--names", names, tuple(CORRUPTIONS)), _listed("--severities", severities, SEVERITIES)
+        return cls(*listed, seed)
+
+    def rng(self, name: str, severity: int, file: str) -> np.random.Generator:
+        """The random numbers of one image, named with its class folder, under one corruption."""
+        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode(errors="surrogateescape")).digest()
+        return np.random.default_rng(np.frombuffer(digest, np.uint32))
+
+
+def _listed(option: str, text: str | None, legal: tuple[T, ...]) -> tuple[T, ...]:
+    """Those of ``legal`` that ``text`` lists, in their own order; all for None."""
+    known = {str(value): value for value in legal}
+    parts = list(known) if text is None else [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part not in known:
+            raise UserError(f"{option}: {choices(part, known)}")
+    return tuple(value for part, value in known.items() if part in parts)
+
+
+def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Write ``out/<corruption>/<severity>/<class>/<file>.png`` for the images of ``data/val``; return the manifest.
+
+    A finished ``out`` of the same images and plan is left as it is. Until all is written the folder's name ends in
+    ``.part``.
+
+    Args:
+        images: so many, evenly spread; all for None.
+        progress: called with the number of images done so far, each with all its corruptions.
+
+    Raises:
+        UserError: ``data/val`` is no folder of classes, ``images`` leave a class without any, an image cannot be read,
+            or ``out`` holds something else or cannot be written.
+    """
+    split = _chosen(data / "val", images)
+    files = _named(split)
+    manifest = _manifest(files, plan) | {"contents": identify(split).digest}
+    fill(out, MANIFEST, manifest, "these corruptions", lambda part: _write(files, part, plan, progress))
+    return manifest
+
+
+def _chosen(folder: Path, images: int | None) -> Split:
+    split = read_split(folder, "DATA")
+    some = split.some(images) if images is None or images > 0 else None
+    if some is None or len(set(some.labels)) < len(split.classes):
+        raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
+    return some
+
+
+def _named(split: Split) -> dict[str, str]:
+    """What each image is called below a severity, and where it is."""
+    files, names = split.files, [str(Path(name).with_suffix(".png")) for name in split.names()]
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        twins = [file for file, its in zip(files, names, strict=True) if its == name]
+        raise UserError(f"{' and '.join(twins)} would both become {name}; rename one of them")
+    return dict(zip(names, files, strict=True))
+
+
+def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
+    """All that the files depend on, but for the originals' contents."""
+    return {
+        "corruptions": list(plan.names),
+        "severities": list(plan.severities),
+        "seed": plan.seed,
+        "images": len(files),
+        "upright": True,  # what was made before images were turned as their EXIF data say is made anew
+        "files": hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest(),
+        "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
+    }
+
+
+def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:
+    for name, severity, folder in product(plan.names, plan.severities, {file.rpartition("/")[0] for file in files}):
+        (part / name / str(severity) / folder).mkdir(parents=True, exist_ok=True)
+    with pool(min(cores(), len(files))) as executor:
+        results = executor.map(partial(_write_one, part, plan), files.items(), chunksize=8)
+        for done, _ in enumerate(results, 1):
+            progress(done)
+
+
+def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
+    """Write what is missing of one image."""
+    file, source = item
+    targets = {each: part / each[0] / str(each[1]) / file for each in product(plan.names, plan.severities)}
+    missing = [each for each, target in targets.items() if not target.exists()]
+    if missing:
+        image = _read(source)
+    for each in missing:
+        with replacing(targets[each], durable=False) as half:
+            corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
+
+
+def _read(source: str) -> Image.Image:
+    try:
+        return opened(Path(source).read_bytes())
+    except (OSError, ImageError) as error:
+        raise UserError(f"{source} cannot be read: {error}. Put a whole image there or remove it.") from None

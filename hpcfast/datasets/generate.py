@@ -1,0 +1,156 @@
+"""``hpcfast data synthetic``: an image folder like ImageNet's, of any size, to test a cluster without ImageNet.
+
+Each JPEG is a part of one of three photographs that ship with packages we require, cut out, mirrored and coloured
+anew. Its class says which photograph and hue: there is something to learn. Every file is a function of its number, the
+seed and the settings, and is there whole or not at all; so a killed command, given again, writes what is missing.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hpcfast.data.images import opened
+from hpcfast.datasets.prepare import MANIFEST
+from hpcfast.datasets.unfinished import fill
+from hpcfast.datasets.workers import cores, pool
+from hpcfast.errors import UserError
+from hpcfast.runs.files import replacing
+
+PHOTOS = (
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+)
+SIZES = ((500, 375), (500, 375), (500, 375), (375, 500), (500, 333), (500, 500), (640, 480), (320, 240))
+"""Width and height, pixels, each as often as it is listed: the forms that ImageNet's photographs mostly have."""
+QUALITY = 97
+"""Of the JPEGs. The photographs are stretched a little, and so smooth that less would give files below 100 kB."""
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Steps of this part of a circle never meet: hues of few classes lie far apart."""
+VAL = 20
+"""For so many training images one is written to validate with, and at least one a class."""
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the user asked for; ``size`` is (width, height) in pixels, None for a mixture like ImageNet's."""
+
+    images: int
+    classes: int
+    size: tuple[int, int] | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, images: int, classes: int, size: str | None, seed: int) -> "Recipe":
+        """The recipe of a command line.
+
+        Raises:
+            UserError: there is no such size, too few images or classes, or no such seed.
+        """
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size or "1x1")
+        if not match:
+            raise UserError(f"--size '{size}': give width and height in pixels, e.g. 500x375")
+        if not 2 <= classes <= images:
+            raise UserError(
+                f"--images {images} --classes {classes}: at least 2 classes are needed, and an image for each"
+            )
+        if seed < 0:
+            raise UserError(f"--seed {seed}: give 0 or more")
+        return cls(images, classes, (int(match[1]), int(match[2])) if size else None, seed)
+
+    def counts(self) -> dict[str, int]:
+        """Images of each split."""
+        return {"train": self.images, "val": max(self.classes, self.images // VAL)}
+
+    def manifest(self) -> dict[str, Any]:
+        """All that the files depend on."""
+        asked = json.loads(json.dumps(asdict(self)))  # a tuple is a list in JSON
+        return {"name": "synthetic", **asked, "images": self.counts(), "pillow": version("pillow")}
+
+
+def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
+    """Write the folder ``out`` and return its manifest; a finished one of the same recipe is left as it is.
+
+    Until all is written the folder's name ends in ``.part``.
+
+    Args:
+        progress: called with the number of images done.
+
+    Raises:
+        UserError: ``out`` holds something else, or cannot be written.
+    """
+    manifest = recipe.manifest()
+    fill(out, MANIFEST, manifest, "this synthetic data set", lambda part: _write(recipe, part, progress))
+    return manifest
+
+
+def _write(recipe: Recipe, part: Path, progress: Callable[[int], None]) -> None:
+    for split in recipe.counts():
+        for label in range(recipe.classes):
+            (part / split / _name(label)).mkdir(parents=True, exist_ok=True)
+    chunks = [
+        (split, range(start, min(start + CHUNK, count)))
+        for split, count in recipe.counts().items()
+        for start in range(0, count, CHUNK)
+    ]
+    done = 0
+    with pool(min(cores(), len(chunks))) as executor:
+        for count in executor.map(partial(_write_chunk, recipe, part), chunks):
+            done += count
+            progress(done)
+
+
+def _name(label: int) -> str:
+    return f"class{label:05d}"
+
+
+def _write_chunk(recipe: Recipe, part: Path, chunk: tuple[str, range]) -> int:
+    """Write what is missing of some images; return how many there are."""
+    split, numbers = chunk
+    for number in numbers:
+        label = number * recipe.classes // recipe.counts()[split]
+        target = part / split / _name(label) / f"{split}_{number:08d}.jpg"
+        if not target.exists():
+            with replacing(target, durable=False) as half:
+                drawn(recipe, split, number, label).save(half, "JPEG", quality=QUALITY)
+    return len(numbers)
+
+
+def drawn(recipe: Recipe, split: str, number: int, label: int) -> Image.Image:
+    """One image of a class, a function of its number: a random part of the class's photograph in its hue."""
+    rng = np.random.default_rng([recipe.seed, sorted(recipe.counts()).index(split), number])
+    photo = _photo(label % len(PHOTOS))
+    width, height = recipe.size or SIZES[rng.integers(len(SIZES))]
+    scale = rng.uniform(0.6, 1) * min(photo.width / width, photo.height / height)
+    left, top = rng.uniform(size=2) * (photo.width - scale * width, photo.height - scale * height)
+    box = (left, top, left + scale * width, top + scale * height)
+    image = photo.resize((width, height), Image.Resampling.BICUBIC, box)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    hue = label // len(PHOTOS) * GOLDEN + rng.normal(scale=0.01)
+    return image.convert("RGB", _turned(hue, rng.uniform(0.7, 1.2)))
+
+
+@cache
+def _photo(number: int) -> Image.Image:
+    package, path = PHOTOS[number]
+    return opened((files(package) / path).read_bytes()).convert("RGB")
+
+
+def _turned(hue: float, brightness: float) -> tuple[float, ...]:
+    """The matrix, as Pillow takes it, that turns colours about the grey axis by so much of a circle."""
+    cos, sin = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue)
+    same, next_, last = (1 + 2 * cos) / 3, (1 - cos) / 3 - sin / math.sqrt(3), (1 - cos) / 3 + sin / math.sqrt(3)
+    rows = ((same, next_, last, 0), (last, same, next_, 0), (next_, last, same, 0))
+    return tuple(brightness * value for row in rows for value in row)

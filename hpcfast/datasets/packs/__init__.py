@@ -1,0 +1,1 @@
+"""Writing packs, and copying them to the disks of nodes."""

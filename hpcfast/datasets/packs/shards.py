@@ -1,0 +1,84 @@
+"""Writing one shard of a pack: the same images give the same bytes, on any machine and any number of ranks."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from hpcfast.data.manifest import INDEX, Blob, Shard
+from hpcfast.runs.files import replacing
+
+
+class Packed(NamedTuple):
+    """An image as it goes into a shard."""
+
+    key: int
+    suffix: str
+    data: bytes
+    label: int
+
+
+class HashedFile:
+    """Counts and hashes what is written to a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def blob(self) -> Blob:
+        """What the file is that was written."""
+        return Blob(bytes=self.bytes, sha256=self.sha256)
+
+
+@contextmanager
+def whole_or_not(path: Path) -> Iterator[HashedFile]:
+    """Write ``path`` under another name, and give it its own, on disk, if nothing is raised."""
+    with replacing(path) as part, part.open("wb") as file:
+        yield HashedFile(file)
+
+
+def write(root: Path, name: str, images: Iterable[Packed]) -> Shard:
+    """Write ``root/name.tar`` and then ``root/name.npy``.
+
+    Raises:
+        OSError: the disk is full, or the like.
+    """
+    rows = []
+    with whole_or_not(root / f"{name}.tar") as tar:
+        for image in images:
+            rows.append((tar.bytes + tarfile.BLOCKSIZE, len(image.data), image.label, image.suffix))
+            _add(tar, f"{image.key:08d}.{image.suffix}", image.data)
+            _add(tar, f"{image.key:08d}.cls", str(image.label).encode())
+        tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar file
+    with whole_or_not(root / f"{name}.npy") as npy:
+        np.save(npy, np.array(rows, INDEX), allow_pickle=False)
+    return Shard(name=name, images=len(rows), tar=tar.blob(), npy=npy.blob())
+
+
+def room(size: int) -> int:
+    """Bytes that an image of ``size`` bytes takes in a shard, with its label."""
+    block = tarfile.BLOCKSIZE
+    return 3 * block + -(-size // block) * block
+
+
+def _add(tar: HashedFile, name: str, data: bytes) -> None:
+    """Append a file. The tarfile module would not say where its bytes will lie."""
+    info = tarfile.TarInfo(name)  # of nobody, of 1970: nothing that differs from run to run
+    info.size = len(data)
+    tar.write(info.tobuf(tarfile.USTAR_FORMAT))
+    tar.write(data)
+    tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))

@@ -1,0 +1,260 @@
+"""``hpcfast data pack``: write a data set as shards of one size, in an order that is mixed over all classes.
+
+All bytes are functions of the images, their names and the settings alone, not of the number of ranks. A shard is there
+whole or not at all, and so is the pack: until then the folder's name ends in ``.part``. A killed command, given again,
+writes the shards that are missing.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from hpcfast.data import folder
+from hpcfast.data.hashes import digest
+from hpcfast.data.identity import agreed
+from hpcfast.data.images import ImageError, ready
+from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
+from hpcfast.datasets.packs import shards
+from hpcfast.datasets.packs.shrink import METHOD, shrunk
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
+from hpcfast.runs import files
+from hpcfast.runs.names import printable
+
+HEAD, DONE = "head.json", "done"
+"""What an unfinished pack is made from; folder of the finished shards' records."""
+SAMPLE = 256
+"""Images whose mean size says how many of all fill a shard: a random sample, since the order is random."""
+BLOCK = 512
+"""Images that a rank holds in memory."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the user asked for."""
+
+    shard_mb: int
+    short_side: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard to be written: these images of a split, in this order; ``first`` is the first one's id in the pack."""
+
+    name: str
+    split: folder.Split
+    ids: np.ndarray
+    first: int
+
+    def write(self, root: Path, short_side: int | None, threads: int) -> Shard:
+        """Write it, and then the record that it is done.
+
+        Raises:
+            UserError: an image cannot be read.
+            OSError: ``root`` cannot be written.
+        """
+        # Threads hide the time that a parallel file system takes to open a file; Pillow uses the cores with them.
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                shard = shards.write(root, self.name, self._images(pool, short_side))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        with shards.whole_or_not(self.record(root)) as file:
+            file.write(shard.model_dump_json().encode())
+        return shard
+
+    def _images(self, pool: ThreadPoolExecutor, short_side: int | None) -> Iterator[shards.Packed]:
+        read = partial(contents, self.split, short_side=short_side)
+        # In blocks, since map begins with all it is given: memory is that of a block of images.
+        for at in range(0, len(self.ids), BLOCK):
+            ids = self.ids[at : at + BLOCK].tolist()
+            for i, (suffix, data) in enumerate(pool.map(read, ids)):
+                yield shards.Packed(self.first + at + i, suffix, data, int(self.split.labels[ids[i]]))
+
+    def record(self, root: Path) -> Path:
+        return root / DONE / f"{self.name.replace('/', '-')}.json"
+
+
+def contents(split: folder.Split, image: int, short_side: int | None) -> tuple[str, bytes]:
+    """The kind of an image's file (``jpg``) and its bytes, as they go into the pack.
+
+    Raises:
+        UserError: it is empty, cannot be read or cannot be decoded.
+    """
+    name = split.files[image]
+    try:
+        encoded = split.encoded(image)
+        data = encoded.tobytes()
+        if not data:
+            raise OSError("it is empty")
+        ready(encoded)  # what training would leave out is not packed
+        small = shrunk(data, short_side) if short_side else None
+    except (OSError, ImageError) as error:
+        raise UserError(
+            f"{name} cannot be read: {error}. 'hpcfast data verify' finds all such images and lists them in skips.txt, "
+            f"and packing leaves those out."
+        ) from None
+    suffix = name.rpartition(".")[2].lower().replace("jpeg", "jpg")
+    return (suffix, data) if small is None else ("jpg", small)
+
+
+def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the pack ``out`` of the images in ``data``, all ranks together, and return its manifest.
+
+    A finished ``out`` of the same images and settings is left as it is.
+
+    Args:
+        progress: called with the number of images done, and of all.
+
+    Raises:
+        UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
+            written; on every rank.
+    """
+    splits = comm.together(lambda: folder.read(data))
+    contents_of = [identity.digest for identity in agreed(splits, world)]
+    head, parts = comm.together(lambda: _plan(data, splits, contents_of, recipe))
+    out = out.resolve()
+    half = out.with_name(out.name + ".part")
+    todo = comm.on_root(lambda: _begin(out, half, head, parts))
+    done = total = sum(len(part.ids) for part in parts)
+    done -= sum(len(parts[i].ids) for i in todo)
+    # In rounds of one shard a rank: what goes wrong on one rank ends all of them in time.
+    for at in range(0, len(todo), world.size):
+        turn = todo[at : at + world.size]
+        if world.rank < len(turn):
+            mine = partial(_write, parts[turn[world.rank]], half, recipe, world.threads, out)
+            comm.together(mine)
+        else:
+            comm.together(lambda: None)
+        done += sum(len(parts[i].ids) for i in turn)
+        progress(done, total)
+    return comm.on_root(lambda: _finish(out, half, head, parts))
+
+
+def _plan(
+    data: Path, both: tuple[folder.Split, folder.Split], contents_of: list[str], recipe: Recipe
+) -> tuple[Head, list[Part]]:
+    splits = dict(zip(("train", "val"), both, strict=True))
+    parts: list[Part] = []
+    names = hashlib.sha256()
+    for number, (name, split) in enumerate(splits.items()):
+        packed = (split.files[i].removeprefix(f"{data}/") for i in split.good.tolist())
+        names.update("\n".join(packed).encode("utf-8", "surrogateescape"))
+        if len(np.unique(split.labels[split.good])) < len(split.classes):
+            raise UserError(f"{data}: skips.txt leaves a class of {name} without images; put good ones there")
+        parts += _cut(name, split, np.random.default_rng([recipe.seed, number]).permutation(split.good), recipe)
+    resize = recipe.short_side and Resize(short_side=recipe.short_side, method=METHOD, pillow=PIL.__version__)
+    head = Head(
+        classes=splits["train"].classes, seed=recipe.seed, shard_mb=recipe.shard_mb, resize=resize or None,
+        source=names.hexdigest(), contents=digest(contents_of),
+        left_out={name: len(split.skips) for name, split in splits.items()},
+    )  # fmt: skip
+    return head, parts
+
+
+def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
+    """Divide a split into shards of as many images each, give or take one."""
+    with ThreadPoolExecutor() as pool:
+        sample = pool.map(partial(contents, split, short_side=recipe.short_side), order[:SAMPLE].tolist())
+        sizes = [shards.room(len(data)) for _, data in sample]
+    count = max(1, round(len(order) * float(np.mean(sizes)) / (recipe.shard_mb * 1e6)))
+    edges = np.arange(count + 1) * len(order) // count
+    for number, (first, end) in enumerate(pairwise(edges.tolist())):
+        yield Part(f"{name}/shard-{number:06d}", split, order[first:end], first)
+
+
+def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
+    """Make the folder ``half``, or take it over; which of ``parts`` are to be written.
+
+    Raises:
+        UserError: it or ``out`` holds something else, or cannot be written.
+    """
+    _refuse_odd_classes(head.classes)
+    if _made_with(out, head):
+        return []
+    try:
+        if not _made_with(half, head):
+            half.mkdir(parents=True, exist_ok=True)
+            with shards.whole_or_not(half / HEAD) as file:
+                file.write(head.model_dump_json(indent=1).encode())
+        for name in ("train", "val", DONE):
+            (half / name).mkdir(exist_ok=True)
+        files.clean(half)  # of a command that was killed
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    return [i for i, part in enumerate(parts) if not _is_done(half, part)]
+
+
+def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
+    """A pack's manifest is JSON, whose text is Unicode."""
+    if odd := [name for name in classes if any("\ud800" <= char <= "\udfff" for char in name)]:
+        shown = printable(odd[0])
+        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
+
+
+def _made_with(place: Path, head: Head) -> bool:
+    """Whether ``place`` was made, or begun, with ``head``; False where there is nothing."""
+    for name in (MANIFEST, HEAD):
+        try:
+            found = json.loads((place / name).read_text())
+        except (OSError, ValueError):
+            continue
+        odd = [key for key, value in json.loads(head.model_dump_json()).items() if found.get(key) != value]
+        if odd:
+            raise UserError(f"{place} was packed with other {', '.join(odd)}; give another OUT or remove it")
+        return True
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UserError(f"{place} exists and is no pack; give another OUT or remove it")
+    return False
+
+
+def _is_done(half: Path, part: Part) -> bool:
+    """Whether a shard was finished; its record is written last, so what is there was hashed and is on disk."""
+    try:
+        shard = Shard.model_validate_json(part.record(half).read_text())
+        return all((half / name).stat().st_size == blob.bytes for name, blob in shard.files().items())
+    except (OSError, ValueError):
+        return False
+
+
+def _write(part: Part, half: Path, recipe: Recipe, threads: int, out: Path) -> None:
+    try:
+        part.write(half, recipe.short_side, threads)
+    except OSError as error:
+        raise _unwritable(out, error) from None
+
+
+def _finish(out: Path, half: Path, head: Head, parts: list[Part]) -> dict[str, Any]:
+    """Write the manifest and give the pack its name; does nothing where that was done before."""
+    try:
+        if not (out / MANIFEST).exists():
+            records = [Shard.model_validate_json(part.record(half).read_text()) for part in parts]
+            manifest = Manifest(**dict(head), shards=tuple(records))
+            with shards.whole_or_not(half / MANIFEST) as file:
+                file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+            if out.exists():
+                out.rmdir()
+            half.rename(out)
+        # Left until now: a command killed before would not find them.
+        shutil.rmtree(out / DONE, ignore_errors=True)
+        (out / HEAD).unlink(missing_ok=True)
+        result: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    return result
+
+
+def _unwritable(out: Path, error: OSError) -> UserError:
+    return UserError(f"OUT {out} cannot be written: {error}. Give a folder on a disk with room; what is done is kept.")

@@ -1,0 +1,206 @@
+"""The ranks of a job: the only package that knows Horovod and MPI.
+
+Everything else sees a :class:`World` (numbers) and the few collectives below. Every collective has a name: an
+unnamed one after ranks ran unequal numbers of operations hangs without an error.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+# MPI may bring UCX along, whose handler of crashes waits for the heap's lock: in a damaged heap it never gets it, and
+# the job hangs instead of ending. It looks when it is loaded.
+os.environ.setdefault("UCX_HANDLE_ERRORS", "none")
+
+import horovod.torch as hvd
+import torch
+from horovod.common.exceptions import HorovodInternalError
+
+from hpcfast.distributed import cores, launcher, rendezvous, variables
+from hpcfast.distributed.elastic import elastically, make_way
+from hpcfast.distributed.gradients import (
+    average_buffers,
+    broadcast_parameters,
+    distribute,
+    finish,
+    mean,
+    start_timeline,
+    stop_timeline,
+)
+from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.distributed.status import peers, tell, waiting, watch
+from hpcfast.errors import UserError
+
+__all__ = [
+    "Ballot",
+    "PeerLost",
+    "World",
+    "abort",
+    "average_buffers",
+    "barrier",
+    "broadcast_parameters",
+    "distribute",
+    "elastically",
+    "gather",
+    "init",
+    "join",
+    "make_way",
+    "mean",
+    "on_root",
+    "peers",
+    "start_timeline",
+    "stop_timeline",
+    "tell",
+    "together",
+    "total",
+]
+
+T = TypeVar("T")
+
+PeerLost = HorovodInternalError
+"""Raised by every collective once another rank has died."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of the job."""
+
+    rank: int
+    size: int
+    local_rank: int
+    threads: int
+    """This rank's fair share of its machine's cores: more threads than cores make every rank slower."""
+    cores: int = 1
+    """Of this machine, which its ranks may use together."""
+
+    @property
+    def is_root(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """The rank's own GPU where there are GPUs, the CPU otherwise."""
+        if torch.cuda.is_available():
+            return torch.device("cuda", self.local_rank % torch.cuda.device_count())
+        return torch.device("cpu")
+
+
+def init(allreduce: AllreduceSettings | None = None) -> World:
+    """Join the job this process was started in (horovodrun, mpirun, srun), or be a job of one rank.
+
+    Args:
+        allreduce: settings that Horovod reads only now.
+
+    Raises:
+        UserError: the ranks do not find one another (a ConnectionError where only some know).
+    """
+    variables.announce(allreduce)
+    if launcher.rank() is None:
+        # Alone, Horovod would start MPI, which not every machine can do without mpirun.
+        os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
+    elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
+        rendezvous.meet(step)
+    hvd.init()
+    if launcher.size() not in (None, hvd.size()):
+        raise UserError(
+            f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
+            "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
+        )
+    world = join()
+    watch(world.rank, world.size, on_root)
+    return world
+
+
+def join() -> World:
+    """Who this process is, once Horovod runs; a collective."""
+    share = cores.settle(gather, hvd.rank(), bind=not torch.cuda.is_available())
+    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), share.fair, share.all)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(world.threads)
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    return world
+
+
+def together(work: Callable[[], T]) -> T:
+    """Run ``work`` on every rank; where any rank raises UserError, all ranks raise the first one's.
+
+    For checks whose outcome may differ between nodes (is the data set there?): without this the healthy ranks
+    would wait for ever for the others.
+    """
+    outcome = _attempt(work)
+    _raise_first(gather(outcome[1]))
+    return outcome[0]  # type: ignore[return-value]  # no error: there is a result
+
+
+def gather(value: T) -> list[T]:
+    """Every rank's ``value``, by rank, on every rank."""
+    with waiting("gather"):
+        everyone: list[T] = hvd.allgather_object(value, name="gather")
+    return everyone
+
+
+def on_root(work: Callable[[], T]) -> T:
+    """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
+    outcome = _attempt(work) if hvd.rank() == 0 else None
+    with waiting("on_root"):
+        result, error = hvd.broadcast_object(outcome, root_rank=0, name="on_root")
+    _raise_first([error])
+    return result
+
+
+def total(counts: torch.Tensor) -> torch.Tensor:
+    """Sum ``counts`` (int64 or float64) over all ranks."""
+    with waiting("total"):
+        return finish(hvd.allreduce_async(counts, op=hvd.Sum, name="total"))
+
+
+def barrier() -> None:
+    """Wait until every rank has come here."""
+    with waiting("barrier"):
+        finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
+
+
+class Ballot:
+    """Votes that ranks cast at every step; each is counted at the next, so that nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._open: Any = None
+
+    def cast(self, *votes: bool) -> list[int]:
+        """Vote, and return how many ranks voted for each at the call before; all zeros at the first."""
+        before = self.count() or [0] * len(votes)
+        self._open = hvd.allreduce_async(torch.tensor(votes, dtype=torch.int32), op=hvd.Sum, name="ballot")
+        return before
+
+    def count(self) -> list[int]:
+        """Count the votes that are out, and close the ballot; empty where none was cast."""
+        if self._open is None:
+            return []
+        with waiting("ballot"):
+            counts: list[int] = finish(self._open).tolist()
+        self._open = None
+        return counts
+
+
+def abort() -> NoReturn:
+    """End this rank, and with it the job, at once: an orderly exit would wait for ranks that wait for us."""
+    if hvd.is_initialized() and hvd.mpi_enabled() and hvd.size() > 1:
+        from mpi4py import MPI  # importing it starts MPI, which a Gloo job must not do
+
+        MPI.COMM_WORLD.Abort(1)
+    os._exit(1)
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
+    try:
+        return work(), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _raise_first(errors: list[str | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise UserError(error)

@@ -1,0 +1,37 @@
+"""This rank's watchdog, and what it is told: what the rank is doing, and where it waits for others."""
+
+import atexit
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from hpcfast.distributed.watchdog import Address, Watchdog
+
+_watchdog: Watchdog | None = None
+
+
+def watch(rank: int, size: int, on_root: Callable[[Callable[[], Address]], Address]) -> None:
+    """Have a rank that falls silent named, and the job ended: Horovod and MPI would wait for it permanently.
+
+    Args:
+        on_root: runs a function on rank 0 and returns its result on every rank.
+    """
+    global _watchdog
+    _watchdog = Watchdog(rank, size)
+    _watchdog.start(on_root(_watchdog.listen))
+    atexit.register(_watchdog.stop)
+
+
+def tell(step: int, note: str) -> None:
+    """Say what this rank is doing, for the message that names a lost rank."""
+    if _watchdog:
+        _watchdog.step, _watchdog.note = step, note
+
+
+def waiting(collective: str) -> AbstractContextManager[None]:
+    """A block in which this rank waits for others, in ``collective``."""
+    return _watchdog.waiting(collective) if _watchdog else nullcontext()
+
+
+def peers() -> str:
+    """When the other ranks were last heard from, the longest silent first, as far as this rank knows."""
+    return _watchdog.table() if _watchdog else ""

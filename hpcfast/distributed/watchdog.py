@@ -1,0 +1,227 @@
+"""Ends a job one of whose ranks has fallen silent (stopped, cut off, gone with its node), or whose ranks deadlock.
+
+Horovod waits for such ranks permanently, and so does MPI. Here a thread of every rank sends rank 0 a datagram every
+fifteenth of a limit, and rank 0 answers each. Whoever hears nothing for the whole limit says on stderr which rank
+is missing and ends its process; the launcher then kills all others, stopped ones too. Use, on every rank::
+
+    watchdog = Watchdog(rank, size)
+    watchdog.start(broadcast_from_rank_0(watchdog.listen))  # listen() is called on rank 0 only
+    ...
+    watchdog.stop()  # an orderly end: from here on silence is no fault
+
+The thread needs Python's interpreter lock, which Horovod's waits give up; code that held it so long would be blamed.
+"""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, some
+from hpcfast.errors import UserError
+
+__all__ = ["LIMIT", "VARIABLE", "Address", "Watchdog", "interfaces"]
+
+LIMIT = 30.0
+"""Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
+VARIABLE = "HPCFAST_STALL_SECONDS"
+BEATS = 15
+"""Heartbeats a limit: so many datagrams in a row are not lost by chance."""
+GRACE = 3
+"""Intervals: a thread this late was itself stopped; and by so much a deputy's verdict precedes the others'."""
+
+
+class Watchdog:
+    """This rank's thread; ``step`` and ``note`` are what it tells the others about this rank, yours to set.
+
+    ``end`` is called in the thread after the message that a rank is lost; by default the process ends with 1.
+    """
+
+    def __init__(self, rank: int, size: int, end: Callable[[], object] = lambda: os._exit(1)) -> None:
+        self.rank, self.size = rank, size
+        self.step, self.note = 0, ""
+        self._waits_in, self._since, self._waited = "", 0.0, 0.0
+        self._end = end
+        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._heard: dict[int, float] = {}  # when, of the ranks that are watched
+        self._beats: dict[int, tuple[Beat, tuple[str, int]]] = {}  # the last, and the way back to its sender
+        self._left: set[int] = set()  # whose late datagrams must not bring them back
+        self._deputy = self._path = 0
+        self._warned = False
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        # Room for thousands of ranks' beats while the thread waits for its turn; the system may grant less.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._socket.bind(("", 0))
+
+    def listen(self, limit: float | None = None) -> Address:
+        """Return, on rank 0, what all ranks must give to :meth:`start`.
+
+        Raises:
+            UserError: ``limit`` is not given and the environment's HPCFAST_STALL_SECONDS is no number of seconds.
+        """
+        hosts, port = tuple(interfaces(self._socket).values()), self._socket.getsockname()[1]
+        return Address(hosts, port, secrets.token_bytes(8), _limit() if limit is None else limit)
+
+    def start(self, address: Address) -> None:
+        """Begin to watch and to be watched, unless there is only one rank or the limit is 0."""
+        if self.size == 1 or not address.limit:
+            return
+        self._prepare(address, time.monotonic())
+        self._tick(time.monotonic())
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave in an orderly way: tell the others, wait until they know (about a second at most)."""
+        self._stopping.set()
+        if self._thread and self._thread.is_alive():
+            self._socket.sendto(b"", ("127.0.0.1", self._socket.getsockname()[1]))  # wakes the thread
+            self._thread.join()
+        self._socket.close()
+
+    @contextlib.contextmanager
+    def waiting(self, collective: str) -> Iterator[None]:
+        """Tell the others that in this block this rank waits for them, and in which ``collective``."""
+        self._waits_in, self._since = collective, time.monotonic()
+        try:
+            yield
+        finally:
+            self._waits_in = ""
+
+    def table(self) -> str:
+        """One line for each rank known here (rank 0 knows all), the longest silent first, at most 20."""
+        now, heard = time.monotonic(), dict(self._heard)
+        longest = sorted(heard, key=heard.__getitem__)
+        lines = [f"{self._describe(rank)}: heard {now - heard[rank]:.1f} s ago" for rank in longest[:SHOWN]]
+        return "\n".join(lines + [f"and {len(longest) - SHOWN} more"] * (len(longest) > SHOWN))
+
+    def _prepare(self, address: Address, now: float) -> None:
+        self._address, self._limit, self._interval = address, address.limit, address.limit / BEATS
+        self._ticked = self._started = now
+
+    def _run(self) -> None:
+        # From now on the beats are spread over the interval: all at once they could overflow rank 0's socket.
+        self._receive(self._interval * self.rank / self.size, self._stopping.is_set)
+        while not self._stopping.is_set():
+            self._tick(time.monotonic())
+            self._receive(self._interval, self._stopping.is_set)
+        self._take_leave()
+
+    def _tick(self, now: float) -> None:
+        """Once an interval: send a beat, look who is silent."""
+        if now - self._ticked > GRACE * self._interval:
+            # This process was stopped: what it didn't hear proves nothing.
+            self._heard = dict.fromkeys(self._heard, now)
+        self._ticked, self._waited = now, now - self._since
+        if self.rank:
+            # No answer, or none yet: try rank 0's next address (from the second on; the first is mostly loopback's).
+            self._path += now - self._heard.get(0, -math.inf) > GRACE * self._interval
+            self._send("beat", self._way_to(0))
+        else:
+            # A rank of another node, if there is one: rank 0's node may be lost as a whole.
+            self._deputy = min(self._heard, key=lambda rank: (self._beats[rank][0].host == self._host, rank), default=0)
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        """End the job if a rank has been silent for too long; warn, once, of those never heard."""
+        patience = self._limit + (0 if self.rank in (0, self._deputy) else GRACE * self._interval)
+        silent = sorted((when, rank) for rank, when in self._heard.items() if now - when > self._limit / 2)
+        if silent and now - silent[0][0] >= patience:
+            others = sorted(rank for _, rank in silent[1:])
+            text = f"{self._describe(silent[0][1])} has been silent for {now - silent[0][0]:.0f} s"
+            text += f" (so have ranks {some(others)})" if others else ""
+            self._end_all(f"{text}: stopped, or its node or network is gone; ending the job")
+        elif not self.rank and len(self._heard) == self.size - 1 and (why := self._deadlock()):
+            self._end_all(f"{why}; ending the job")
+        elif not self.rank and not self._warned and now - self._started >= self._limit:
+            self._warned = True
+            if unheard := sorted(set(range(1, self.size)) - self._heard.keys() - self._left):
+                text = f"warning: no heartbeat from ranks {some(unheard)}, so no one will notice if they stall; "
+                text += f"is UDP port {self._address.port} of host {self._host} closed to them?"
+                print(text, file=sys.stderr, flush=True)
+
+    def _deadlock(self) -> str:
+        return deadlock([self._beat("beat"), *(self._beats[rank][0] for rank in self._heard)], self._limit)
+
+    def _end_all(self, why: str) -> None:
+        print(why, file=sys.stderr, flush=True)
+        for rank in self._beats:
+            self._send("end", self._way_to(rank))
+        self._finish()
+
+    def _receive(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Handle what arrives for ``seconds`` or until ``done``."""
+        deadline = time.monotonic() + seconds
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            with contextlib.suppress(OSError):  # nothing came, or the network complains: then silence will tell
+                self._handle(*self._socket.recvfrom(2048), time.monotonic())
+
+    def _handle(self, data: bytes, sender: tuple[str, int], now: float) -> None:
+        if not data.startswith(self._address.token):
+            return
+        beat = Beat(*json.loads(data[len(self._address.token) :]))
+        if beat.kind == "end":
+            self._finish()
+        elif beat.kind in ("bye", "ok"):
+            self._left.add(beat.rank)
+            self._heard.pop(beat.rank, None)
+            if beat.kind == "bye":
+                self._send("ok", sender)
+            if self.rank:  # without rank 0 there is no one to watch
+                self._stopping.set()
+        elif beat.rank not in self._left:
+            if self.rank:
+                self._deputy = beat.deputy
+            else:
+                self._send("beat", sender)
+            self._beats[beat.rank], self._heard[beat.rank] = (beat, sender), now
+
+    def _take_leave(self) -> None:
+        """Say bye until each has confirmed it, for datagrams may be lost; give up after five times."""
+        for _ in range(5):
+            for rank in self._unaware():
+                self._send("bye", self._way_to(rank))
+            self._receive(min(self._interval, 0.2), lambda: not self._unaware())
+
+    def _unaware(self) -> set[int]:
+        """Who would take this rank's leaving for a fault."""
+        return {0} - self._left if self.rank else set(self._heard)
+
+    def _finish(self) -> None:
+        self._left.update(range(self.size))
+        self._heard.clear()
+        self._stopping.set()
+        self._end()
+
+    def _way_to(self, rank: int) -> tuple[str, int]:
+        hosts = self._address.hosts
+        return (hosts[self._path % len(hosts)], self._address.port) if self.rank else self._beats[rank][1]
+
+    def _send(self, kind: str, to: tuple[str, int]) -> None:
+        with contextlib.suppress(OSError):  # the network is down: then silence will tell
+            self._socket.sendto(self._address.token + json.dumps(self._beat(kind)).encode(), to)
+
+    def _beat(self, kind: str) -> Beat:
+        note, waits_in = self.note[:100], self._waits_in
+        return Beat(kind, self.rank, self._host, self._pid, self.step, note, self._deputy, waits_in, self._waited)
+
+    def _describe(self, rank: int) -> str:
+        return self._beats[rank][0].sender()
+
+
+def _limit() -> float:
+    given = os.environ.get(VARIABLE, str(LIMIT))
+    with contextlib.suppress(ValueError):
+        if 0 <= float(given) < math.inf:
+            return float(given)
+    example = f"for example {LIMIT:.0f}, or 0 to let it wait for ever"
+    raise UserError(f"{VARIABLE}={given}: give the seconds of a rank's silence after which the job ends, {example}")

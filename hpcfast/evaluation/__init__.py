@@ -1,0 +1,234 @@
+"""Robust accuracy: exact over any number of ranks.
+
+An evaluation is a list of rounds: tries of an attack, in balls of rising radius. A round attacks the images that
+stood until then, dealt out anew to all ranks now and then, so that none idles; in the end each image has met its
+worst case.
+Every image has random numbers of its own in every round, so that neither the number of ranks nor a kill in between
+changes what is measured. Accuracies are fractions.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcfast.attacks import Try, rng
+from hpcfast.attacks.norms import Ball
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import Batch, skips
+from hpcfast.data.folder import Split
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
+from hpcfast.evaluation.frozen import frozen, full_precision
+from hpcfast.evaluation.memory import Pieces, batch_size
+from hpcfast.evaluation.outcomes import NOT_FINITE, Journal, Outcomes, Record
+from hpcfast.evaluation.results import interval, summarise
+from hpcfast.evaluation.sharding import chosen_images, deal, read, shared_out
+from hpcfast.models import saved
+
+__all__ = [
+    "Pieces",
+    "Round",
+    "attacked",
+    "batch_size",
+    "chosen_images",
+    "classify",
+    "evaluate",
+    "evaluating",
+    "interval",
+    "rounds",
+    "shared_out",
+]
+
+
+class Round(NamedTuple):
+    """One try of an attack, at all images that stood until then."""
+
+    name: str
+    ball: Ball
+    attempt: Try
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for this block and give it its own mode back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def rounds(config: RunConfig, check: Check, classes: int) -> list[Round]:
+    """What ``check`` does: all tries of its attack in the smallest ball, then in the next larger one."""
+    radii = sorted({*check.curve, config.threat.eps})
+    balls = [config.threat.model_copy(update={"eps": eps}).ball for eps in radii]
+    return [Round(name, ball, attempt) for ball in balls for name, attempt in check.attack.tries(ball, classes).items()]
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    config: RunConfig,
+    check: Check,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measure clean and robust accuracy of ``model`` on ``split``; a collective of all ranks.
+
+    An image counts as robust if it is classified rightly both as it is and under all tries of ``check.attack``.
+
+    Args:
+        config: of which the data settings, the threat model and the seed count here.
+        progress: see :func:`attacked`.
+        say: see :func:`attacked`.
+
+    Returns:
+        See :func:`hpcfast.evaluation.results.summarise`; and ``seconds``.
+
+    Raises:
+        UserError: there are fewer images than ranks, or too many bad ones.
+    """
+    ids = chosen_images(split, check, world)
+    started = time.perf_counter()
+    planned = rounds(config, check, len(split.classes))
+    outcomes = attacked(model, split, ids, planned, config, world, progress, say=say)
+    return summarise(outcomes, ids, planned, config, check, split) | {"seconds": time.perf_counter() - started}
+
+
+def attacked(
+    model: nn.Module,
+    split: Split,
+    ids: np.ndarray,
+    planned: list[Round],
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+    journal: Journal | None = None,
+    keep: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcomes:
+    """Let all rounds loose on the images ``ids``; a collective of all ranks, each of which gets all outcomes.
+
+    Args:
+        progress: called after each batch, equally often on all ranks, with the work done by all ranks as far as
+            this one can tell, of ``len(ids) * len(planned)``. An image that fell needs no more work.
+        journal: which says what was done before, and is kept.
+        keep: a folder for the images that fooled the model.
+        say: told, on all ranks, where memory allows only smaller batches than ``config.evaluation.batch_size``.
+
+    Raises:
+        UserError: too many images are bad; a few are left out and noted. Or the model gives logits for an image that
+            are not finite, as it is or attacked.
+    """
+    outcomes = Outcomes(split.labels)
+    for record in comm.on_root(journal.read) if journal else ():
+        outcomes.note(record)
+    probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
+    still = frozen(model, probe)
+    faults: dict[int, str] = {}
+    pieces = Pieces(_agreed(batch_size([still], config, world), config.evaluation.batch_size, say))
+
+    def attack(batch: Batch) -> Record:
+        record, images = _attack(still, batch, planned[number], config.seed, number)
+        if keep:
+            _keep(keep, batch, record, images)
+        if journal:
+            journal.write(record)
+        return record
+
+    for leg in _legs(len(planned)):
+        dealt, fresh = outcomes.entering(ids, leg.start), []
+        share = deal(dealt, pieces.most, world)
+        for number in leg:
+            left, done = outcomes.entering(share.mine, number), 0
+            before = (number + 1) * len(ids) - len(dealt)
+            with full_precision():
+                for batch in read(split, share, left[~outcomes.through(number)[left]], config, world, faults):
+                    for record in pieces.each(attack, batch):
+                        outcomes.note(record)
+                        fresh.append(record)
+                    done += len(batch.ids)
+                    progress(before + min(done * world.size, len(dealt)))  # the others are about as far
+        everyone = comm.gather((fresh, faults, pieces.size))
+        pieces = Pieces(_agreed(min(size for *_, size in everyone), pieces.most, say))
+        for records, bad, _ in everyone:
+            for record in records:
+                outcomes.note(record)
+            outcomes.bad.update(bad)
+        refuse_not_finite(split, outcomes.not_finite())
+        skips.refuse_many(split, outcomes.bad, len(ids))
+    progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do
+    return outcomes
+
+
+def _agreed(size: int, tried: int, say: Callable[[str], None]) -> int:
+    """``size``, the images of a batch on which all ranks agree; said where it is less than was ``tried``."""
+    if size < tried:
+        say(f"memory has room for {size} images at a time on each rank, not {tried}")
+    return size
+
+
+def _legs(count: int) -> Iterator[range]:
+    """Rounds between two deals, which end after the first, the second, the fourth, the eighth and so on.
+
+    Most images that fall do so early, and each deal makes all ranks wait for the slowest.
+    """
+    start, end = 0, 1
+    while start < count:
+        yield range(start, min(end, count))
+        start, end = end, 2 * end
+
+
+def _attack(model: nn.Module, batch: Batch, planned: Round, seed: int, number: int) -> tuple[Record, Tensor]:
+    """Attack the images that the model classifies rightly as they are."""
+    x, y, ids = batch
+    clean = classify(model, x)
+    predicted, worst = clean.clone(), x
+    held = (clean == y).nonzero().squeeze(1)
+    if len(held):
+        source = rng.per_image(seed, ids[held], number)
+        worst = x.clone()
+        worst[held] = planned.attempt(model, x[held], y[held], planned.ball, source)
+        predicted[held] = classify(model, worst[held])
+    return Record(number, ids.tolist(), clean.tolist(), predicted.tolist()), worst
+
+
+def _keep(folder: Path, batch: Batch, record: Record, images: Tensor) -> None:
+    """Save the images of a batch that fooled the model; before the journal says that they did."""
+    predicted, clean = (torch.tensor(values) for values in (record.predicted, record.clean))
+    rows = predicted != clean
+    if rows.any():
+        tensors = {"images": images.cpu()[rows], "ids": batch.ids.cpu()[rows], "predicted": predicted[rows]}
+        path = folder / f"round-{record.round:02}-image-{record.ids[0]:07}.safetensors"
+        saved.save_weights(path, tensors)
+
+
+@torch.no_grad()
+def classify(model: nn.Module, x: Tensor) -> Tensor:
+    """The class of the largest logit, shape (n,); ``NOT_FINITE`` where a logit is NaN or infinite."""
+    logits = model(x)
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), NOT_FINITE)
+
+
+def refuse_not_finite(split: Split, ids: Sequence[int] | np.ndarray) -> None:
+    """Refuse a model that gave the images ``ids`` logits that are not finite, unless there are none.
+
+    Raises:
+        UserError: it names the first of them.
+    """
+    if len(ids):
+        first = skips.name(split, int(ids[0]))
+        raise UserError(
+            f"the model gives logits that are not finite for {len(ids)} images, first {first}: "
+            f"no accuracy would mean anything. Check its weights and its mean and std, or measure weights from before "
+            f"training diverged"
+        )

@@ -1,0 +1,142 @@
+"""Signs that a model hides its gradients, so that attacks fail where the model is weak.
+
+After Athalye, Carlini and Wagner (ICML 2018) and Carlini et al., "On Evaluating Adversarial Robustness" (2019):
+gradients that vanish; one step that does better than many; a search without gradients that finds what gradients
+missed; a model that withstands a ball which holds every image.
+"""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hpcfast.attacks import Attack, input_gradient
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.norms import Threat
+from hpcfast.attacks.pgd import Pgd
+from hpcfast.attacks.square import Square
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch, folder
+from hpcfast.data.folder import Split
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.evaluation import Pieces, Round, attacked, batch_size, evaluating, shared_out
+from hpcfast.evaluation.outcomes import Journal, Outcomes
+
+IMAGES = 128
+SLACK = 0.03, 2
+"""Share and number of the images that may contradict by chance: attacks are random, and none is perfect."""
+BATCH = 32
+"""Images, at most: Square takes its 500 queries at all of a batch, and a signal waits for them."""
+KEPT = "masking"
+MANY = Pgd(name="pgd", steps=20)
+ONE = Fgsm(name="fgsm", start="zero")
+BLACK_BOX = Square(name="square", queries=500)
+
+
+def some(ids: np.ndarray, world: World) -> np.ndarray:
+    """Up to ``IMAGES`` of the images ``ids``, evenly spread; at least one a rank."""
+    return ids[folder.spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
+
+
+def work(ids: np.ndarray) -> int:
+    """Attacks that :func:`look` makes on the images ``ids``, at most."""
+    return len(ids) * (1 + 2 + 1)
+
+
+def look(
+    model: nn.Module,
+    split: Split,
+    ids: np.ndarray,
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+    kept: Path | None = None,
+) -> dict[str, Any]:
+    """Look for signs of masked gradients at the images ``ids``; a collective of all ranks.
+
+    Args:
+        progress: see :func:`hpcfast.evaluation.attacked`; of :func:`work`.
+        kept: a folder where what was done is noted, so that a look that was stopped resumes (see :func:`forget`).
+
+    Returns:
+        ``suspicious``, ``signs`` (sentences), ``n`` (images that are classified rightly as they are) and, as
+        fractions of them, ``zero_gradients``, ``one_step`` and ``many_steps`` (fooled by FGSM and by PGD-20),
+        ``black_box`` (fooled by Square where PGD-20 failed) and ``any_image`` (still held where the ball holds every
+        image).
+    """
+    before = 0
+    settings = config.evaluation.model_copy(update={"batch_size": min(BATCH, config.evaluation.batch_size)})
+    config = config.model_copy(update={"evaluation": settings})
+
+    def fooled(name: str, *attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
+        nonlocal before
+        wide, journal = config.threat.model_copy(update={"eps": eps}).ball, None
+        if kept:
+            place = kept / f"{KEPT}-{name}"
+            comm.on_root(lambda: place.mkdir(exist_ok=True))
+            journal = Journal(place, world.rank)
+        planned = [Round(a.name, wide, a.perturb) for a in attacks]
+        found = attacked(model, split, ids, planned, config, world, lambda done: progress(before + done), journal)
+        before += len(ids) * len(planned)
+        return found
+
+    whole = _radius_of_everything(config.threat, config.data.channels * config.data.size**2)
+    single, thorough = fooled("one", ONE), fooled("many", MANY, BLACK_BOX)
+    everything = fooled("any", MANY, eps=whole)
+    n = int((single.clean[ids] == single.labels[ids]).sum())
+    if n == 0:
+        return {"suspicious": False, "signs": [], "n": 0}
+    shares = {
+        "zero_gradients": _vanished(model, split, config, world, ids) / n,
+        "one_step": int((single.fooled[ids] == 0).sum()) / n,
+        "many_steps": int((thorough.fooled[ids] == 0).sum()) / n,
+        "black_box": int((thorough.fooled[ids] == 1).sum()) / n,
+        "any_image": 1 - int((everything.fooled[ids] == 0).sum()) / n,
+    }
+    signs = _signs(shares, max(SLACK[0], SLACK[1] / n))
+    return {"suspicious": bool(signs), "signs": signs, "n": n, **shares}
+
+
+def forget(kept: Path) -> None:
+    """Remove what :func:`look` has noted in the folder ``kept``, once its result is written."""
+    for place in kept.glob(f"{KEPT}-*"):
+        shutil.rmtree(place)
+
+
+def _signs(shares: dict[str, float], slack: float) -> list[str]:
+    zero, one, many, black_box, held = shares.values()
+    signs = [
+        (zero, f"{zero:.0%} of the images have no input gradient"),
+        (one - many, f"one step fools the model on {one:.0%} of the images, twenty on only {many:.0%}"),
+        (black_box, f"a search without gradients (Square) fools it on {black_box:.0%} of the images, PGD did not"),
+        (held, f"it withstands PGD on {held:.0%} of the images even where every change is allowed"),
+    ]
+    return [sign for size, sign in signs if size > slack]
+
+
+def _radius_of_everything(threat: Threat, pixels: int) -> float:
+    """Of the ball around an image that holds all images."""
+    return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[threat.norm]
+
+
+def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: np.ndarray) -> int:
+    """Images classified rightly whose input gradient is zero altogether."""
+
+    def vanished(batch: Batch) -> int:
+        with torch.no_grad():
+            right = model(batch.x).argmax(1) == batch.y
+        flat = input_gradient(model, batch.x, batch.y).flatten(1)
+        return int((right & ~flat.any(1)).sum())
+
+    count = torch.zeros(1, dtype=torch.int64)
+    with evaluating(model):
+        pieces = Pieces(batch_size([model], config, world))
+        for batch in shared_out(split, ids, pieces.most, config, world):
+            count += sum(pieces.each(vanished, batch))
+    return int(comm.total(count))

@@ -1,0 +1,158 @@
+"""How many images are measured together: as many as memory has room for.
+
+What a network keeps for the gradient at an image is counted, once, at two images. Where memory runs out nevertheless,
+a batch is done in halves. An image's outcome depends on neither.
+"""
+
+import math
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from hpcfast.config import RunConfig
+from hpcfast.data import Batch
+from hpcfast.data.readahead import AHEAD
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+
+MOST = 3 * 2**29
+"""Bytes that a batch may take on a CPU, where larger ones are no faster: 1.5 GiB."""
+SHARE = 0.8
+"""Of the free memory that the ranks of a machine, or of a GPU, may take together."""
+SLACK = 1.5
+"""Times what is kept for the gradient: with what it is worked out in. 1.0 was measured, of networks on a CPU."""
+COPIES = 16
+"""Of an image, float32, that an attack holds: APGD's points, gradients and best ones."""
+PHOTO = 500 * 375
+"""Pixels of a photograph before it is resized: ImageNet's usual size."""
+
+T = TypeVar("T")
+
+
+def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> int:
+    """Images that a batch may have at whose images ``models``, one after the other, are given gradients.
+
+    A collective, whose result is the same on all ranks: at least 1, at most ``config.evaluation.batch_size``.
+    """
+    image = config.data.channels * config.data.size**2
+    x = torch.full((2, config.data.channels, config.data.size, config.data.size), 0.5, device=world.device)
+    queued = max(image, config.data.channels * PHOTO if config.data.augment == "resized_crop_flip" else 0)
+    each = 4 * COPIES * image + (AHEAD + config.data.prefetch + 2) * queued  # DALI holds batches of bytes
+    each += round(SLACK * max((kept(model, x) for model in models), default=0))
+    place = (socket.gethostname(), str(world.device))
+    everyone = comm.gather((place, free(world.device), each))
+    sharers = Counter(where for where, *_ in everyone)
+    room = min(SHARE * there / sharers[where] / need for where, there, need in everyone)
+    if world.device.type == "cpu":
+        room = min(room, MOST / max(need for *_, need in everyone))
+    return max(1, min(config.evaluation.batch_size, int(room)))
+
+
+def kept(model: nn.Module, x: Tensor) -> int:
+    """Bytes that ``model`` keeps for the gradient at one image of ``x``, which has two."""
+
+    def saved(images: Tensor) -> int:
+        storages: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model(images.clone().requires_grad_())
+        return sum(storages.values())
+
+    return max(0, saved(x) - saved(x[:1]))  # weights are kept too, but not for each image
+
+
+def free(device: torch.device) -> int:
+    """Bytes that this process can still allocate on ``device``: what the machine has, or its control groups allow."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
+
+
+def _left_in_groups(root: Path) -> list[int]:
+    """What each control group of this process, of version 1 or 2, leaves below its limit; without those that have none.
+
+    Slurm and containers set such limits; who exceeds one is killed. Pages that cache files don't count: they give way.
+    """
+    left = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        mount = root / "sys/fs/cgroup" / controllers
+        limit, usage, cache = _FILES[controllers]
+        group = mount / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(mount):
+                break
+            allowed, used = _read(folder / limit).strip(), _read(folder / usage).strip()
+            if allowed.isdigit() and used.isdigit():
+                stat = dict(re.findall(r"(\w+) (\d+)", _read(folder / "memory.stat")))
+                left.append(max(0, int(allowed) - int(used) + int(stat.get(cache, 0))))
+    return left
+
+
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Limit, usage, and the entry of memory.stat for pages that give way, of version 2 and version 1."""
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+class Pieces:
+    """Does work on batches of at most ``most`` images, in pieces of ``size``, which is halved where memory runs out."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.size = most
+
+    def each(self, work: Callable[[Batch], T], batch: Batch) -> list[T]:
+        """What ``work`` returns for each piece of ``batch``. It begins anew with a piece for which there was no room.
+
+        Raises:
+            RuntimeError: there is none for a single image.
+        """
+        results: list[T] = []
+        done = 0
+        while done < len(batch.ids):
+            piece = Batch(*(part[done : done + self.size] for part in batch))
+            if found := _attempt(work, piece):
+                results += found
+                done += len(piece.ids)
+            else:  # not where the error is caught: it holds on to all tensors that were in the way
+                self.size = math.ceil(len(piece.ids) / 2)
+                if piece.x.is_cuda:
+                    torch.cuda.empty_cache()
+        return results
+
+
+def _attempt(work: Callable[[Batch], T], piece: Batch) -> list[T]:
+    """What ``work`` returns, in a list that is empty where memory ran out."""
+    try:
+        return [work(piece)]
+    except (RuntimeError, MemoryError) as error:
+        if len(piece.ids) == 1 or not _out_of_memory(error):
+            raise
+        return []
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """On CPUs torch has no error of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

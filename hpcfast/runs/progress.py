@@ -1,0 +1,88 @@
+"""What a person sees while it runs: one bar on a terminal, plain lines in a batch log; rank 0 only."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hpcfast.distributed import launcher
+
+LINE_EVERY = 5.0
+"""Least seconds between two plain lines of one task."""
+
+
+def console(width: int) -> Console:
+    """Prints tables: ``width`` characters wide where no terminal says how wide it is, and [red] as it stands there."""
+    return Console(width=None if Console().is_terminal else width, markup=False, emoji=False, highlight=False)
+
+
+class Reporter:
+    """Shows how far each task is, its rate and the time left. Does nothing unless ``visible``."""
+
+    def __init__(self, visible: bool) -> None:
+        self._visible = visible
+        self._bar = None
+        # mpirun gives its ranks a terminal of their own and puts a label before every line: no place for a bar.
+        if visible and sys.stdout.isatty() and launcher.rank() is None:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}", markup=False))
+
+    def __enter__(self) -> "Reporter":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        if self._bar:
+            self._bar.console.print(text, highlight=False, markup=False)
+        elif self._visible:
+            print(text, flush=True)
+
+    def task(self, name: str, total: int | None, unit: str, done: int = 0) -> "Task":
+        """Begin a task of ``total`` units (None: unknown), of which ``done`` were done in an earlier run."""
+        return Task(self, name, total, unit, done)
+
+
+class Task:
+    """One piece of long work; ``update`` as often as you like."""
+
+    def __init__(self, reporter: Reporter, name: str, total: int | None, unit: str, done: int) -> None:
+        self._reporter, self._name, self._total, self.unit, self._first = reporter, name, total, unit, done
+        self._started = self._printed = time.perf_counter()
+        bar = reporter._bar
+        self._id = bar.add_task(name, total=total, completed=done, note="") if bar else None
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` of the units are done; ``note`` is shown beside it."""
+        if not self._reporter._visible:
+            return
+        now = time.perf_counter()
+        rate = (done - self._first) / max(now - self._started, 1e-9)
+        note = f"{rate:,.0f} {self.unit}/s  {note}"
+        if self._reporter._bar and self._id is not None:
+            self._reporter._bar.update(self._id, completed=done, note=note)
+        elif now - self._printed >= LINE_EVERY:
+            self._printed = now
+            if self._total is not None:
+                left = max(0, round((self._total - done) / rate)) if rate else 0
+                note += f"  of {self._total:,}, left {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02}"
+            print(f"{self._name}  {done:,} {self.unit}  {note}", flush=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._reporter._bar and self._id is not None:
+            self._reporter._bar.remove_task(self._id)

@@ -1,0 +1,199 @@
+"""Checkpoints on disk: written atomically, checked and read without executing code.
+
+A run may be killed between any two system calls. Therefore a checkpoint's file never changes once it is there (a
+step that is saved again gets a new name, ``step-00001234-2.pt``), its checksum is there before it, and the one write
+that makes it count is the last: that of ``LAST``. What a kill leaves lying about, the next save removes.
+"""
+
+import errno
+import hashlib
+import io
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from hpcfast.errors import UserError
+from hpcfast.runs.files import is_part, save_text, write_atomically
+
+FORMAT = 1
+KEEP = 2
+LAST = "LAST"
+HEALTHY = "HEALTHY"
+_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?\.pt")
+State = dict[str, Any]
+
+
+class Writer:
+    """Saves checkpoints, if ``asynchronous`` in a thread: the next call raises its errors, the end of a block waits."""
+
+    def __init__(self, asynchronous: bool) -> None:
+        self._thread = ThreadPoolExecutor(1) if asynchronous else None
+        self._pending: Future[None] | None = None
+
+    def save(self, folder: Path, step: int, state: State, keep: int = KEEP) -> None:
+        """Like the function :func:`save`; once it returns, the tensors of ``state`` may change."""
+        self.wait()  # at most one in flight: two would take the memory of two
+        data = _serialise(state)
+        if self._thread:
+            self._pending = self._thread.submit(_save, folder, step, data, keep)
+        else:
+            _save(folder, step, data, keep)
+
+    def mark_healthy(self, folder: Path) -> None:
+        """Like the function :func:`mark_healthy`, of what was saved last."""
+        self.wait()
+        mark_healthy(folder)
+
+    def wait(self) -> None:
+        """Return when all is on disk."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()  # its error comes before one of the block: "stopped, with a good checkpoint" would be a lie
+
+
+def save(folder: Path, step: int, state: State, keep: int = KEEP) -> None:
+    """Write ``state`` as ``step-00001234.pt``, with its SHA-256 beside it, and name it in ``LAST``.
+
+    Then others of this step and later ones are deleted (a training that was rolled back saves an old step again), and
+    all but the ``keep`` newest. What ``HEALTHY`` names stays.
+
+    Raises:
+        UserError: the disk is full; the checkpoint before is as good as it was.
+    """
+    _save(folder, step, _serialise(state), keep)
+
+
+def load_last(folder: Path, say: Callable[[str], None] = print) -> State | None:
+    """Return the state that ``LAST`` names, on the CPU, or None where nothing was saved yet.
+
+    If that checkpoint is unusable, the next older good one is taken instead and named in ``LAST``; ``say`` is told.
+
+    Raises:
+        UserError: there are checkpoints, and none is usable.
+    """
+    last = _named(folder, LAST)
+    paths = [path for path in _checkpoints(folder) if last is None or _age(path) <= _age(last)]
+    faults = [f"checkpoint {last} cannot be read (missing)"] if last and last not in paths else []
+    for path in reversed(paths):
+        state = _read(path)
+        if isinstance(state, str):
+            faults.append(f"checkpoint {path} cannot be read ({state})")
+            continue
+        for fault in faults:
+            say(f"{fault}; going on with {path.name} instead")
+        if path != last:  # what is saved and marked from here on follows this one
+            save_text(folder / LAST, path.name)
+        return state
+    if faults:
+        raise UserError("no checkpoint is left to go on from; start over with --overwrite\n" + "\n".join(faults))
+    return None
+
+
+def mark_healthy(folder: Path) -> None:
+    """Note that the checkpoint in ``LAST`` has passed the checks of its epoch."""
+    save_text(folder / HEALTHY, (folder / LAST).read_text())
+
+
+def is_healthy(folder: Path) -> bool:
+    """Whether the checkpoint in ``LAST`` has passed the checks of its epoch."""
+    healthy = _named(folder, HEALTHY)
+    return healthy is not None and healthy == _named(folder, LAST)
+
+
+def load_healthy(folder: Path) -> State | None:
+    """Return the newest state that has passed the checks of its epoch, on the CPU, or None where none has.
+
+    Raises:
+        UserError: there is one, and it is unusable.
+    """
+    healthy = _named(folder, HEALTHY)
+    state = _read(healthy) if healthy else None
+    if isinstance(state, str):
+        raise UserError(f"cannot go back to checkpoint {healthy} ({state}); start over with --overwrite")
+    return state
+
+
+def _serialise(state: State) -> memoryview:
+    """``state`` as a file's bytes: a copy, of a known size; and torch, writing itself, would hide why a disk fails."""
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT}, buffer)
+    return buffer.getbuffer()
+
+
+def _save(folder: Path, step: int, data: memoryview, keep: int) -> None:
+    folder.mkdir(exist_ok=True)
+    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
+    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
+    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
+    try:
+        save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        write_atomically(path, lambda part: part.write_bytes(data))
+        save_text(folder / LAST, path.name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
+            f"Make room and give the same command again: it goes on from the checkpoint before"
+        ) from None
+    _clean(folder, keep)
+
+
+def _clean(folder: Path, keep: int) -> None:
+    """Delete what nothing will be loaded from, and unfinished files."""
+    last = _named(folder, LAST)
+    if last is None:
+        return
+    older = [path for path in _checkpoints(folder) if _age(path)[0] < _age(last)[0]]
+    kept = {last, _named(folder, HEALTHY), *older[max(len(older) + 1 - keep, 0) :]}
+    for file in sorted(folder.iterdir()):  # sorted: a checkpoint goes before its checksum
+        name = file.name.removesuffix(".sha256")
+        if is_part(file.name) or (_NAME.fullmatch(name) and folder / name not in kept):
+            file.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> State | str:
+    """The state in a file, or what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if Path(f"{path}.sha256").read_bytes().split()[:1] != [digest.encode()]:
+                return "damaged: it does not match its checksum"
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - what foreign bytes make torch raise is anybody's guess
+        return f"{type(error).__name__}: foreign, or more than weights"
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        return f"foreign: it does not say 'format: {FORMAT}'"
+    return state
+
+
+def _named(folder: Path, pointer: str) -> Path | None:
+    """The checkpoint that the file ``pointer`` names; None where it is missing or names none."""
+    file = folder / pointer
+    name = file.read_bytes().decode(errors="replace").strip() if file.is_file() else ""
+    return folder / name if _NAME.fullmatch(name) else None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), key=_age)
+
+
+def _age(path: Path) -> tuple[int, int]:
+    """The step, and which save of this step it is (from 1)."""
+    match = _NAME.fullmatch(path.name)
+    return (int(match[1]), int(match[2] or 1)) if match else (0, 0)

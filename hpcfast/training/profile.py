@@ -1,0 +1,105 @@
+"""Torch's and Horovod's own instruments: moments on a GPU's clock, and traces of a few steps (docs/timeline.md)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from hpcfast.distributed import comm
+from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
+from hpcfast.runs.clock import Clock
+
+SKIPPED = 5
+"""Steps of this process before the trace: the first ones prepare."""
+TRACED = 5
+
+
+class DeviceMark:
+    """The moment at which a GPU gets to what it is told next."""
+
+    def __init__(self) -> None:
+        self._event = torch.cuda.Event(enable_timing=True)
+        self._event.record()
+
+    def seconds_until(self, other: "DeviceMark") -> float:
+        """Waits for ``other`` if it has not come yet."""
+        other._event.synchronize()
+        return self._event.elapsed_time(other._event) / 1000
+
+
+def mark_of(device: torch.device) -> Callable[[], DeviceMark] | None:
+    """What tells the time of ``device``; None where it is the host's."""
+    return DeviceMark if device.type == "cuda" else None
+
+
+class Profile:
+    """Traces ``TRACED`` steps on every rank, by torch's profiler and Horovod's timeline.
+
+    Writes ``rank-0000.json`` … (Chrome's trace format; the parts of the clock are ranges) and ``horovod.json``.
+    """
+
+    def __init__(self, folder: Path, world: World, clock: Clock) -> None:
+        """A collective.
+
+        Raises:
+            UserError: on all ranks: the folder cannot be written, or has traces already.
+        """
+        self._folder, self._clock = folder, clock
+        self._own = folder / f"rank-{world.rank:04d}.json"
+        self._steps = 0
+        self._running: Any = None
+        self._range: Any = None
+        comm.on_root(self._claim)
+
+    def _claim(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--profile: cannot write {self._folder} ({error}); give another folder") from None
+        if any(self._folder.iterdir()):
+            raise UserError(f"--profile: {self._folder} is not empty; give another folder, or empty it")
+
+    def step(self) -> None:
+        """A step of training is done, on all ranks."""
+        self._steps += 1
+        if self._steps == SKIPPED:
+            self._start()
+        elif self._steps == SKIPPED + TRACED:
+            self.close()
+
+    def _start(self) -> None:
+        comm.start_timeline(self._folder / "horovod.json")
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        self._running = profile(activities=activities)
+        self._running.start()
+        self._clock.watch = self._turn
+
+    def _turn(self, part: str | None) -> None:
+        """Name what comes after the clock's part."""
+        if self._range:
+            self._range.__exit__(None, None, None)
+        self._range = record_function(part) if part else None
+        if self._range:
+            self._range.__enter__()
+
+    def close(self) -> None:
+        """Write what was traced, if it is not yet written; a collective.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        if self._running is None:
+            return
+        self._clock.watch = lambda part: None
+        self._turn(None)
+        self._running.stop()
+        comm.stop_timeline()
+        try:
+            self._running.export_chrome_trace(str(self._own))
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"--profile: cannot write {self._own} ({error})") from None
+        finally:
+            self._running = None

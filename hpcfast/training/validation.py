@@ -1,0 +1,145 @@
+"""What is done between epochs - is training still healthy, how good is the model - and at the end."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from hpcfast.config import Check
+from hpcfast.data import skips
+from hpcfast.distributed import comm
+from hpcfast.evaluation import chosen_images, evaluate, rounds
+from hpcfast.evaluation.cache import evaluate_kept
+from hpcfast.models import saved
+from hpcfast.runs import files
+from hpcfast.training.guard import Health, examine
+from hpcfast.training.state import Run
+from hpcfast.training.summary import summarise
+
+
+def after_epoch(run: Run) -> None:
+    """Ask the guard, which may undo the epoch, and the monitor, which may end the training."""
+    epoch, every = run.position.epoch, run.config.evaluation.every
+    healthy = not run.guard.on
+    if run.guard.due(epoch, run.plan.finished(run.position)):
+        with run.clock.training(), run.clock.spend("guard"):  # it is a cost of training
+            health = examine(
+                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.leave_if_asked
+            )
+        run.record("guard", asdict(health))
+        healthy = not run.guard.collapsed(health)
+        if not healthy and _go_back(run, health):
+            return
+    if every and run.position.offset == 0 and epoch % every == 0:
+        _monitor(run)
+    run.unexamined = False
+    if run.target_reached:
+        run.save()
+    if healthy:
+        run.mark_healthy()
+
+
+def _go_back(run: Run, health: Health) -> bool:
+    """Answer a collapse: back to the last healthy checkpoint, on with another attack, if there is one left."""
+    old, epoch, step = run.guard.attack, run.position.epoch, run.position.step
+    able = run.guard.answer(health, epoch)
+    found = f"collapse after epoch {epoch}: accuracy {health.seen:.2f} under {old.name}, "
+    found += f"{health.strong:.2f} under {run.config.guard.attack.name}"
+    if not able:
+        run.reporter.say(f"{found}; guard.ladder has no other attack, so training goes on as it is")
+        return False
+    # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
+    spent = run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu
+    run.take_up(run.last_healthy())
+    run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
+    run.unexamined = False
+    run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
+    run.save()
+    run.mark_healthy()
+    run.reporter.say(f"{found}; back to epoch {run.position.epoch}, on with {run.guard.attack.name}")
+    return True
+
+
+def _monitor(run: Run) -> None:
+    check = run.config.evaluation.monitor
+    run.record("eval_start", "monitor")
+    comm.tell(run.position.step, "evaluation")
+    with run.clock.spend("evaluation"):
+        result = evaluate(
+            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.leave_if_asked(),
+            run.reporter.say,
+        )  # fmt: skip
+    _mention(run, result)
+    for key in ("clean_accuracy", "robust_accuracy"):
+        run.record(key, result[key])
+    run.record("eval_stop")
+    if run.config.goal is not None and result["robust_accuracy"] >= run.config.goal:
+        run.target_reached = run.clock.stop()
+        run.record("target_reached", result["robust_accuracy"])
+    run.reporter.say(
+        f"epoch {run.position.epoch}/{run.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
+        f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
+    )
+
+
+def _mention(run: Run, result: dict[str, Any]) -> None:
+    if bad := result["bad_images"]:
+        run.record("left_out", list(bad))
+        run.reporter.say(f"left out of the evaluation: {skips.first_of(bad)}")
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Evaluate, confirm a target that was reached, export, summarise."""
+    settings = run.config.evaluation
+    result = _measure(run, "final", settings.final)
+    confirmation = [_measure(run, "confirm", check) for check in settings.confirm] if run.target_reached else []
+    summary = summarise(run, result, confirmation)
+    if run.target_reached:
+        run.reporter.say(_verdict(summary))
+    run.record("run_stop", {"status": summary["status"]})  # before the summary: a run that has one is complete
+    comm.on_root(lambda: _write(run, summary))
+    return summary
+
+
+def _write(run: Run, summary: dict[str, Any]) -> None:
+    """Write the model, and last the summary, whose presence says that the run is complete."""
+    config = run.config
+    about = {
+        "model": config.model.model_dump(),
+        "classes": run.train_split.classes,
+        "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
+        "threat": config.threat.model_dump(),
+    }
+    saved.write(run.dir, run.learner.result, about)
+    files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")
+
+
+def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
+    """Evaluate the trained model, off the clock; what was measured before is not measured again."""
+    model, split, config = run.learner.result, run.data.val, run.config
+    tries = len(rounds(config, check, len(split.classes)))
+    title = f"{purpose} evaluation, {check.attack.name}"
+    task = run.reporter.task(title, tries * len(chosen_images(split, check, run.world)), "attacks")
+
+    def progress(done: int) -> None:
+        task.update(done)
+        run.leave_if_asked()
+
+    run.record("eval_start", purpose)
+    comm.tell(run.position.step, title)
+    result, _ = evaluate_kept(
+        model, split, run.data.identities["val"], config, check, run.world, run.dir.evaluations, progress,
+        say=run.reporter.say,
+    )  # fmt: skip
+    run.record("eval_stop", {key: result[key] for key in ("attack", "clean_accuracy", "robust_accuracy")})
+    _mention(run, result)
+    task.close()
+    return result
+
+
+def _verdict(summary: dict[str, Any]) -> str:
+    seconds, target = summary["target_reached_seconds"], summary["target"]
+    found = ", ".join(f"{each['attack']['name']} {each['robust_accuracy']:.3f}" for each in summary["confirmation"])
+    said = f"the monitor saw the target {target:g} after {seconds:,.1f} s; "
+    if summary["time_to_robust_accuracy_seconds"] is None:
+        return f"{said}not confirmed ({found}), so the run counts as not converged: raise target_margin"
+    return f"{said}confirmed ({found})"
