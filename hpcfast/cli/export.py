@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from hpcfast.cli import options
-from hpcfast.config import read_run
 
 Name = Literal["safetensors", "state-dict", "torchscript", "onnx", "robustbench"]
 
@@ -23,7 +22,7 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Write the model of a finished run as a file for others, load it again and check what it does."""
-    from hpcfast.config import load
+    from hpcfast.config import read_run
     from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
     from hpcfast.export.publish import publish
@@ -33,8 +32,7 @@ def command(
     if launcher.rank() is not None:
         raise UserError("hpcfast export is the work of one process; start it without horovodrun or mpirun")
     directory = RunDirectory(run)
-    read_run(directory)
-    config = load(directory.config, overrides)
+    config = read_run(directory, overrides)
     with Reporter(visible=True) as reporter:
         result = publish(directory, config, format, out, images, overwrite, reporter)
     low, high = result["ci95"]["clean_accuracy"]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hpcfast.cli import options
-from hpcfast.config import read_run
 from hpcfast.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def _refuse_unsound(jobs: list["Job"]) -> None:
     Raises:
         UserError: one is wrong, or has runs that are of another configuration.
     """
-    from hpcfast.config import load
+    from hpcfast.config import load, read_run
     from hpcfast.runs.directory import RunDirectory
 
     strangers = []

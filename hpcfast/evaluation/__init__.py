@@ -25,7 +25,7 @@ from hpcfast.data.folder import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation.frozen import frozen, full_precision
+from hpcfast.evaluation.freeze import frozen, full_precision
 from hpcfast.evaluation.memory import Pieces, batch_size
 from hpcfast.evaluation.outcomes import NOT_FINITE, Journal, Outcomes, Record
 from hpcfast.evaluation.results import interval, summarise

@@ -25,7 +25,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import Pieces, batch_size, cache, classify, refuse_not_finite, shared_out
-from hpcfast.evaluation.frozen import frozen, full_precision
+from hpcfast.evaluation.freeze import frozen, full_precision
 from hpcfast.evaluation.outcomes import NOT_FINITE
 from hpcfast.evaluation.results import interval
 from hpcfast.runs import lock

@@ -18,7 +18,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import Pieces, batch_size, shared_out
-from hpcfast.evaluation.frozen import full_precision
+from hpcfast.evaluation.freeze import full_precision
 from hpcfast.explain import features
 
 NAMES = ("image", "class_mean", "smoothness")

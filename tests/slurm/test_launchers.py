@@ -12,7 +12,7 @@ LAUNCHERS = {
     "horovodrun": "horovodrun --gloo -np {ranks}",
 }
 # Neither the batch shell nor a step of one task is a rank, whatever Slurm's variables say there.
-ASK = 'python -c "from hpcfast import launcher; print(launcher.rank())"'
+ASK = 'python -c "from hpcfast.distributed import launcher; print(launcher.rank())"'
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=[pytest.mark.slow, pytest.mark.long])])

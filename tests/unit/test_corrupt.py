@@ -62,7 +62,7 @@ def test_a_finished_folder_is_left_as_it_is(made: Path, images: Path, monkeypatc
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hpcfast.data.corrupt import Plan, corrupt
+from hpcfast.datasets.corrupt import Plan, corrupt
 plan = Plan(("contrast", "gaussian_noise"), (1, 5), seed=3)
 corrupt(Path(sys.argv[1]), Path(sys.argv[2]), plan, None, lambda done: os.kill(os.getpid(), signal.SIGKILL))
 """

@@ -176,7 +176,7 @@ def test_a_network_without_a_representation_is_refused(runs: list[RunDirectory],
             return x
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain.export, "load", lambda run, config: (Bare(), ("class0", "class1", "class2")))
+        patch.setattr(explain.saved, "load", lambda run, model: (Bare(), ("class0", "class1", "class2")))
         with pytest.raises(UserError, match="cifar_resnet8 has no linear layer"):
             explain.load(runs, [], world)
 

@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from hpcfast.evaluation import frozen as module
-from hpcfast.evaluation.frozen import frozen, full_precision
+from hpcfast.evaluation import freeze as module
+from hpcfast.evaluation.freeze import frozen, full_precision
 from hpcfast.models import ModelSettings
 from tests.unit.nets import convolutional
 

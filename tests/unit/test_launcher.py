@@ -112,7 +112,7 @@ def test_rank_0_is_on_the_first_node_of_the_list(nodes: str, first: str, step: l
 
 FAULTS = """
 import resource
-from hpcfast import launcher
+from hpcfast.distributed import launcher
 if {keep}:
     launcher.prepare()
 def faults(rounds):

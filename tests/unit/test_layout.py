@@ -13,7 +13,7 @@ from torch import nn
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation.frozen import frozen
+from hpcfast.evaluation.freeze import frozen
 from hpcfast.models import ModelSettings
 from hpcfast.models.layout import lay_out
 from hpcfast.training.step import Learner

@@ -22,7 +22,7 @@ from hpcfast.data import Batch, folder
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Pieces, attacked, batch_size, memory, rounds
-from hpcfast.evaluation.frozen import frozen
+from hpcfast.evaluation.freeze import frozen
 from hpcfast.models import ModelSettings
 from tests.unit.nets import trained_digits
 

@@ -11,8 +11,8 @@ ALIKE = "torch.Generator().manual_seed(0)"
 NAMED = {  # name: file, what it reads, what it is made to read, the tests that must notice
     "all rounds of an evaluation draw the same numbers": (
         "hpcfast/evaluation/__init__.py",
-        "noise.per_image(seed, ids[held], number)",
-        "noise.per_image(seed, ids[held])",
+        "rng.per_image(seed, ids[held], number)",
+        "rng.per_image(seed, ids[held])",
         "test_random_starts.py",
     ),
     "all restarts of PGD begin alike": (
@@ -23,8 +23,8 @@ NAMED = {  # name: file, what it reads, what it is made to read, the tests that 
     ),
     "all runs of APGD begin alike": (
         "hpcfast/attacks/apgd.py",
-        'noise.normal(x, source) if attack.norm == "L2" else 2 * noise.uniform(x, source) - 1',
-        f'noise.normal(x, {ALIKE}) if attack.norm == "L2" else 2 * noise.uniform(x, {ALIKE}) - 1',
+        'rng.normal(x, source) if attack.norm == "L2" else 2 * rng.uniform(x, source) - 1',
+        f'rng.normal(x, {ALIKE}) if attack.norm == "L2" else 2 * rng.uniform(x, {ALIKE}) - 1',
         "test_random_starts.py",
     ),
     "BatchNorm keeps what an overflow has made of it": (

@@ -119,8 +119,8 @@ def test_a_finished_pack_is_left_and_another_one_refused(large: Path, made: Path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hpcfast import comm
-from hpcfast.data.pack import Recipe, pack
+from hpcfast.distributed import comm
+from hpcfast.datasets.packs.write import Recipe, pack
 data, out = map(Path, sys.argv[1:])
 pack(data, out, Recipe(1, None, 0), comm.init(), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """

@@ -10,14 +10,14 @@ import pytest
 
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
-from hpcfast.runs import directory
 from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import claim as claims
 
 Tiny = Callable[..., RunConfig]
 
 
 def claim(config: RunConfig, overwrite: bool = False) -> None:
-    with directory.claim(config, overwrite):
+    with claims.claim(config, overwrite):
         pass
 
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_named(tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_a_run_in_use_is_refused_and_free_again_afterwards(tiny: Tiny) -> None:
-    with directory.claim(tiny(), False):
+    with claims.claim(tiny(), False):
         for overwrite in (False, True):
             assert "is in use by another process" in refusal(tiny(), overwrite)
     claim(tiny())

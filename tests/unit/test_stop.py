@@ -97,7 +97,6 @@ def test_after_a_stop_no_signal_but_ctrl_c_is_heard() -> None:
 
 SCRIPT = """
 import atexit, os, signal, sys
-from hpcfast import stop as module
 from hpcfast.runs.signals import EXIT_STOPPED, Stopped, StopRequest
 late = getattr(signal, sys.argv[1])
 atexit.register(lambda: os.kill(os.getpid(), late))

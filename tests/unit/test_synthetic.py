@@ -125,7 +125,7 @@ def test_what_a_killed_command_wrote_is_kept_and_the_rest_is_written(made: Path,
     code = f"""
 import os, signal
 from pathlib import Path
-from hpcfast.data.synthesise import Recipe, synthesise
+from hpcfast.datasets.generate import Recipe, synthesise
 synthesise(Recipe(12, 3, (40, 30)), Path({str(out)!r}), lambda done: os.kill(os.getpid(), signal.SIGKILL))
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
