@@ -75,7 +75,7 @@ def command(
             return subject.of_run(run, changes, out)
         raise UserError("name what to measure: either a run directory or --weights FILE")
 
-    what = comm.together(find)
+    what = comm.raise_on_all_ranks(find)
     if corruptions:
         _corrupted(what, corruptions, world, overwrite, json)
         return

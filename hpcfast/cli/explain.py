@@ -37,8 +37,8 @@ def command(
             f"explain {' '.join(runs)}: no run is given, only settings; name a run directory, e.g. runs/digits_l2"
         )
     world = comm.init()
-    subjects, train, val = comm.together(lambda: explain.load(directories, overrides, world))
-    ids = comm.together(lambda: explain.chosen(val, images, world))
+    subjects, train, val = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
+    ids = comm.raise_on_all_ranks(lambda: explain.chosen(val, images, world))
     with Reporter(world.is_root) as reporter:
         results = explain.explain(subjects, train, val, ids, world, reporter)
     if world.is_root:

@@ -66,7 +66,7 @@ def _train(
     from hpcfast.distributed import comm
     from hpcfast.training import train
 
-    run_config = comm.together(lambda: load(config, overrides))
+    run_config = comm.raise_on_all_ranks(lambda: load(config, overrides))
     summary = train.train(run_config, world, overwrite, profile, accept_data)
     if world.is_root:
         low, high = summary["ci95"]["robust_accuracy"]

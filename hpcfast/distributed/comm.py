@@ -18,7 +18,7 @@ import torch
 from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast.distributed import cores, launcher, rendezvous, variables
-from hpcfast.distributed.elastic import elastically, make_way
+from hpcfast.distributed.elastic import commit, elastically
 from hpcfast.distributed.gradients import (
     average_buffers,
     broadcast_parameters,
@@ -29,30 +29,30 @@ from hpcfast.distributed.gradients import (
     stop_timeline,
 )
 from hpcfast.distributed.settings import AllreduceSettings
-from hpcfast.distributed.status import peers, tell, waiting, watch
+from hpcfast.distributed.status import peers, set_status, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
-    "Ballot",
     "PeerLost",
+    "Vote",
     "World",
     "abort",
     "average_buffers",
     "barrier",
     "broadcast_parameters",
+    "commit",
     "distribute",
     "elastically",
     "gather",
     "init",
     "join",
-    "make_way",
     "mean",
     "on_root",
     "peers",
+    "raise_on_all_ranks",
+    "set_status",
     "start_timeline",
     "stop_timeline",
-    "tell",
-    "together",
     "total",
 ]
 
@@ -123,7 +123,7 @@ def join() -> World:
     return world
 
 
-def together(work: Callable[[], T]) -> T:
+def raise_on_all_ranks(work: Callable[[], T]) -> T:
     """Run ``work`` on every rank; where any rank raises UserError, all ranks raise the first one's.
 
     For checks whose outcome may differ between nodes (is the data set there?): without this the healthy ranks
@@ -162,7 +162,7 @@ def barrier() -> None:
         finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
 
 
-class Ballot:
+class Vote:
     """Votes that ranks cast at every step; each is counted at the next, so that nobody waits for it."""
 
     def __init__(self) -> None:
@@ -171,14 +171,14 @@ class Ballot:
     def cast(self, *votes: bool) -> list[int]:
         """Vote, and return how many ranks voted for each at the call before; all zeros at the first."""
         before = self.count() or [0] * len(votes)
-        self._open = hvd.allreduce_async(torch.tensor(votes, dtype=torch.int32), op=hvd.Sum, name="ballot")
+        self._open = hvd.allreduce_async(torch.tensor(votes, dtype=torch.int32), op=hvd.Sum, name="vote")
         return before
 
     def count(self) -> list[int]:
-        """Count the votes that are out, and close the ballot; empty where none was cast."""
+        """Count the votes that are out, and close the vote; empty where none was cast."""
         if self._open is None:
             return []
-        with waiting("ballot"):
+        with waiting("vote"):
             counts: list[int] = finish(self._open).tolist()
         self._open = None
         return counts

@@ -52,7 +52,7 @@ def elastically(work: Callable[[], T], allreduce: AllreduceSettings | None) -> T
     return attempt(_members)
 
 
-def make_way() -> None:
+def commit() -> None:
     """Where a checkpoint has just been saved: begin anew if ranks want to join or must leave; a collective.
 
     Does nothing in a job that is not elastic.

@@ -21,7 +21,7 @@ def watch(rank: int, size: int, on_root: Callable[[Callable[[], Address]], Addre
     atexit.register(_watchdog.stop)
 
 
-def tell(step: int, note: str) -> None:
+def set_status(step: int, note: str) -> None:
     """Say what this rank is doing, for the message that names a lost rank."""
     if _watchdog:
         _watchdog.step, _watchdog.note = step, note

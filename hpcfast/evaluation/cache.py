@@ -83,7 +83,7 @@ def depends_on(model: nn.Module, images: Identity, ids: np.ndarray, config: RunC
     }
 
 
-def evaluate_kept(
+def evaluate_cached(
     model: nn.Module,
     split: Split,
     images: Identity,

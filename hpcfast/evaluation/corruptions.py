@@ -114,7 +114,7 @@ def measure(
         UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images;
             or the model gives logits that are not finite.
     """
-    parts = comm.together(lambda: find(folder))
+    parts = comm.raise_on_all_ranks(lambda: find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
     still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
@@ -122,7 +122,7 @@ def measure(
     rights: list[int] = []
     counts: list[int] = []
     for part in parts:
-        split, said = comm.together(partial(_read, part, classes))
+        split, said = comm.raise_on_all_ranks(partial(_read, part, classes))
         (images,) = agreed((split,), world)
         before = comm.on_root(partial(journal.find, part, images)) if journal else None
         right, n = before or _right(still, split, pieces, config, world, sum(counts), progress)

@@ -15,7 +15,7 @@ from hpcfast.data.identity import agreed
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import chosen_images, corruptions, masking, rounds
-from hpcfast.evaluation.cache import Place, evaluate_kept, write
+from hpcfast.evaluation.cache import Place, evaluate_cached, write
 from hpcfast.runs.progress import Reporter, Task
 from hpcfast.runs.signals import Stopped, StopRequest
 
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
 def measure(
     what: Subject, world: World, keep_images: bool = False, overwrite: bool = False
 ) -> tuple[dict[str, Any], Place]:
-    """Measure ``what`` as :func:`hpcfast.evaluation.cache.evaluate_kept` does; a collective of all ranks.
+    """Measure ``what`` as :func:`hpcfast.evaluation.cache.evaluate_cached` does; a collective of all ranks.
 
     Returns:
         The result, ``masking`` filled in (:func:`hpcfast.evaluation.masking.look`); and its place.
@@ -51,7 +51,7 @@ def measure(
         task = reporter.task("evaluation", work, "attacks")
         watch = _watched(task, work, vote)
         (images,) = agreed((split,), world)
-        result, place = evaluate_kept(
+        result, place = evaluate_cached(
             model, split, images, config, check, world, folder, watch, keep_images, overwrite, reporter.say
         )
         task.close()
@@ -85,17 +85,17 @@ def measure_corruptions(what: Subject, images: Path, world: World, overwrite: bo
 @contextmanager
 def _stoppable() -> Iterator[Callable[[], bool]]:
     """Give a question for after each batch, a collective of all ranks: was any of them asked to stop?"""
-    ballot = comm.Ballot()
+    vote = comm.Vote()
     with StopRequest() as stop:
 
         def asked() -> bool:
-            stopping = any(ballot.cast(stop.requested is not None))
+            stopping = any(vote.cast(stop.requested is not None))
             if stopping:
-                ballot.count()
+                vote.count()
             return stopping
 
         yield asked
-        ballot.count()
+        vote.count()
 
 
 def _watched(task: Task, work: int | None, asked: Callable[[], bool]) -> Callable[[int], None]:

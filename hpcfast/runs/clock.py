@@ -60,7 +60,7 @@ class Clock:
     def seconds(self) -> dict[str, float]:
         """The reading by part; of a clock that was stopped: when it was."""
         if self._stopped is None:
-            self.turn(self._part)
+            self.switch(self._part)
         return dict(self._seconds if self._stopped is None else self._stopped)
 
     @property
@@ -69,7 +69,7 @@ class Clock:
         seconds = self.seconds
         return sum(seconds[part] for part in ("attack", "update", "data_wait", "other"))
 
-    def turn(self, part: str) -> str:
+    def switch(self, part: str) -> str:
         """Let time count for ``part`` from now on; returns what it has counted for."""
         before, now = self._part, self.wall
         self._seconds[before] += now - self._since
@@ -81,13 +81,13 @@ class Clock:
         return before
 
     @contextmanager
-    def spend(self, part: str) -> Iterator[None]:
+    def part(self, part: str) -> Iterator[None]:
         """Let the time of this block count for ``part``."""
-        before = self.turn(part)
+        before = self.switch(part)
         try:
             yield
         finally:
-            self.turn(before)
+            self.switch(before)
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -103,7 +103,7 @@ class Clock:
         try:
             yield
         finally:
-            self.turn(self._part)
+            self.switch(self._part)
             host = {part: self._seconds[part] - before[part] for part in PARTS}
             last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
             self._laps = []
@@ -133,13 +133,13 @@ class Clock:
         self._stopped = self.seconds
         return math.fsum(self._stopped.values())
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"seconds": self.seconds, "stopped": self._stopped is not None}
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint: whatever has happened since then, in this process or not, is lost."""
-        self.turn("lost" if self._part == "start" else self._part)
+        self.switch("lost" if self._part == "start" else self._part)
         self._last = None
         self._seconds = dict.fromkeys(PARTS, 0.0) | state.get("seconds", {})
         self._stopped = dict(self._seconds) if state.get("stopped") else None

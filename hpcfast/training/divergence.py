@@ -10,7 +10,7 @@ from hpcfast.runs.directory import RunDirectory
 
 
 @dataclass(frozen=True)
-class Suspect:
+class NonFiniteLoss:
     """The step on this rank whose loss was not finite."""
 
     rank: int
@@ -22,7 +22,7 @@ class Suspect:
     files: list[str]
 
 
-def end(run: RunDirectory, suspect: Suspect | None) -> None:
+def end(run: RunDirectory, suspect: NonFiniteLoss | None) -> None:
     """Save the suspects' files and end the run; a collective, of all ranks, those without a suspect too.
 
     Raises:
@@ -43,4 +43,4 @@ def end(run: RunDirectory, suspect: Suspect | None) -> None:
             f"{suspect.lr:.3g}) or lengthen schedule.warmup; the same command runs again from the last checkpoint."
         )
 
-    comm.together(accuse)
+    comm.raise_on_all_ranks(accuse)

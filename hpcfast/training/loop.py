@@ -12,7 +12,7 @@ from hpcfast.data.readahead import Ahead
 from hpcfast.distributed import comm
 from hpcfast.runs.progress import Task
 from hpcfast.training import divergence
-from hpcfast.training.divergence import Suspect
+from hpcfast.training.divergence import NonFiniteLoss
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
 
@@ -22,8 +22,8 @@ class Loop:
 
     def __init__(self, run: Run, task: Task, profile: Profile | None = None) -> None:
         self.run, self.task, self._profile = run, task, profile
-        self._ballot = comm.Ballot()
-        self._suspect: Suspect | None = None
+        self._vote = comm.Vote()
+        self._failed: NonFiniteLoss | None = None
         self._ahead: Ahead[tuple[Batch, ...]] | None = None
         """Where this rank's batches come from; None where they must be dealt out anew."""
 
@@ -41,7 +41,7 @@ class Loop:
         own = run.clock.own
         with run.clock.training():
             for batches in self._steps():
-                comm.tell(run.position.step, "training")
+                comm.set_status(run.position.step, "training")
                 lr = self._learning_rate()
                 with run.clock.step():
                     loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
@@ -54,17 +54,17 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                with run.clock.spend("data_wait"):
+                with run.clock.part("data_wait"):
                     bad = self._ahead is not None and self._ahead.look()
-                with run.clock.spend("communication"):
-                    votes = self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad)
-                self._heed(votes)
+                with run.clock.part("communication"):
+                    votes = self._vote.cast(run.asked_to_stop, run.checkpoint_due, self._failed is not None, bad)
+                self._act_on(votes)
                 if self._profile:
                     self._profile.step()
         run.record("epoch_stop")
         run.compare_ranks(run.clock.own - own)
-        run.settle()
-        saved = self._heed(self._ballot.count())
+        run.advance()
+        saved = self._act_on(self._vote.count())
         if run.unexamined and not saved:
             run.save()
 
@@ -74,7 +74,7 @@ class Loop:
         A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
         """
         while self._ahead is None:
-            with self.run.clock.spend("data_wait"):
+            with self.run.clock.part("data_wait"):
                 self._ahead = Ahead(self._batches())
             self._leave_out()
             while self._ahead is not None and (batches := self._ahead.take()):
@@ -116,14 +116,14 @@ class Loop:
         return seed_of(self.run.config.seed, self.run.position.step, self.run.world.rank)
 
     def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
-        """Suspect a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
+        """NonFiniteLoss a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
         value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
-        if self._suspect is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
+        if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
             files = [self.run.train_split.files[i] for batch in batches for i in batch.ids.tolist()]
             at = self.run.plan.at(self.run.position)
-            self._suspect = Suspect(self.run.world.rank, self.run.position.step, at, str(value), lr, files)
+            self._failed = NonFiniteLoss(self.run.world.rank, self.run.position.step, at, str(value), lr, files)
 
-    def _heed(self, votes: list[int]) -> bool:
+    def _act_on(self, votes: list[int]) -> bool:
         """Do what ranks have voted for: leave images out, give up because of a suspect, save, or stop.
 
         Returns:
@@ -131,24 +131,24 @@ class Loop:
         """
         if not any(votes):
             return False
-        both = zip(votes, self._ballot.count() or [0] * len(votes), strict=True)
+        both = zip(votes, self._vote.count() or [0] * len(votes), strict=True)
         stop, save, suspects, bad = (before + now for before, now in both)
         if suspects:
-            divergence.end(self.run.dir, self._suspect)
+            divergence.end(self.run.dir, self._failed)
         if bad:
             self._leave_out()
         if not (stop or save):
             return False
         self.run.save()
         if stop:
-            self.run.leave()
+            self.run.stop()
         return True
 
     def _log(self, meter: Tensor, lr: float) -> str:
         """Record means over all ranks since the last call, and reset ``meter``."""
         learner = self.run.learner
         sums = torch.cat((meter.double().cpu(), learner.network.take_counts()))
-        with self.run.clock.spend("communication"):
+        with self.run.clock.part("communication"):
             loss, steps, asked, vanished = comm.total(sums).tolist()
         meter.zero_()
         self.run.record("train_loss", loss / steps if math.isfinite(loss) else str(loss))

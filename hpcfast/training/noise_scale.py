@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Gauge:
+class NoiseScaleMeter:
     """Measures squared lengths of this rank's gradients, and of the mean gradients of steps."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -23,7 +23,7 @@ class Gauge:
         self._local = torch.zeros((), device=device)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
 
-    def listen(self) -> None:
+    def start(self) -> None:
         """Measure the backward pass that comes: each gradient as soon as it is there, before Horovod gets it."""
         self._local.zero_()
         self._heard = True
@@ -33,7 +33,7 @@ class Gauge:
         if parameter.grad is not None:
             self._local += torch.linalg.vector_norm(parameter.grad) ** 2
 
-    def hush(self) -> None:
+    def stop(self) -> None:
         """The backward pass is over."""
         while self._hooks:
             self._hooks.pop().remove()

@@ -68,7 +68,7 @@ class Plan:
         """Images the run trains on, each pass counted."""
         return sum(self._steps(phase) * self.global_batch(phase) for phase in self.phases)
 
-    def settle(self, position: Position) -> Position:
+    def enter_next(self, position: Position) -> Position:
         """Enter the next epoch or phase where the present one has no step left."""
         while True:
             if self.images - position.offset < self.global_batch(self.phase(position)):

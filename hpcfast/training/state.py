@@ -25,8 +25,8 @@ from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.training import checkpoint, profile
 from hpcfast.training.guard import Guard
 from hpcfast.training.plan import Plan, Position
+from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
-from hpcfast.training.stragglers import Survey
 
 
 class Run:
@@ -57,7 +57,7 @@ class Run:
         self.clock = Clock(past[0]["time"] if past else began, profile.mark_of(world.device))
         self.learner = Learner(config, len(self.train_split.classes), world, self.clock)
         self.guard = Guard(config)
-        self.survey = Survey(world)
+        self.rank_stats = RankStats(world)
         self._stragglers_said = False
         self.position = Position()
         self.unexamined = False
@@ -85,10 +85,10 @@ class Run:
                 self.reporter.say(said)
                 self.record("data_changed", said)
                 state["skips"] = {}  # their ids may be other images' now; bad images are found again
-            self.take_up(state)
-            self.survey.take_up(state.get("survey", {}))
+            self.load_state_dict(state)
+            self.rank_stats.load_state_dict(state.get("survey", {}))
         elif self._requeued:
-            self.clock.take_up({})
+            self.clock.load_state_dict({})
         self.record("init_stop")
         where = {"world_size": self.world.size, "device": str(self.world.device)}
         self.record("requeue" if self._requeued else "run_start", where)
@@ -97,7 +97,7 @@ class Run:
             self.mark_healthy()
             return
         self.unexamined &= not healthy
-        self.settle()
+        self.advance()
         if self.position.step == 0:  # killed between the two calls above
             self.mark_healthy()
         same = state["world_size"] == self.world.size
@@ -105,10 +105,10 @@ class Run:
         done = f"{self.plan.at(self.position):.4g}/{self.plan.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
 
-    def settle(self) -> None:
+    def advance(self) -> None:
         """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
         before = self.position
-        self.position = self.plan.settle(before)
+        self.position = self.plan.enter_next(before)
         ended = self.plan.finished(self.position) and not self.plan.finished(before)
         self.unexamined |= ended or self.position.epoch > before.epoch
 
@@ -119,11 +119,11 @@ class Run:
             UserError: on all ranks, if the disk is full or weights are no longer numbers.
         """
         self.record("checkpoint_start")
-        with self.clock.spend("checkpoint"):
+        with self.clock.part("checkpoint"):
             comm.on_root(self._save)
         self._saved = time.monotonic()
         self.record("checkpoint_stop")
-        comm.make_way()
+        comm.commit()
 
     def _save(self) -> None:
         if not self.learner.finite():
@@ -140,8 +140,8 @@ class Run:
             "unexamined": self.unexamined,
             "images": self.images,
             "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
-            "clock": self.clock.state(),
-            "survey": self.survey.state(),
+            "clock": self.clock.state_dict(),
+            "survey": self.rank_stats.state_dict(),
             "target_reached": self.target_reached,
             "world_size": self.world.size,
         }
@@ -163,7 +163,7 @@ class Run:
 
         return comm.on_root(load)
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what ``state`` was."""
         self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
         self.guard.history = list(state["guard"])
@@ -171,7 +171,7 @@ class Run:
         self._reconcile(state.get("skips", {}))
         self.unexamined, self.images = state["unexamined"], state["images"]
         self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
-        self.clock.take_up(state.get("clock", {}))
+        self.clock.load_state_dict(state.get("clock", {}))
         self.target_reached = state["target_reached"]
 
     def compare_ranks(self, seconds: float = 0.0) -> None:
@@ -181,8 +181,10 @@ class Run:
             seconds: that this rank has spent in steps since the last call, without waiting for others.
         """
         phase = self.plan.phase(self.position)
-        with self.clock.spend("communication"):
-            slow = self.survey.take(seconds, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase))
+        with self.clock.part("communication"):
+            slow = self.rank_stats.take(
+                seconds, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase)
+            )
         if not slow:
             return
         if not self._stragglers_said:
@@ -238,16 +240,16 @@ class Run:
         """Whether this rank was; the others may not know."""
         return self._stop.requested is not None
 
-    def leave(self) -> NoReturn:
+    def stop(self) -> NoReturn:
         """End early, on all ranks, with the checkpoint that was saved last."""
         self.record("run_interrupted", self._stop.requested)
         self.finish_writing()
         raise Stopped(f"{self.dir.path} stopped at step {self.position.step}; the same command goes on from there")
 
-    def leave_if_asked(self) -> None:
+    def stop_if_asked(self) -> None:
         """Between the batches of an evaluation, before which a checkpoint was saved; a collective."""
         if comm.total(torch.tensor([int(self.asked_to_stop)])).item():
-            self.leave()
+            self.stop()
 
     def record(self, key: str, value: Any = None) -> None:
         """Write to the event log."""

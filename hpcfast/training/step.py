@@ -17,7 +17,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.runs.clock import Clock
 from hpcfast.training import precision
-from hpcfast.training.noise_scale import Gauge
+from hpcfast.training.noise_scale import NoiseScaleMeter
 
 
 class Learner:
@@ -41,7 +41,7 @@ class Learner:
             config.optim.build(self.model), self.model, config.allreduce, config.accumulate, exact, self._waiting
         )
         self.network.register_forward_pre_hook(self._turn)
-        self.noise = Gauge(self.model, world.device)
+        self.noise = NoiseScaleMeter(self.model, world.device)
         self._noisy = world.size * config.accumulate > 1 and config.allreduce.op == "average"
         self.updates = 0
         self._generator = torch.Generator(world.device)
@@ -73,11 +73,11 @@ class Learner:
                 if number == 1:
                     self.optimizer.zero_grad()
                     if self._measured:
-                        self.noise.listen()
+                        self.noise.start()
                 last = number == len(batches)
                 averaged = comm.average_buffers(self.model) if last else None
                 self.scaler.backward(loss / (len(batches) * self._sharers))
-                self.noise.hush()
+                self.noise.stop()
                 if averaged:
                     self._update(averaged, good)
                 total += loss.detach() / len(batches) / attack.updates
@@ -92,7 +92,7 @@ class Learner:
 
     def _update(self, averaged: Any, good: list[Tensor]) -> None:
         stepped = self.scaler.step(self.optimizer)
-        with self.clock.spend("communication"):
+        with self.clock.part("communication"):
             averaged()
         if good and not self.finite():  # float16 overflowed on the way forward: BatchNorm's statistics are lost
             for buffer, kept in zip(self.model.buffers(), good, strict=True):
@@ -106,25 +106,25 @@ class Learner:
 
         The attack and the forward pass that it precedes see the same weights, and share their casts.
         """
-        before = self.clock.turn("attack")
+        before = self.clock.switch("attack")
         while True:
             with self.network.casting_once():
                 loss = next(losses, None)
             if loss is None:
                 break
-            self.clock.turn("update")
+            self.clock.switch("update")
             yield loss
-            self.clock.turn("attack")
-        self.clock.turn(before)
+            self.clock.switch("attack")
+        self.clock.switch(before)
 
     def _turn(self, network: nn.Module, images: tuple[Tensor, ...]) -> None:
         """The first forward pass that asks for gradients of the weights alone ends the attack."""
         if torch.is_grad_enabled() and not images[0].requires_grad:
-            self.clock.turn("update")
+            self.clock.switch("update")
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
-        with self.clock.spend("communication"):
+        with self.clock.part("communication"):
             yield
         self.noise.compare(self.config.accumulate * self._sharers, lambda: self.scaler.scale)
 

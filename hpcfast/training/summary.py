@@ -41,7 +41,7 @@ def summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, Any
         "seconds": clock.seconds,
         "clock_seconds": clock.stop(),
         "wall_seconds": clock.wall,
-        **run.survey.summary(),
+        **run.rank_stats.summary(),
         **_target(run, confirmation),
         "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
         "precision": run.learner.network.precision,

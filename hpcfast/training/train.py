@@ -69,7 +69,7 @@ def train(
 def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     profile = Profile(folder, run.world, run.clock) if folder else None
     run.begin(accept_data)
-    run.clock.turn("other")
+    run.clock.switch("other")
     task = run.reporter.task("training", run.plan.total_images, "images", done=run.position.images)
     loop = Loop(run, task, profile)
     while run.unexamined or not (run.plan.finished(run.position) or run.target_reached):

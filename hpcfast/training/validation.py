@@ -8,7 +8,7 @@ from hpcfast.config import Check
 from hpcfast.data import skips
 from hpcfast.distributed import comm
 from hpcfast.evaluation import chosen_images, evaluate, rounds
-from hpcfast.evaluation.cache import evaluate_kept
+from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.training.guard import Health, examine
@@ -21,9 +21,9 @@ def after_epoch(run: Run) -> None:
     epoch, every = run.position.epoch, run.config.evaluation.every
     healthy = not run.guard.on
     if run.guard.due(epoch, run.plan.finished(run.position)):
-        with run.clock.training(), run.clock.spend("guard"):  # it is a cost of training
+        with run.clock.training(), run.clock.part("guard"):  # it is a cost of training
             health = examine(
-                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.leave_if_asked
+                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.stop_if_asked
             )
         run.record("guard", asdict(health))
         healthy = not run.guard.collapsed(health)
@@ -49,7 +49,7 @@ def _go_back(run: Run, health: Health) -> bool:
         return False
     # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
     spent = run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu
-    run.take_up(run.last_healthy())
+    run.load_state_dict(run.last_healthy())
     run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
     run.unexamined = False
     run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
@@ -62,10 +62,10 @@ def _go_back(run: Run, health: Health) -> bool:
 def _monitor(run: Run) -> None:
     check = run.config.evaluation.monitor
     run.record("eval_start", "monitor")
-    comm.tell(run.position.step, "evaluation")
-    with run.clock.spend("evaluation"):
+    comm.set_status(run.position.step, "evaluation")
+    with run.clock.part("evaluation"):
         result = evaluate(
-            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.leave_if_asked(),
+            run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.stop_if_asked(),
             run.reporter.say,
         )  # fmt: skip
     _mention(run, result)
@@ -122,11 +122,11 @@ def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
 
     def progress(done: int) -> None:
         task.update(done)
-        run.leave_if_asked()
+        run.stop_if_asked()
 
     run.record("eval_start", purpose)
-    comm.tell(run.position.step, title)
-    result, _ = evaluate_kept(
+    comm.set_status(run.position.step, title)
+    result, _ = evaluate_cached(
         model, split, run.data.identities["val"], config, check, run.world, run.dir.evaluations, progress,
         say=run.reporter.say,
     )  # fmt: skip

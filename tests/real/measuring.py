@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hpcfast.data.identity import identify
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import subject
-from hpcfast.evaluation.cache import evaluate_kept
+from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.evaluation.session import Subject
 from tests.real.networks import Case
 
@@ -36,7 +36,7 @@ def chosen(case: Case, *settings: str) -> Subject:
 def measured(case: Case, world: World, folder: Path, *settings: str) -> Found:
     """All but the printing and the look for masked gradients, which are of no interest here."""
     what = chosen(case, *settings)
-    _, place = evaluate_kept(
+    _, place = evaluate_cached(
         what.model, what.split, identify(what.split), what.config, what.config.evaluation.final, world, folder
     )
     rows = list(csv.DictReader(place.images.open()))

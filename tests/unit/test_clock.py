@@ -43,10 +43,10 @@ def spent(subject: Clock) -> dict[str, float]:
 def test_each_moment_counts_for_the_innermost_part(now: Now) -> None:
     subject = Clock()
     now.passes(3)
-    subject.turn("other")
-    with subject.spend("evaluation"):
+    subject.switch("other")
+    with subject.part("evaluation"):
         now.passes(5)
-        with subject.spend("checkpoint"):
+        with subject.part("checkpoint"):
             now.passes(7)
         now.passes(11)
     now.passes(13)
@@ -59,7 +59,7 @@ def test_a_block_that_fails_gives_its_part_back(now: Now) -> None:
     subject = Clock()
 
     def fail() -> None:
-        with subject.spend("guard"):
+        with subject.part("guard"):
             now.passes(2)
             die()
 
@@ -71,15 +71,15 @@ def test_a_block_that_fails_gives_its_part_back(now: Now) -> None:
 
 def test_what_happened_after_the_checkpoint_is_lost(now: Now) -> None:
     first = Clock()
-    with first.spend("update"):
+    with first.part("update"):
         now.passes(10)
-    saved = first.state()
+    saved = first.state_dict()
     now.passes(100)  # trained on, and killed
     resumed = Clock(started=first.started)
     now.passes(4)
-    resumed.take_up(saved)
+    resumed.load_state_dict(saved)
     now.passes(1)  # still starting, for the second time
-    resumed.turn("other")
+    resumed.switch("other")
     now.passes(2)
     assert spent(resumed) == {"update": 10, "lost": 105, "other": 2}
     assert sum(spent(resumed).values()) == resumed.wall == 117
@@ -87,12 +87,12 @@ def test_what_happened_after_the_checkpoint_is_lost(now: Now) -> None:
 
 def test_what_is_undone_is_lost_and_may_be_lost_again(now: Now) -> None:
     subject = Clock()
-    subject.turn("other")
-    saved = subject.state()
+    subject.switch("other")
+    saved = subject.state_dict()
     for lost in (5, 12):
-        with subject.spend("update"):
+        with subject.part("update"):
             now.passes(lost - subject.seconds["lost"])
-        subject.take_up(saved)
+        subject.load_state_dict(saved)
         assert spent(subject) == {"lost": lost}
 
 
@@ -102,7 +102,7 @@ def test_a_stopped_clock_stands_still_and_so_does_the_resumed_one(now: Now) -> N
     assert subject.stop() == 8
     now.passes(1)
     resumed = Clock(started=subject.started)
-    resumed.take_up(subject.state())
+    resumed.load_state_dict(subject.state_dict())
     now.passes(1)
     assert subject.stop() == resumed.stop() == 8
     assert (subject.seconds, resumed.wall) == (resumed.seconds, 10)
@@ -121,15 +121,15 @@ class Moment:
 def test_a_devices_clock_divides_the_steps_time_one_step_later(now: Now) -> None:
     moments = iter([0, 3, 4, 4, 100, 101])
     subject = Clock(mark=lambda: Moment(next(moments)))
-    subject.turn("attack")
+    subject.switch("attack")
     with subject.step():
         now.passes(1)
-        subject.turn("update")
+        subject.switch("update")
         now.passes(1)
-        subject.turn("other")
+        subject.switch("other")
         now.passes(2)
     assert spent(subject) == {"attack": 1, "update": 1, "other": 2}
-    subject.turn("attack")
+    subject.switch("attack")
     with subject.step():
         now.passes(5)
     assert spent(subject) == {"attack": 3 + 5, "update": 1}
@@ -156,19 +156,19 @@ def test_forward_passes_count_for_what_they_are_made_for(
     seen: list[str] = []
 
     def note(network: nn.Module, images: tuple[Tensor, ...]) -> None:
-        seen.append(learner.clock.turn("other"))
-        learner.clock.turn(seen[-1])
+        seen.append(learner.clock.switch("other"))
+        learner.clock.switch(seen[-1])
 
     learner.network.register_forward_pre_hook(note)
     turns: list[str] = []
-    learner.clock.turn("other")
+    learner.clock.switch("other")
     learner.clock.watch = turns.append
     learner.step([batch()], learner.config.attack, 0.05, seed=0)
     assert {part: seen.count(part) for part in set(seen)} == forwards
     turns = [part for part in turns if part != "other"]
     assert turns[0] == "attack"
     assert "communication" in turns[turns.index("update") :]
-    assert learner.clock.turn("other") == "other"
+    assert learner.clock.switch("other") == "other"
 
 
 def test_the_parts_of_a_run_add_up_and_a_killed_run_has_lost_some(tiny: Tiny, world: World) -> None:

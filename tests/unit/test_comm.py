@@ -12,7 +12,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
-both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])
+both = pytest.mark.parametrize("collective", [comm.raise_on_all_ranks, comm.on_root])
 
 
 def test_alone_the_world_is_one_rank(world: World) -> None:
@@ -111,14 +111,14 @@ def test_a_broadcast_keeps_weights_and_their_layout(world: World) -> None:
 
 
 def test_votes_are_counted_at_the_next_call(world: World) -> None:
-    ballot = comm.Ballot()
-    assert ballot.count() == []
-    assert ballot.cast(True, False, True) == [0, 0, 0]
-    assert ballot.cast(False, True, False) == [1, 0, 1]
-    assert ballot.count() == [0, 1, 0]
-    assert ballot.count() == [], "each vote counts once"
-    assert ballot.cast(True, True, True) == [0, 0, 0]
-    assert ballot.count() == [1, 1, 1]
+    vote = comm.Vote()
+    assert vote.count() == []
+    assert vote.cast(True, False, True) == [0, 0, 0]
+    assert vote.cast(False, True, False) == [1, 0, 1]
+    assert vote.count() == [0, 1, 0]
+    assert vote.count() == [], "each vote counts once"
+    assert vote.cast(True, True, True) == [0, 0, 0]
+    assert vote.count() == [1, 1, 1]
 
 
 def test_who_waits_for_gradients_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,13 +103,13 @@ def test_monitor_and_guard_never_see_what_judges(
             return original(*args, **kwargs)
 
         monkeypatch.setattr(module, name, spy)
-    kept = validation.evaluate_kept
+    kept = validation.evaluate_cached
 
     def judge(model: Any, split: Any, *args: Any, **kwargs: Any) -> Any:
         seen["judged"].update(split.files)
         return kept(model, split, *args, **kwargs)
 
-    monkeypatch.setattr(validation, "evaluate_kept", judge)
+    monkeypatch.setattr(validation, "evaluate_cached", judge)
     step = Learner.step
 
     def trained(self: Any, batches: Any, *args: Any) -> Any:

@@ -18,7 +18,7 @@ from hpcfast.data.identity import identify
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import cache
-from hpcfast.evaluation.cache import Place, evaluate_kept
+from hpcfast.evaluation.cache import Place, evaluate_cached
 from hpcfast.evaluation.outcomes import Journal
 from tests.unit.runs import Killed, at_call, die
 
@@ -42,14 +42,14 @@ def test_the_second_time_the_result_is_found(
 ) -> None:
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "evaluations")
-    first, place = evaluate_kept(*arguments)
+    first, place = evaluate_cached(*arguments)
     assert first["ids"] == list(range(12))
     assert first["about"]["seed"] == config.seed
     assert {"torch", "hpcfast", "pyautoattack"} <= first["about"]["versions"].keys()
     with monkeypatch.context() as patch:
         patch.setattr(cache, "attacked", die)
-        assert evaluate_kept(*arguments) == (first, place)
-    again, _ = evaluate_kept(*arguments, overwrite=True)
+        assert evaluate_cached(*arguments) == (first, place)
+    again, _ = evaluate_cached(*arguments, overwrite=True)
     assert again.pop("seconds") != first.pop("seconds")
     assert again == first
 
@@ -59,11 +59,11 @@ def test_images_that_are_asked_for_later_are_kept(
 ) -> None:
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
-    first, place = evaluate_kept(*arguments)
+    first, place = evaluate_cached(*arguments)
     assert not place.adversarial.exists()
     written = []
     for _ in range(2):
-        again, _ = evaluate_kept(*arguments, keep_images=True)
+        again, _ = evaluate_cached(*arguments, keep_images=True)
         written.append({path: path.stat().st_mtime_ns for path in place.adversarial.iterdir()})
     assert written[0] == written[1] != {}
     assert again["stages"] == first["stages"]
@@ -76,7 +76,7 @@ def test_another_question_has_another_folder(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, change: str
 ) -> None:
     places = {
-        evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")[1].path
+        evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")[1].path
         for config in (tiny(), tiny(change))
     }
     assert len(places) == 2
@@ -96,7 +96,7 @@ def test_the_table_has_every_images_fate(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path
 ) -> None:
     config = tiny("evaluation.final.curve=[0.05]")
-    result, place = evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
+    result, place = evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     rows = list(csv.DictReader(place.images.read_text().splitlines()))
     assert [int(row["id"]) for row in rows] == result["ids"]
     assert all(Path(row["file"]).parent.name == row["class"] for row in rows)
@@ -117,12 +117,12 @@ def test_a_kill_at_the_end_loses_nothing(
 ) -> None:
     config = tiny("evaluation.batch_size=5")
     arguments = (model, val, identify(val), config, config.evaluation.final, world)
-    whole, place = evaluate_kept(*arguments, tmp_path / "whole")
+    whole, place = evaluate_cached(*arguments, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         at_call(patch, target, name, 1, die)
         with pytest.raises(Killed):
-            evaluate_kept(*arguments, tmp_path / "killed")
-    resumed, other = evaluate_kept(*arguments, tmp_path / "killed")
+            evaluate_cached(*arguments, tmp_path / "killed")
+    resumed, other = evaluate_cached(*arguments, tmp_path / "killed")
     for result in (whole, resumed):
         result.pop("seconds")
     assert resumed == whole
@@ -134,11 +134,11 @@ def test_two_evaluations_at_once_are_refused(
 ) -> None:
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
-    _, place = evaluate_kept(*arguments)
+    _, place = evaluate_cached(*arguments)
     with (place.path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="in use by another evaluation"):
-            evaluate_kept(*arguments)
+            evaluate_cached(*arguments)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(
@@ -147,12 +147,12 @@ def test_a_folder_that_cannot_be_written_is_an_error(
     config = tiny()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out a folder you may write"):
-        evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "file")
+        evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "file")
 
 
 def test_the_result_is_plain_json(tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path) -> None:
     config = tiny()
-    result, place = evaluate_kept(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
+    result, place = evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     assert json.loads(place.result.read_text()) == result
 
 
@@ -161,11 +161,11 @@ def test_an_evaluation_is_made_anew_whatever_is_left_of_it(
 ) -> None:
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
-    first, place = evaluate_kept(*arguments)
+    first, place = evaluate_cached(*arguments)
     for gone in ((), (place.result,), (place.result, place.images)):
         for file in gone:
             file.unlink()
-        again, _ = evaluate_kept(*arguments, overwrite=True)
+        again, _ = evaluate_cached(*arguments, overwrite=True)
         assert {**again, "seconds": 0} == {**first, "seconds": 0}
     assert not place.adversarial.exists()
 

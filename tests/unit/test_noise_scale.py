@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
 from hpcfast.training import train
-from hpcfast.training.noise_scale import Gauge, NoiseScale
+from hpcfast.training.noise_scale import NoiseScale, NoiseScaleMeter
 
 CPU = torch.device("cpu")
 SIZE, NOISE, DISTANCE = 10, 0.5, 2.0
@@ -34,13 +34,13 @@ def regression() -> tuple[nn.Linear, Callable[[int], Tensor]]:
 
 def measure(batch: int, passes: int, times: int, scale: float = 1.0) -> NoiseScale:
     model, loss = regression()
-    gauge, found = Gauge(model, CPU), NoiseScale()
+    gauge, found = NoiseScaleMeter(model, CPU), NoiseScale()
     for _ in range(times):
         model.zero_grad()
-        gauge.listen()
+        gauge.start()
         for _ in range(passes):
             (scale * loss(batch) / passes).backward()
-            gauge.hush()
+            gauge.stop()
         gauge.compare(passes, lambda: scale)
     found.add(*gauge.take(), small=batch, large=batch * passes)
     assert gauge.take() == (0, 0, 0)

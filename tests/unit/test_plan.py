@@ -35,21 +35,21 @@ def plans(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Plan:
 
 def walk(plan: Plan, position: Position | None = None) -> Iterator[Position]:
     """The positions before each step, as the loop takes them, and at last the end's."""
-    position = plan.settle(position or Position())
+    position = plan.enter_next(position or Position())
     while not plan.finished(position):
         steps = plan.steps(position)
         assert steps > 0
         for _ in range(steps):
             yield position
             position = plan.advance(position)
-        position = plan.settle(position)
+        position = plan.enter_next(position)
     yield position
 
 
 def ids_by_epoch(plan: Plan, position: Position) -> dict[int, list[int]]:
     """Ids that all ranks together read from ``position`` to the end, as the loop asks for them."""
     found: dict[int, list[int]] = {}
-    position = plan.settle(position)
+    position = plan.enter_next(position)
     while not plan.finished(position):
         batch = plan.phase(position).batch_size * plan.accumulate
         steps = plan.steps(position)
@@ -58,7 +58,7 @@ def ids_by_epoch(plan: Plan, position: Position) -> dict[int, list[int]]:
         found.setdefault(position.epoch, []).extend(order.tolist())
         for _ in range(steps):
             position = plan.advance(position)
-        position = plan.settle(position)
+        position = plan.enter_next(position)
     return found
 
 
@@ -118,10 +118,10 @@ def test_in_steps_and_images_the_total_is_what_was_announced(plan: Plan) -> None
 @given(plans())
 def test_settling_twice_is_settling_once(plan: Plan) -> None:
     for position in walk(plan):
-        assert plan.settle(position) == position
+        assert plan.enter_next(position) == position
         if not plan.finished(position):
-            settled = plan.settle(plan.advance(position))
-            assert plan.settle(settled) == settled
+            settled = plan.enter_next(plan.advance(position))
+            assert plan.enter_next(settled) == settled
 
 
 @given(plans())

@@ -9,22 +9,22 @@ import pytest
 
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
-from hpcfast.training import energy, stragglers, train
+from hpcfast.training import energy, rank_stats, train
 from hpcfast.training.energy import Meter, Rapl
-from hpcfast.training.stragglers import Report, Survey
+from hpcfast.training.rank_stats import RankStats, Report
 from tests.unit.runs import logged
 
 NO_NOISE = (0.0, 0.0, 0)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, seconds: list[float], joules: list[float | None]) -> Survey:
+def told(monkeypatch: pytest.MonkeyPatch, seconds: list[float], joules: list[float | None]) -> RankStats:
     """A survey of ranks on two nodes, after one epoch of ten steps."""
     reports = [
         Report(f"n{rank // 2}", "processor", 2, own, NO_NOISE, used, "rapl")
         for rank, (own, used) in enumerate(zip(seconds, joules, strict=True))
     ]
-    monkeypatch.setattr(stragglers.comm, "gather", lambda mine: reports)
-    subject = Survey(World(0, len(seconds), 0, 1))
+    monkeypatch.setattr(rank_stats.comm, "gather", lambda mine: reports)
+    subject = RankStats(World(0, len(seconds), 0, 1))
     subject.found = subject.take(0, NO_NOISE, 1, 1)  # type: ignore[attr-defined]
     return subject
 
@@ -61,7 +61,7 @@ def test_joules_are_those_of_all_nodes_and_survive_a_checkpoint(monkeypatch: pyt
     subject = told(monkeypatch, [1, 1, 1, 1], [30, 0, 12, 0])
     assert (subject.joules, subject.by) == (42, "rapl")
     resumed = told(monkeypatch, [1, 1], [1, 2])
-    resumed.take_up(subject.state())
+    resumed.load_state_dict(subject.state_dict())
     resumed.take(0, NO_NOISE, 1, 1)
     assert resumed.joules == 45
 
@@ -143,8 +143,8 @@ def test_a_straggler_is_logged_every_epoch_and_said_once(
     tiny: Callable[..., RunConfig], world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = ["rank 0 on n0: 2.0 times the median step"]
-    monkeypatch.setattr(stragglers, "ENOUGH", 0)
-    monkeypatch.setattr(Survey, "_slow", lambda self, seconds: slow if any(seconds) else [])
+    monkeypatch.setattr(rank_stats, "ENOUGH", 0)
+    monkeypatch.setattr(RankStats, "_slow", lambda self, seconds: slow if any(seconds) else [])
     summary = train.train(tiny("epochs=2", "evaluation.every=0"), world)
     assert logged(tiny(), "stragglers") == [slow, slow]
     assert summary["stragglers"] == slow

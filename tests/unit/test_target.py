@@ -16,7 +16,7 @@ Tiny = Callable[..., RunConfig]
 
 def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float) -> None:
     """Let evaluations find these robust accuracies."""
-    at_epochs, at_the_end, left = validation.evaluate, validation.evaluate_kept, iter(monitor)
+    at_epochs, at_the_end, left = validation.evaluate, validation.evaluate_cached, iter(monitor)
 
     def monitored(*args: Any) -> dict[str, Any]:
         return {**at_epochs(*args), "robust_accuracy": next(left)}
@@ -26,7 +26,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, monitor: list[float], final: float
         return {**result, "robust_accuracy": final}, place
 
     monkeypatch.setattr(validation, "evaluate", monitored)
-    monkeypatch.setattr(validation, "evaluate_kept", finished)
+    monkeypatch.setattr(validation, "evaluate_cached", finished)
 
 
 def test_a_target_that_is_reached_ends_the_training(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_confirmation_that_was_killed_goes_on(tiny: Tiny, world: World, monkey
     scripted(monkeypatch, [0.7], final=0.8)
     config = tiny("target=0.7", "evaluation.confirm=[{attack: {name: pgd, steps: 2}}, {attack: {name: apgd}}]")
     with monkeypatch.context() as patch:
-        at_call(patch, validation, "evaluate_kept", 3, die)
+        at_call(patch, validation, "evaluate_cached", 3, die)
         with pytest.raises(Killed):
             train.train(config, world)
     kept = sorted(config.folder.glob("evaluations/*/result.json"))

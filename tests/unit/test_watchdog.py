@@ -247,9 +247,9 @@ def test_the_table_lists_the_longest_silent_first_and_not_thousands() -> None:
 @pytest.mark.parametrize(
     ("places", "ended"),
     [
-        (("ballot", "gather", "gather"), True),
-        (("ballot", "ballot", "ballot"), False),
-        (("ballot", "", "gather"), False),
+        (("vote", "gather", "gather"), True),
+        (("vote", "vote", "vote"), False),
+        (("vote", "", "gather"), False),
     ],
 )
 def test_ranks_that_wait_at_different_places_end_together(
@@ -267,13 +267,13 @@ def test_ranks_that_wait_at_different_places_end_together(
     assert err.count("ending the job") == ended
     if ended:
         assert "rank 0 on host a" in err
-        assert "in 'ballot', rank 1 on host a" in err
+        assert "in 'vote', rank 1 on host a" in err
 
 
 def test_a_rank_that_leaves_is_no_part_of_a_deadlock() -> None:
     net = Net("a", "a", "b")
     net.run(5)
-    for dog, place in zip(net.dogs, ("ballot", "gather", "gather"), strict=True):
+    for dog, place in zip(net.dogs, ("vote", "gather", "gather"), strict=True):
         dog._waits_in, dog._since = place, net.now
     net.leave(2)
     net.run(30)

@@ -51,18 +51,18 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None]) -
     target = Path(str(to).replace("{node}", where.name)).absolute()
     half = target.with_name(target.name + ".part")
     files = {name: blob for shard in described.shards for name, blob in shard.files().items()}
-    place = comm.together(lambda: _claim(target, half, text, where) if where.leads else half)
-    comm.together(lambda: _refuse_shared(half, where))
-    copy = comm.together(lambda: _begin(place, text, files, where) if where.leads else Copy(half, set()))
+    place = comm.raise_on_all_ranks(lambda: _claim(target, half, text, where) if where.leads else half)
+    comm.raise_on_all_ranks(lambda: _refuse_shared(half, where))
+    copy = comm.raise_on_all_ranks(lambda: _begin(place, text, files, where) if where.leads else Copy(half, set()))
     wanted = set().union(*comm.gather(copy.missing))
     sender = _Sender(pack, copy, where)
     sent = 0
     for number, shard in enumerate(described.shards):
         for name in sorted(wanted.intersection(shard.files())):
-            comm.together(partial(sender.pass_on, name, files[name], number % len(where.names)))
+            comm.raise_on_all_ranks(partial(sender.pass_on, name, files[name], number % len(where.names)))
             sent += files[name].bytes
             progress(sent)
-    comm.together(lambda: _finish(copy.place, target, where))
+    comm.raise_on_all_ranks(lambda: _finish(copy.place, target, where))
     return {
         "nodes": where.names,
         "shards": len(described.shards),

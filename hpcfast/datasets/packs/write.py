@@ -122,9 +122,9 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
             written; on every rank.
     """
-    splits = comm.together(lambda: folder.read(data))
+    splits = comm.raise_on_all_ranks(lambda: folder.read(data))
     contents_of = [identity.digest for identity in agreed(splits, world)]
-    head, parts = comm.together(lambda: _plan(data, splits, contents_of, recipe))
+    head, parts = comm.raise_on_all_ranks(lambda: _plan(data, splits, contents_of, recipe))
     out = out.resolve()
     half = out.with_name(out.name + ".part")
     todo = comm.on_root(lambda: _begin(out, half, head, parts))
@@ -135,9 +135,9 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         turn = todo[at : at + world.size]
         if world.rank < len(turn):
             mine = partial(_write, parts[turn[world.rank]], half, recipe, world.threads, out)
-            comm.together(mine)
+            comm.raise_on_all_ranks(mine)
         else:
-            comm.together(lambda: None)
+            comm.raise_on_all_ranks(lambda: None)
         done += sum(len(parts[i].ids) for i in turn)
         progress(done, total)
     return comm.on_root(lambda: _finish(out, half, head, parts))

@@ -9,7 +9,7 @@ from typing import Any
 from hpcfast.errors import UserError
 from hpcfast.runs.check.outcome import contradictions
 from hpcfast.runs.check.reading import Event, read, terms
-from hpcfast.runs.check.rules import Story
+from hpcfast.runs.check.rules import Rules
 
 __all__ = ["Event", "Sound", "check"]
 
@@ -47,17 +47,17 @@ def check(run: Path) -> Sound:
     if not log.is_file() or not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run directory: it has no config.yaml or no events.jsonl")
     try:
-        story = Story(terms(run / "config.yaml"))
+        rules = Rules(terms(run / "config.yaml"))
         events, faults = read(log)
         for event in events:
-            story.look(event)
-        faults = sorted([*faults, *story.faults], key=lambda fault: fault.line)
+            rules.look(event)
+        faults = sorted([*faults, *rules.faults], key=lambda fault: fault.line)
         lines = [f"{log}:{fault.line}: {fault.what}" for fault in faults]
         said: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
         if not events or events[-1].key != "run_stop" or not said:
             lines.append(f"{run} is unfinished: it has no run_stop at the log's end, or no summary.json; train it on")
         elif not lines:
-            lines = [f"{summary}: {what}" for what in contradictions(said, story)]
+            lines = [f"{summary}: {what}" for what in contradictions(said, rules)]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: config.yaml or summary.json is damaged or of another version ({error!r})") from None
     if lines:

@@ -29,7 +29,7 @@ ROUNDING = 2e-6
 """Of epochs."""
 
 
-class Story:
+class Rules:
     """What has happened by now. A process of the run starts with ``init_start``; a kill may end it anywhere."""
 
     def __init__(self, terms: Terms) -> None:

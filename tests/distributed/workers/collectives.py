@@ -113,13 +113,13 @@ def check_channels_last_weights_come_from_rank_0_too() -> None:
 
 
 def check_votes_are_counted_one_call_later() -> None:
-    ballot = comm.Ballot()
-    assert ballot.count() == []
-    assert ballot.cast(True, world.rank == 0) == [0, 0]
-    assert ballot.cast(False, False) == [world.size, 1]
-    assert ballot.cast(world.rank == 1, False) == [0, 0]
-    assert ballot.count() == [1, 0]
-    assert ballot.count() == []
+    vote = comm.Vote()
+    assert vote.count() == []
+    assert vote.cast(True, world.rank == 0) == [0, 0]
+    assert vote.cast(False, False) == [world.size, 1]
+    assert vote.cast(world.rank == 1, False) == [0, 0]
+    assert vote.count() == [1, 0]
+    assert vote.count() == []
 
 
 def check_one_ranks_error_is_everyones() -> None:
@@ -128,8 +128,8 @@ def check_one_ranks_error_is_everyones() -> None:
             raise UserError("only the last rank sees this")
 
     with pytest.raises(UserError, match="only the last rank sees this"):
-        comm.together(fails_on_last)
-    assert comm.together(lambda: world.rank) == world.rank
+        comm.raise_on_all_ranks(fails_on_last)
+    assert comm.raise_on_all_ranks(lambda: world.rank) == world.rank
 
 
 def check_on_root_runs_once_and_tells_all() -> None:

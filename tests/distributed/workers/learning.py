@@ -78,7 +78,7 @@ def counting() -> Iterator[dict[str, Counter[str]]]:
     single, grouped = ops._allreduce_async, ops._grouped_allreduce_async
 
     def note(tensors: list[Tensor], name: str) -> None:
-        kind = name if name in ("buffers", "ballot") else "gradients"  # these go by their parameter's name
+        kind = name if name in ("buffers", "vote") else "gradients"  # these go by their parameter's name
         found["tensors"][kind] += len(tensors)
         found["bytes"][kind] += sum(tensor.nbytes for tensor in tensors)
 
@@ -98,17 +98,17 @@ def counting() -> Iterator[dict[str, Counter[str]]]:
 
 
 def check_a_step_sends_each_gradient_and_buffer_once_and_a_ballot() -> None:
-    subject, ballot = learner(), comm.Ballot()
+    subject, vote = learner(), comm.Vote()
     step(subject, 0)
     with counting() as found:
         step(subject, 1)
-        ballot.cast(True, False, False)
-    ballot.count()
+        vote.cast(True, False, False)
+    vote.count()
     parameters = list(subject.model.parameters())
     buffers = [buffer for buffer in subject.model.buffers() if buffer.is_floating_point()]
     assert not all(parameter.is_contiguous() for parameter in parameters), "the weights are channels-last"
-    assert found["tensors"] == {"gradients": len(parameters), "buffers": len(buffers), "ballot": 1}, found
-    expected = {"gradients": sum(p.nbytes for p in parameters), "buffers": sum(b.nbytes for b in buffers), "ballot": 12}
+    assert found["tensors"] == {"gradients": len(parameters), "buffers": len(buffers), "vote": 1}, found
+    expected = {"gradients": sum(p.nbytes for p in parameters), "buffers": sum(b.nbytes for b in buffers), "vote": 12}
     assert found["bytes"] == expected, found
 
 

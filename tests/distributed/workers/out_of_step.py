@@ -6,7 +6,7 @@ from hpcfast.distributed import comm
 
 world = comm.init()
 comm.barrier()
-comm.tell(19 + world.rank, "training")
+comm.set_status(19 + world.rank, "training")
 if world.is_root:
     comm.gather(None)
 else:

@@ -14,7 +14,7 @@ world = comm.init()
 step = 0
 while True:
     step += 1
-    comm.tell(step, "summing")
+    comm.set_status(step, "summing")
     if world.rank == int(sys.argv[1]) and comm.peers():
         print(f"rank {world.rank} of pid {os.getpid()} stops at {time.time():.1f} s", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)

@@ -31,12 +31,12 @@ class Report(NamedTuple):
     seconds: float
     """Spent in steps, waiting for other ranks left out."""
     noise: tuple[float, float, int]
-    """See :meth:`hpcfast.training.noise_scale.Gauge.take`."""
+    """See :meth:`hpcfast.training.noise_scale.NoiseScaleMeter.take`."""
     joules: float | None
     by: str
 
 
-class Survey:
+class RankStats:
     """Totals over ranks, the same on each; ``noise_scale`` and ``joules`` are part of the checkpoint."""
 
     def __init__(self, world: World) -> None:
@@ -98,11 +98,11 @@ class Survey:
             if own > SLOW * typical
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"noise_scale": asdict(self.noise_scale), "joules": self.joules}
 
-    def take_up(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.noise_scale = NoiseScale(**state.get("noise_scale", {}))
         self.joules = state.get("joules", 0.0)
