@@ -11,9 +11,9 @@ import timm
 from torch import nn
 
 from benchmarks import table
-from hpcfast.attacks.fgsm import Fgsm
-from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
+from hpcfast.attacks.standard import Standard
 from hpcfast.bench import roofline
 from hpcfast.bench.roofline import GPUS, Gpu, Step
 
@@ -29,15 +29,15 @@ class Prediction:
     """The steps at each size, and what published training rates say of the bound."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.standard = {size: self._trace(model, size, Natural(name="natural")) for size in SIZES}
+        self.standard = {size: self._trace(model, size, Standard(name="standard")) for size in SIZES}
         # From zero, since a random start would draw numbers; its kernels are a few of hundreds.
-        self.fast = {size: self._trace(model, size, Fgsm(name="fgsm", start="zero")) for size in SIZES}
+        self.fast = {size: self._trace(model, size, FgsmRs(name="fgsm_rs", start="zero")) for size in SIZES}
         self.volume = 4 * sum(weight.numel() for weight in model.parameters())
         """Bytes of gradients, float32."""
         self.shares = {gpu.name: roofline.reached(self.standard[224], gpu) for gpu in GPUS}
 
     @staticmethod
-    def _trace(model: nn.Module, size: int, attack: Natural | Fgsm) -> Step:
+    def _trace(model: nn.Module, size: int, attack: Standard | FgsmRs) -> Step:
         return roofline.trace(model, size, BATCH, attack, L2(3.0))
 
     def share(self, gpu: Gpu) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 from hpcfast.component import validate
 from hpcfast.config import RunConfig
 
-_CHECK = {"attack": {"name": "natural"}}
+_CHECK = {"attack": {"name": "standard"}}
 
 
 def config(model: str, options: dict[str, Any], size: int, batch: int, **settings: Any) -> RunConfig:
@@ -15,7 +15,7 @@ def config(model: str, options: dict[str, Any], size: int, batch: int, **setting
         "threat": {"norm": "L2", "eps": 1.0},
         "data": {"path": "none", "size": size, "batch_size": batch},
         "model": {"name": model, "options": options, "mean": [0.5] * 3, "std": [0.25] * 3},
-        "attack": {"name": "fgsm"},
+        "attack": {"name": "fgsm_rs"},
         "epochs": 1,
         "optim": {"lr": 0.01, "lr_batch": batch},
         "schedule": {"name": "cosine"},

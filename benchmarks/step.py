@@ -61,9 +61,9 @@ def _cases(bench: Bench, width: int, batch: int) -> dict[str, Callable[[], objec
     peer, robustness = Peer(config, CLASSES, device), Robustness(config, CLASSES, device)
     return {
         "standard, fp32, contiguous": lambda: peer.step(x, y),
-        "hpcfast standard, fp32": own({"name": "natural"}, "fp32"),
-        "hpcfast fast, fp32": own({"name": "fgsm"}, "fp32"),
-        "hpcfast fast, bf16": own({"name": "fgsm"}, "bf16"),
+        "hpcfast standard, fp32": own({"name": "standard"}, "fp32"),
+        "hpcfast fast, fp32": own({"name": "fgsm_rs"}, "fp32"),
+        "hpcfast fast, bf16": own({"name": "fgsm_rs"}, "bf16"),
         "hpcfast PGD-7, fp32": own({"name": "pgd", "steps": 7}, "fp32"),
         "reference way": lambda: peer.step(x, y, peer.reference),
         "torchattacks, 1 step": lambda: peer.step(x, y, peer.torchattacks(1)),

@@ -21,7 +21,7 @@ RUN = """\
 threat: {norm: Linf, eps: 0.1}
 data: {channels: 1, size: 28, batch_size: 250, threads: 1, held_out: 0}
 model: {name: cifar_resnet8, options: {width: 4, stem_stride: 2}, mean: [0.5], std: [0.25]}
-attack: {name: fgsm}
+attack: {name: fgsm_rs}
 guard: {every: 0, images: 300, attack: {name: pgd, steps: 1}}
 epochs: 1
 optim: {lr: 0.05, lr_batch: 250}
@@ -68,7 +68,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     """What reads images: called with the data and an empty folder, it returns or raises what names the bad ones."""
     import torch
 
-    from hpcfast.attacks.fgsm import Fgsm
+    from hpcfast.attacks.fgsm_rs import FgsmRs
     from hpcfast.config import load
     from hpcfast.data import folder
     from hpcfast.datasets import corrupt
@@ -97,7 +97,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     def guarded(data: Path, out: Path) -> str:
         split, faults = folder.read(data)[0], dict[int, str]()
-        guard.examine(model, split, config, Fgsm(name="fgsm"), world)
+        guard.examine(model, split, config, FgsmRs(name="fgsm_rs"), world)
         for _ in shared_out(split, split.good, config.evaluation.batch_size, config, world, faults):
             pass
         return str([split.files[i] for i in faults])

@@ -12,12 +12,12 @@ runs: {folder}/runs
 threat: {{norm: L2, eps: 1.0}}
 data: {{path: {folder}/data, channels: 1, size: 8, batch_size: 4, augment: pad_crop_flip, threads: 1}}
 model: {{name: cifar_resnet8, options: {{width: 2}}, mean: [0.5], std: [0.25]}}
-attack: {{name: fgsm, alpha: 0.01, start: zero}}  # so weak that the guard steps in
+attack: {{name: fgsm_rs, alpha: 0.01, start: zero}}  # so weak that the guard steps in
 guard:
   images: 12
   limit: 0.05
   attack: {{name: pgd, steps: 3}}
-  ladder: [{{name: fgsm, alpha: 0.02}}, {{name: pgd, steps: 3}}]
+  ladder: [{{name: fgsm_rs, alpha: 0.02}}, {{name: pgd, steps: 3}}]
 epochs: 3
 optim: {{lr: 0.1, lr_batch: 8}}
 schedule: {{name: cosine, warmup: 1}}

@@ -19,7 +19,7 @@ RUN = """\
 threat: {norm: L2, eps: 0.5}
 data: {channels: 1, size: 10, batch_size: 8, threads: 1, held_out: 6}
 model: {name: cifar_resnet8, options: {width: 2}, mean: [0.5], std: [0.25]}
-attack: {name: fgsm}
+attack: {name: fgsm_rs}
 guard: {every: 0}
 epochs: 3
 optim: {lr: 0.05, lr_batch: 8}

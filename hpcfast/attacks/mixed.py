@@ -31,7 +31,7 @@ class Mixed(Attack):
     @classmethod
     def _works_row_by_row(cls, attack: Attack) -> Attack:
         if attack.name == "mixed" or not attack.trains:
-            raise ValueError(f"'{attack.name}' cannot be mixed; name a training method, e.g. fgsm, nfgsm or pgd")
+            raise ValueError(f"'{attack.name}' cannot be mixed; name a training method, e.g. fgsm_rs, nfgsm or pgd")
         if (restarts := getattr(attack, "restarts", 1)) > 1:
             raise ValueError(f"restarts {restarts} cannot be mixed; leave it at 1")
         return attack

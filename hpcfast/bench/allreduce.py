@@ -47,7 +47,7 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
     """
     if world.size == 1:
         raise UserError("bench allreduce: one rank has nobody to send to; start it under horovodrun, mpirun or srun")
-    learner = learner_of(Case("fast", {"name": "fgsm"}), model, {}, size, batch, world)
+    learner = learner_of(Case("fast", {"name": "fgsm_rs"}), model, {}, size, batch, world)
     shapes = [parameter.shape for parameter in learner.model.parameters()]
     total = 4 * sum(shape.numel() for shape in shapes)
     single = {(bytes_, kind): _single(bytes_, kind, world) for bytes_ in SIZES for kind in COMPRESSIONS}

@@ -30,12 +30,12 @@ class Case:
 
 
 STEPS = (
-    Case("standard", {"name": "natural"}, memory_format="contiguous"),
-    Case("standard", {"name": "natural"}),
-    Case("standard", {"name": "natural"}, "bf16"),
-    Case("fast", {"name": "fgsm"}, memory_format="contiguous"),
-    Case("fast", {"name": "fgsm"}),
-    Case("fast", {"name": "fgsm"}, "bf16"),
+    Case("standard", {"name": "standard"}, memory_format="contiguous"),
+    Case("standard", {"name": "standard"}),
+    Case("standard", {"name": "standard"}, "bf16"),
+    Case("fast", {"name": "fgsm_rs"}, memory_format="contiguous"),
+    Case("fast", {"name": "fgsm_rs"}),
+    Case("fast", {"name": "fgsm_rs"}, "bf16"),
     Case("pgd-7", {"name": "pgd", "steps": 7}),
 )
 """The first is what the others are relative to: what a user runs who knows of none of this."""
@@ -90,7 +90,7 @@ def noise_batch(batch: int, size: int, world: World) -> Batch:
 
 def learner_of(case: Case, model: str, options: dict[str, Any], size: int, batch: int, world: World) -> Learner:
     """What is trained in ``case``; the arguments are those of :func:`steps`."""
-    check = {"attack": {"name": "natural"}}
+    check = {"attack": {"name": "standard"}}
     config = validate(
         RunConfig,
         {

@@ -13,7 +13,7 @@ FOREIGN = "Weights from elsewhere, instead of RUN"
 def command(
     run: Annotated[Path | None, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)] = None,
     overrides: options.Overrides = None,
-    attack: Annotated[str | None, typer.Option(help="pgd, apgd, autoattack, square, fgsm or natural")] = None,
+    attack: Annotated[str | None, typer.Option(help="pgd, apgd, autoattack, square, fgsm_rs or standard")] = None,
     steps: Annotated[int | None, typer.Option(help="steps of PGD or APGD")] = None,
     restarts: Annotated[int | None, typer.Option(help="PGD restarts, of which the worst counts")] = None,
     version: Annotated[str | None, typer.Option(help="AutoAttack's: standard, or rand for random models")] = None,

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import Threat
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
@@ -35,7 +35,7 @@ BATCH = 32
 """Images, at most: Square takes its 500 queries at all of a batch, and a signal waits for them."""
 KEPT = "masking"
 MANY = Pgd(name="pgd", steps=20)
-ONE = Fgsm(name="fgsm", start="zero")
+ONE = FgsmRs(name="fgsm_rs", start="zero")
 BLACK_BOX = Square(name="square", queries=500)
 
 

@@ -76,7 +76,7 @@ def _settings(given: Elsewhere, notes: pretrained.Notes) -> dict[str, Any]:
         "threat": {"norm": "Linf"},
         "data": {"path": str(given.data), "size": given.size, "channels": len(notes.mean), "batch_size": 1},
         "model": notes.model.model_dump(mode="json"),
-        "attack": {"name": "natural"},
+        "attack": {"name": "standard"},
         "epochs": 1,
         "optim": {"lr": 1.0, "lr_batch": 1},
         "schedule": {"name": "cosine"},

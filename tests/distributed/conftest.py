@@ -22,7 +22,7 @@ CONFIG = """
 threat: {{norm: L2, eps: 1.0}}
 data: {{path: {data}, channels: 1, size: 8, batch_size: 4, held_out: 12}}
 model: {{name: cifar_resnet8, options: {{width: 4}}, mean: [0.5], std: [0.25]}}
-attack: {{name: fgsm}}
+attack: {{name: fgsm_rs}}
 guard: {{images: 12, limit: 0.9, attack: {{name: pgd, steps: 2}}}}
 epochs: 3
 optim: {{lr: 0.1, lr_batch: 8}}

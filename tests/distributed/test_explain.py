@@ -10,7 +10,7 @@ pytestmark = pytest.mark.distributed
 
 
 def test_any_number_of_ranks_explains_alike(playground: Playground) -> None:
-    job = playground.train(0, "explained", "attack.name=natural", "guard.every=0", "evaluation.every=0")
+    job = playground.train(0, "explained", "attack.name=standard", "guard.every=0", "evaluation.every=0")
     assert job.code == 0, job.output
     found = []
     for ranks in (0, 2):  # batches of 2, shares of 5: the last batch is smaller

@@ -65,9 +65,9 @@ def test_precisions_differ_a_little_only(alone: Results) -> None:
 
 def test_adasum_and_horovods_settings_train_too(playground: Playground) -> None:
     settings = ["allreduce.op=adasum", "allreduce.hierarchical=true", "allreduce.fusion_megabytes=1"]
-    settings += ["allreduce.cycle_milliseconds=2", "only=fgsm-fp32", "only=fgsm-bf16", "only=free-fp32"]
+    settings += ["allreduce.cycle_milliseconds=2", "only=fgsm_rs-fp32", "only=fgsm_rs-bf16", "only=free-fp32"]
     found = results(playground, 2, *settings, launcher="mpirun")
-    assert set(found) == {("fgsm", "fp32"), ("fgsm", "bf16"), ("free", "fp32")}
+    assert set(found) == {("fgsm_rs", "fp32"), ("fgsm_rs", "bf16"), ("free", "fp32")}
     for result in found.values():
         check(result, own=("optimizer",))  # by Horovod's design: each rank's momentum is that of its own gradients
 

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.real
 
 def compare(case: Case, world: World, tmp_path: Path, images: int) -> tuple[Found, int]:
     """What was found, and for how many images plain torch and Pillow find another class."""
-    found = measured(case, world, tmp_path, "evaluation.final.attack.name=natural", f"evaluation.final.images={images}")
+    found = measured(
+        case, world, tmp_path, "evaluation.final.attack.name=standard", f"evaluation.final.images={images}"
+    )
     plain = classes(case.network(), found.files)
     differ = sum(a != b for a, b in zip(found.clean, plain, strict=True))
     right = [sum(a == b for a, b in zip(taken, found.truth, strict=True)) for taken in (found.clean, plain)]

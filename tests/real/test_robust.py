@@ -119,7 +119,7 @@ def deterministic(
         monkeypatch.setattr(ball, "start", lambda self, x, source: torch.zeros_like(x))
     few = max(1, images // 100)
     for name, attack, theirs in (
-        ("FGSM", "{name: fgsm, start: zero}", fgsm(norm, eps)),
+        ("FGSM", "{name: fgsm_rs, start: zero}", fgsm(norm, eps)),
         (f"PGD-{STEPS} from the image", f"{{name: pgd, steps: {STEPS}}}", pgd(norm, eps, start=False)),
     ):
         found = measured(case, world, folder, *settings(attack, norm, eps, images))

@@ -23,7 +23,7 @@ CONFIG = """
 threat: {{norm: L2, eps: 1.0}}
 data: {{path: {data}, channels: 1, size: 10, batch_size: 4, threads: 1}}
 model: {{name: cifar_resnet8, options: {{width: 2}}, mean: [0.5], std: [0.25]}}
-attack: {{name: fgsm}}
+attack: {{name: fgsm_rs}}
 guard: {{every: 0}}
 epochs: 2
 optim: {{lr: 0.1, lr_batch: 8}}

@@ -78,7 +78,7 @@ RESULT: dict[str, Any] = {
 
 SUMMARY: dict[str, Any] = RESULT | {
     "status": "finished",
-    "method": {"name": "fgsm"},
+    "method": {"name": "fgsm_rs"},
     "device": "cpu",
     "world_size": 1,
     "train_images_per_second": 1234.5,

@@ -67,18 +67,18 @@ def test_a_collapse_is_undone_and_training_goes_on_with_another_attack(
     said(WELL, COLLAPSED, WELL, WELL)
     config = tiny(GUARD, "ema=0.9")
     summary = train.train(config, world)
-    assert [(step, attack) for step, attack, _ in begun] == [(0, "fgsm"), (3, "fgsm"), (3, "nfgsm"), (6, "nfgsm")]
+    assert [(step, attack) for step, attack, _ in begun] == [(0, "fgsm_rs"), (3, "fgsm_rs"), (3, "nfgsm"), (6, "nfgsm")]
     assert not different(begun[1][2], begun[2][2]), "it goes back to the very weights of the last healthy epoch"
     (event,) = logged(config, "rollback")
     assert (event["from_step"], event["to_step"], event["attack"]["name"]) == (6, 3, "nfgsm")
     (entry,) = summary["catastrophic_overfitting"]["collapses"]
     assert (entry["epoch"], entry["seen"], entry["strong"]) == (2, 0.9, 0.2)
-    assert (entry["attack"]["name"], entry["answer"]["name"]) == ("fgsm", "nfgsm")
+    assert (entry["attack"]["name"], entry["answer"]["name"]) == ("fgsm_rs", "nfgsm")
     assert summary["catastrophic_overfitting"]["attack"]["name"] == "nfgsm"
     assert images_seen(summary) == pytest.approx(4 * 24), "work that was undone was work"
     assert summary["epochs"] == 3
     out = capsys.readouterr().out
-    assert "collapse after epoch 2: accuracy 0.90 under fgsm, 0.20 under pgd; back to epoch 1, on with nfgsm" in out
+    assert "collapse after epoch 2: accuracy 0.90 under fgsm_rs, 0.20 under pgd; back to epoch 1, on with nfgsm" in out
     assert logged(config, "eval_start") == [*3 * ["monitor"], "final"], "a collapsed epoch needs no monitor"
 
 
@@ -88,7 +88,7 @@ def test_a_collapse_in_the_first_epoch_goes_back_to_the_beginning(
     said(COLLAPSED, COLLAPSED, WELL, WELL, WELL)
     summary = train.train(tiny(GUARD), world)
     starts = [(step, attack) for step, attack, _ in begun]
-    assert starts == [(0, "fgsm"), (0, "nfgsm"), (0, "pgd"), (3, "pgd"), (6, "pgd")]
+    assert starts == [(0, "fgsm_rs"), (0, "nfgsm"), (0, "pgd"), (3, "pgd"), (6, "pgd")]
     assert not different(begun[0][2], begun[1][2])
     assert not different(begun[0][2], begun[2][2])
     assert images_seen(summary) == pytest.approx(5 * 24)
@@ -132,7 +132,7 @@ def test_a_collapse_is_really_found_and_answered(tmp_path: Path, tiny: Tiny, wor
     root = write_images(tmp_path / "data", {"train": 16, "val": 4}, classes=3)
     changes = ["guard.attack={name: pgd, steps: 5}", "guard.limit=0.3", "guard.images=24", "threat.eps=4"]
     changes += [f"data.path={root}", "data.held_out=24"]
-    config = tiny(GUARD, "attack={name: fgsm, alpha: 1.0e-6, start: zero}", "guard.ladder=[{name: pgd, steps: 2}]",
+    config = tiny(GUARD, "attack={name: fgsm_rs, alpha: 1.0e-6, start: zero}", "guard.ladder=[{name: pgd, steps: 2}]",
                   "optim.lr=0.1", "model.options.width=4", "epochs=8", "evaluation.every=0", *changes)  # fmt: skip
     summary = train.train(config, world)
     (entry,) = summary["catastrophic_overfitting"]["collapses"]
@@ -148,7 +148,7 @@ def test_a_run_killed_around_a_rollback_ends_as_one_that_was_not(
     point: str, call: int, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def examine(model: Any, split: Any, config: RunConfig, attack: Any, *_: Any) -> Health:
-        return COLLAPSED if attack.name == "fgsm" else WELL
+        return COLLAPSED if attack.name == "fgsm_rs" else WELL
 
     monkeypatch.setattr(validation, "examine", examine)
     straight, broken = tiny("name=straight", GUARD), tiny("name=broken", GUARD)

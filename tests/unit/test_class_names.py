@@ -83,7 +83,7 @@ def weights(tmp_path: Path) -> Path:
 
 def chosen(weights: Path, images: Path, tmp_path: Path, classes: Path | None = None) -> Subject:
     given = subject.Elsewhere(weights, None, "cifar_resnet8", None, None, classes, images, 10)
-    changes = ["threat.eps=0.01", "evaluation.final.attack.name=fgsm", "data.threads=1"]
+    changes = ["threat.eps=0.01", "evaluation.final.attack.name=fgsm_rs", "data.threads=1"]
     return subject.of_weights(given, changes, tmp_path / "out")
 
 

@@ -139,8 +139,8 @@ def test_a_devices_clock_divides_the_steps_time_one_step_later(now: Now) -> None
 @pytest.mark.parametrize(
     ("attack", "forwards"),
     [
-        ("{name: natural}", {"update": 1}),
-        ("{name: fgsm}", {"attack": 1, "update": 1}),
+        ("{name: standard}", {"update": 1}),
+        ("{name: fgsm_rs}", {"attack": 1, "update": 1}),
         ("{name: pgd, steps: 3, restarts: 2}", {"attack": 8, "update": 1}),
         ("{name: nfgsm}", {"attack": 1, "update": 1}),
         ("{name: trades, steps: 2}", {"attack": 3, "update": 2}),
@@ -188,7 +188,7 @@ def test_the_parts_of_a_run_add_up_and_a_killed_run_has_lost_some(tiny: Tiny, wo
 
 
 def test_the_clock_stops_when_the_target_is_reached(tiny: Tiny, world: World) -> None:
-    check = "{attack: {name: natural}, images: 6}"
+    check = "{attack: {name: standard}, images: 6}"
     target = [
         "target=0.01",
         f"evaluation.monitor={check}",

@@ -53,9 +53,9 @@ def test_a_base_is_looked_for_beside_the_file_that_names_it(base: Path, tmp_path
 
 def test_another_component_drops_the_old_ones_settings(base: Path) -> None:
     config = load(base, ["attack.name=pgd", "attack.steps=3"])
-    other = load(base, ["evaluation.final.attack.name=fgsm", "schedule.name=step", "schedule.milestones=[1]"])
+    other = load(base, ["evaluation.final.attack.name=fgsm_rs", "schedule.name=step", "schedule.milestones=[1]"])
     assert config.attack.model_dump() == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 1}
-    assert other.evaluation.final.attack.model_dump() == {"name": "fgsm", "alpha": None, "start": "random"}
+    assert other.evaluation.final.attack.model_dump() == {"name": "fgsm_rs", "alpha": None, "start": "random"}
     assert set(other.schedule.model_dump()) == {"name", "warmup", "milestones", "gamma"}
 
 

@@ -55,7 +55,7 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         ["below 8 for images of 1 x 8 x 8"],
     ),
     "a ball of everything among several": (
-        ["attack={name: mixed, threats: [{norm: L2, eps: 1}, {norm: Linf, eps: 4}], attack: {name: fgsm}}"],
+        ["attack={name: mixed, threats: [{norm: L2, eps: 1}, {norm: Linf, eps: 4}], attack: {name: fgsm_rs}}"],
         "attack.threats.1.eps",
         ["4 allows every change", "4/255"],
     ),
@@ -116,9 +116,9 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         ["0.7 + 0.3", "no accuracy below 1", "lower it or the target"],
     ),
     "a rung that is the attack itself": (
-        ["guard={every: 1, ladder: [{name: pgd}, {name: fgsm}]}"],
+        ["guard={every: 1, ladder: [{name: pgd}, {name: fgsm_rs}]}"],
         "guard.ladder.1",
-        ["fgsm", "tried before", "another attack"],
+        ["fgsm_rs", "tried before", "another attack"],
     ),
     "a rung twice": (
         ["guard={every: 1, ladder: [{name: pgd}, {name: pgd, steps: 7}]}"],
@@ -126,9 +126,9 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         ["pgd", "tried before", "another attack"],
     ),
     "a rung that makes nothing robust": (
-        ["guard={every: 1, ladder: [{name: natural}]}"],
+        ["guard={every: 1, ladder: [{name: standard}]}"],
         "guard.ladder.0",
-        ["natural", "does not train robust models", "nfgsm or pgd"],
+        ["standard", "does not train robust models", "nfgsm or pgd"],
     ),
     "accumulation and replays": (
         ["accumulate=2", "attack={name: free, replays: 3}"],
@@ -160,7 +160,7 @@ POSSIBLE = {
     "adasum in bf16": ["allreduce.op=adasum", "precision=bf16"],
     "accumulation of one-step attacks": ["accumulate=2", "guard.every=1"],
     "replays without accumulation": ["attack={name: free}"],
-    "a ladder of a guard that never looks": ["guard={every: 0, ladder: [{name: fgsm}]}"],
+    "a ladder of a guard that never looks": ["guard={every: 0, ladder: [{name: fgsm_rs}]}"],
     "training outside the ball": ["attack={name: nfgsm}"],
     "a free rung of a guard that never looks": ["accumulate=2", "guard={every: 0, ladder: [{name: free}]}"],
     "a warm-up in a run of steps": ["epochs=null", "steps=9", "schedule.warmup=5"],

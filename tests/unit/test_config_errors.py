@@ -12,7 +12,7 @@ from tests.conftest import RUN
 
 Tiny = Callable[..., RunConfig]
 
-ATTACKS = "apgd, autoattack, fgsm, free, gradalign, mixed, natural, nfgsm, pgd, square, trades"
+ATTACKS = "apgd, autoattack, fgsm_rs, free, gradalign, mixed, nfgsm, pgd, square, standard, trades"
 BAD = [  # override, and what the message must hold: key, value, what is legal
     ("foo=1", ["foo", "unknown key", "epochs", "threat"]),
     ("epoch=1", ["epoch", "did you mean 'epochs'"]),

@@ -55,8 +55,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World
 
 @pytest.fixture(scope="module")
 def runs(trained: Trained) -> list[RunDirectory]:
-    """Two finished runs, natural and fast; only their explanations may change."""
-    return [trained("natural", "attack.name=natural"), trained("fast")]
+    """Two finished runs, standard and fast; only their explanations may change."""
+    return [trained("standard", "attack.name=standard"), trained("fast")]
 
 
 @pytest.fixture

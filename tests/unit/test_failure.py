@@ -116,7 +116,7 @@ def test_the_command_exits_with_2_and_one_message(
 
 def test_half_precision_skips_a_bad_batch(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """With loss scaling one overflow is nothing unusual: only many in a row are a fault."""
-    config = tiny("precision=fp16", "attack={name: natural}", "epochs=2", "evaluation.every=0")
+    config = tiny("precision=fp16", "attack={name: standard}", "epochs=2", "evaluation.every=0")
     original, calls = Learner._criterion, itertools.count(1)
     monkeypatch.setattr(
         Learner, "_criterion", lambda self, *given: original(self, *given) * (torch.inf if next(calls) == 2 else 1)

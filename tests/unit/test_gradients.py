@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hpcfast.attacks import Attack, gradient, input_gradient, margin, rng
-from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.free import Free
 from hpcfast.attacks.nfgsm import Nfgsm
 from hpcfast.attacks.norms import L2, Ball, Linf
@@ -126,7 +126,7 @@ def test_fgsm_is_one_step_from_the_start_by_hand(ball: Ball, alpha: float | None
     else:
         delta = delta * (ball.eps / delta.norm(dim=1, keepdim=True)).clamp(max=1)
     expected = (x + delta.view_as(x)).clamp(0, 1).detach()
-    x_adv = Fgsm(name="fgsm", alpha=alpha).perturb(model, x, y, ball, torch.Generator().manual_seed(3))
+    x_adv = FgsmRs(name="fgsm_rs", alpha=alpha).perturb(model, x, y, ball, torch.Generator().manual_seed(3))
     torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-6)
 
 
@@ -136,7 +136,7 @@ def test_an_image_without_gradient_only_gets_its_random_start() -> None:
     x, y = pictures()
     ids = torch.arange(len(x))
     start = L2(0.5).start(x, rng.per_image(0, ids))
-    x_adv = Fgsm(name="fgsm").perturb(flat, x, y, L2(0.5), rng.per_image(0, ids))
+    x_adv = FgsmRs(name="fgsm_rs").perturb(flat, x, y, L2(0.5), rng.per_image(0, ids))
     torch.testing.assert_close(x_adv, x + start, rtol=0, atol=1e-6)
 
 
@@ -160,7 +160,7 @@ def test_from_zero_fgsm_is_goodfellows(ball: Ball) -> None:
     x, y = pictures()
     gradient = input_gradient(linear(), x, y)
     step = gradient.sign() if isinstance(ball, Linf) else gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    x_adv = Fgsm(name="fgsm", start="zero").perturb(linear(), x, y, ball, torch.Generator())
+    x_adv = FgsmRs(name="fgsm_rs", start="zero").perturb(linear(), x, y, ball, torch.Generator())
     torch.testing.assert_close(x_adv, (x + ball.eps * step).clamp(0, 1), rtol=0, atol=1e-6)
 
 
@@ -168,7 +168,7 @@ def test_from_zero_fgsm_is_goodfellows(ball: Ball) -> None:
     ("attack", "low", "high"),
     [
         # Forward, input gradient, forward, whole backward: 5 sweeps for 3, if no weight gradient is computed in vain.
-        (Fgsm(name="fgsm"), 1.6, 1.68),
+        (FgsmRs(name="fgsm_rs"), 1.6, 1.68),
         (Nfgsm(name="nfgsm"), 1.6, 1.68),
         # A replay is a standard step, and the first layer's gradient.
         (Free(name="free", replays=3), 3, 3.05),

@@ -25,7 +25,7 @@ LADDER = "guard={every: 2, limit: 0.2, images: 9, attack: {name: pgd, steps: 3},
 
 def test_the_rungs_answer_in_their_order_until_there_is_none(tiny: Tiny) -> None:
     guard = Guard(tiny(LADDER))
-    assert guard.attack.name == "fgsm"
+    assert guard.attack.name == "fgsm_rs"
     assert guard.answer(COLLAPSED, 2)
     assert guard.attack.name == "nfgsm"
     assert guard.answer(COLLAPSED, 4)
@@ -34,7 +34,7 @@ def test_the_rungs_answer_in_their_order_until_there_is_none(tiny: Tiny) -> None
     assert guard.attack.name == "pgd", "it goes on with what it has"
     assert not guard.answer(COLLAPSED, 8)
     told = [(entry["epoch"], entry["attack"]["name"], (entry["answer"] or {}).get("name")) for entry in guard.history]
-    assert told == [(2, "fgsm", "nfgsm"), (4, "nfgsm", "pgd"), (6, "pgd", None), (8, "pgd", None)]
+    assert told == [(2, "fgsm_rs", "nfgsm"), (4, "nfgsm", "pgd"), (6, "pgd", None), (8, "pgd", None)]
     assert all((e["seen"], e["strong"], e["alignment"]) == (0.9, 0.2, 0.1) for e in guard.history)
 
 
@@ -57,11 +57,11 @@ def test_without_a_ladder_there_is_no_answer(tiny: Tiny) -> None:
         (["guard.every=1"], [1, 2, 3, 4, 5, 6]),
         (["guard.every=3"], [3, 6]),
         (["guard.every=0"], []),
-        (["guard.every=1", "attack={name: natural}"], []),
+        (["guard.every=1", "attack={name: standard}"], []),
     ],
     ids=str,
 )
-def test_it_is_due_as_often_as_asked_and_not_for_natural_training(
+def test_it_is_due_as_often_as_asked_and_not_for_standard_training(
     changes: list[str], expected: list[int], tiny: Tiny
 ) -> None:
     guard = Guard(tiny(*changes))
@@ -112,7 +112,7 @@ def examined(net: nn.Module, root: Path, config: RunConfig, world: World) -> Hea
 
 
 def test_a_network_that_defeats_its_training_attack_alone_is_found(tiny: Tiny, grey: Path, world: World) -> None:
-    threat = ["threat={norm: Linf, eps: 0.1}", "attack={name: fgsm, start: zero}"]
+    threat = ["threat={norm: Linf, eps: 0.1}", "attack={name: fgsm_rs, start: zero}"]
     config = tiny(*threat, "guard={every: 1, images: 8, attack: {name: pgd, steps: 4, alpha: 0.025}}")
     well, ill = (examined(net, grey, config, world) for net in (Healthy(), Collapsed()))
     assert (well.seen, well.strong) == (1, 1)
@@ -153,7 +153,7 @@ def directly(net: nn.Module, config: RunConfig, training: Attack) -> Health:
 
 
 @pytest.mark.parametrize("threat", ["{norm: L2, eps: 0.3}", "{norm: Linf, eps: 0.02}"])
-@pytest.mark.parametrize("attack", ["{name: fgsm}", "{name: nfgsm}"])
+@pytest.mark.parametrize("attack", ["{name: fgsm_rs}", "{name: nfgsm}"])
 def test_it_measures_what_it_says_whatever_the_batch_size(threat: str, attack: str, tiny: Tiny, world: World) -> None:
     changes = [
         LADDER,

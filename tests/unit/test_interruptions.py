@@ -35,7 +35,7 @@ BUSY = [
     "phases=[{steps: 4, size: 8, batch_size: 8}, {images: 40, size: 10, batch_size: 6}]",
     "data.augment=pad_crop_flip",
     "ema=0.9",
-    "attack={name: fgsm, start: zero, alpha: 1.0e-6}",
+    "attack={name: fgsm_rs, start: zero, alpha: 1.0e-6}",
     "guard={every: 1, images: 6, limit: 0.01, attack: {name: pgd, steps: 2}, ladder: [{name: pgd, steps: 2}]}",
     "threat.eps=2",
     "checkpoint={minutes: 1.0e-9, asynchronous: true}",
@@ -53,7 +53,7 @@ def whole(elsewhere: Tiny, world: World) -> RunConfig:
 def test_the_busy_run_does_what_it_is_for(whole: RunConfig) -> None:
     assert len(logged(whole, "rollback")) == 1
     (entry,) = json.loads((whole.folder / "summary.json").read_text())["catastrophic_overfitting"]["collapses"]
-    assert (entry["attack"]["name"], entry["answer"]["name"]) == ("fgsm", "pgd")
+    assert (entry["attack"]["name"], entry["answer"]["name"]) == ("fgsm_rs", "pgd")
     saved = {event["step"] for event in log(whole) if event["key"] == "checkpoint_start"}
     assert len(saved) >= 8
     assert max(losses(whole)) == 4 + 7

@@ -47,7 +47,7 @@ def cloned(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_two_half_batches_make_the_step_of_a_whole_one(tiny: Tiny, world: World) -> None:
     found = []
     for count in (1, 2, 4):
-        config = tiny(PLAIN, "attack={name: fgsm, start: zero}", f"accumulate={count}")
+        config = tiny(PLAIN, "attack={name: fgsm_rs, start: zero}", f"accumulate={count}")
         learner = Learner(config, 3, world)
         total = []
         for step in range(3):
@@ -81,7 +81,7 @@ def test_a_step_is_the_optimizers_on_the_loss_of_attacked_images(tiny: Tiny, wor
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_the_loss_is_label_smoothed_as_asked(smoothing: float, tiny: Tiny, world: World) -> None:
-    config = tiny(f"label_smoothing={smoothing}", "attack={name: natural}")
+    config = tiny(f"label_smoothing={smoothing}", "attack={name: standard}")
     learner, other = Learner(config, 3, world), Learner(config, 3, world)
     x, y, _ = batch()
     log_p = other.model(x).log_softmax(1)
@@ -266,7 +266,7 @@ def test_on_a_cpu_no_gpu_is_spoken_to(tiny: Tiny, world: World, monkeypatch: pyt
 def test_the_first_step_is_as_long_in_every_mode(changes: list[str], tiny: Tiny, world: World) -> None:
     moved = []
     for settings in ([], changes):
-        config = tiny(PLAIN, "attack.name=natural", *settings)
+        config = tiny(PLAIN, "attack.name=standard", *settings)
         learner = Learner(config, 3, world)
         before = cloned(dict(learner.model.named_parameters()))
         learner.step([batch()] * config.accumulate, config.attack, 0.05, 0)

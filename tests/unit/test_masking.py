@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, folder
@@ -40,7 +40,7 @@ def trained(path: Path, robust: bool) -> nn.Module:
     x, y, _ = next(dali.batches(split, folder.spread(len(split), 600), settings, SHARD, 600, None))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 144, 10))
-    optimizer, attack = torch.optim.Adam(model.parameters(), 0.005), Fgsm(name="fgsm")
+    optimizer, attack = torch.optim.Adam(model.parameters(), 0.005), FgsmRs(name="fgsm_rs")
     for step in range(40):
         seen = attack.perturb(model, x, y, L2(EPS), torch.Generator().manual_seed(step)) if robust else x
         optimizer.zero_grad()
@@ -86,12 +86,12 @@ def look(tiny: Tiny, prepared: Path, world: World) -> Callable[[nn.Module], dict
 
 
 def test_honest_models_are_not_flagged(prepared: Path, look: Callable[..., dict[str, Any]]) -> None:
-    natural, robust = (look(trained(prepared, robust)) for robust in (False, True))
-    for found in (natural, robust):
+    standard, robust = (look(trained(prepared, robust)) for robust in (False, True))
+    for found in (standard, robust):
         assert found["n"] > 100
         assert not found["suspicious"], found
         assert found["signs"] == []
-    assert natural["many_steps"] > robust["many_steps"] + 0.2, "the robust model is to be one"
+    assert standard["many_steps"] > robust["many_steps"] + 0.2, "the robust model is to be one"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_honest_models_are_not_flagged(prepared: Path, look: Callable[..., dict[
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.parametrize("robust", [False, True], ids=["natural", "robust"])
+@pytest.mark.parametrize("robust", [False, True], ids=["standard", "robust"])
 def test_a_masked_model_is_flagged(
     prepared: Path,
     look: Callable[..., dict[str, Any]],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hpcfast import component
 from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.free import Free
 from hpcfast.attacks.gradalign import Gradalign, misalignment
 from hpcfast.attacks.mixed import Mixed
@@ -23,7 +23,7 @@ from tests.unit.nets import BALLS, assert_adversarial, ball_name, convolutional,
 in_all_balls = pytest.mark.parametrize("ball", BALLS, ids=ball_name)
 THREATS = [{"norm": "Linf", "eps": 8 / 255}, {"norm": "L2", "eps": 0.5}]
 INNER = [
-    {"name": "fgsm"},
+    {"name": "fgsm_rs"},
     {"name": "nfgsm"},
     {"name": "pgd", "steps": 2},
     {"name": "gradalign"},
@@ -38,7 +38,7 @@ def mixed(**inner: object) -> Attack:
 
 METHODS = [
     *[component.validate(component.find("hpcfast.attacks", str(inner["name"])), inner) for inner in INNER],
-    component.validate(component.find("hpcfast.attacks", "natural"), {"name": "natural"}),
+    component.validate(component.find("hpcfast.attacks", "standard"), {"name": "standard"}),
     *[mixed(**inner) for inner in INNER],
 ]
 
@@ -81,7 +81,7 @@ def test_every_loss_is_finite_and_reaches_every_weight(method: Attack, ball: Bal
 
 
 @in_all_balls
-@pytest.mark.parametrize("name", ["fgsm", "nfgsm", "pgd"])
+@pytest.mark.parametrize("name", ["fgsm_rs", "nfgsm", "pgd"])
 def test_most_methods_minimise_the_loss_of_attacked_images(name: str, ball: Ball) -> None:
     x, y = pictures()
     method = component.validate(component.find("hpcfast.attacks", name), {"name": name})
@@ -235,7 +235,7 @@ def test_free_says_so_when_no_backward_ran() -> None:
 @pytest.mark.parametrize(
     ("cls", "wrong"),
     [
-        (Fgsm, {"start": "one"}),
+        (FgsmRs, {"start": "one"}),
         (Nfgsm, {"noise": 0}),
         (Free, {"replays": 0}),
         (Trades, {"beta": -1}),
@@ -247,11 +247,11 @@ def test_settings_that_make_no_method_are_refused(cls: type[Attack], wrong: dict
         component.validate(cls, {"name": cls.__name__.lower(), **wrong})
 
 
-@pytest.mark.parametrize("name", ["fgsm", "nfgsm", "pgd", "free", "trades"])
+@pytest.mark.parametrize("name", ["fgsm_rs", "nfgsm", "pgd", "free", "trades"])
 def test_a_step_size_that_is_given_is_taken_and_the_default_is_the_published_one(name: str) -> None:
     """Wong et al.: 1.25 eps; de Jorge et al. and Shafahi et al.: eps; Madry et al.: 2.5 eps / steps."""
     eps, steps = 0.1, {"pgd": 7, "trades": 10}
-    default = 2.5 * eps / steps[name] if name in steps else {"fgsm": 1.25 * eps}.get(name, eps)
+    default = 2.5 * eps / steps[name] if name in steps else {"fgsm_rs": 1.25 * eps}.get(name, eps)
     x, y = pictures()
     images = []
     for alpha in (None, default, 0.3 * default):

@@ -27,7 +27,7 @@ def test_a_row_wise_ball_is_each_rows_own() -> None:
 def test_every_image_of_a_mixture_is_in_one_of_the_balls_and_all_are_drawn() -> None:
     x, y = torch.full((200, 2, 3, 3), 0.5), torch.arange(200) % 3
     threats = [{"norm": "Linf", "eps": 0.1}, {"norm": "L2", "eps": 0.1}]
-    method = component.validate(Mixed, {"name": "mixed", "threats": threats, "attack": {"name": "fgsm"}})
+    method = component.validate(Mixed, {"name": "mixed", "threats": threats, "attack": {"name": "fgsm_rs"}})
     delta = method.perturb(linear(), x, y, L2(9.0), generator()) - x
     cube, sphere = lengths(Linf(0.1), delta) <= 0.1 + 1e-6, lengths(L2(0.1), delta) <= 0.1 + 1e-6
     assert (cube | sphere).all()
@@ -51,7 +51,7 @@ def test_a_mixture_attacks_whole_batches_once() -> None:
     x, y = pictures()
     model = linear()
     with inputs_of(model) as seen:
-        mixed(name="fgsm").perturb(model, x, y, BALLS[0], generator())
+        mixed(name="fgsm_rs").perturb(model, x, y, BALLS[0], generator())
     assert [len(batch) for batch in seen] == [len(x)]
 
 
@@ -59,19 +59,19 @@ def test_a_mixture_attacks_whole_batches_once() -> None:
     ("settings", "words"),
     [
         ({"attack": {"name": "pgd", "restarts": 2}}, ["attack", "restarts 2", "leave it at 1"]),
-        ({"attack": {"name": "apgd"}}, ["attack", "'apgd' cannot be mixed", "e.g. fgsm"]),
+        ({"attack": {"name": "apgd"}}, ["attack", "'apgd' cannot be mixed", "e.g. fgsm_rs"]),
         (
-            {"attack": {"name": "mixed", "threats": THREATS, "attack": {"name": "fgsm"}}},
-            ["attack", "'mixed' cannot be mixed", "e.g. fgsm"],
+            {"attack": {"name": "mixed", "threats": THREATS, "attack": {"name": "fgsm_rs"}}},
+            ["attack", "'mixed' cannot be mixed", "e.g. fgsm_rs"],
         ),
         ({"threats": THREATS[:1]}, ["threats", "at least 2"]),
         ({"threats": [*THREATS, {"norm": "L3", "eps": 1}]}, ["threats.2.norm", "'L3'", "'L2'"]),
-        ({"attack": {"name": "fgsm", "alfa": 1}}, ["attack.alfa", "did you mean 'alpha'"]),
+        ({"attack": {"name": "fgsm_rs", "alfa": 1}}, ["attack.alfa", "did you mean 'alpha'"]),
     ],
 )
 def test_a_mixture_that_cannot_work_is_refused_with_the_cure(settings: dict[str, object], words: list[str]) -> None:
     with pytest.raises(component.Invalid) as error:
-        component.validate(Mixed, {"name": "mixed", "threats": THREATS, "attack": {"name": "fgsm"}, **settings})
+        component.validate(Mixed, {"name": "mixed", "threats": THREATS, "attack": {"name": "fgsm_rs"}, **settings})
     for word in words:
         assert word in str(error.value)
 

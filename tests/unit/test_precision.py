@@ -89,7 +89,7 @@ def test_what_asks_for_no_input_gradient_is_not_counted() -> None:
     assert network.take_counts().tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("fgsm", 1), ("nfgsm", 1), ("free", 4), ("gradalign", 2)])
+@pytest.mark.parametrize(("name", "evaluations"), [("fgsm_rs", 1), ("nfgsm", 1), ("free", 4), ("gradalign", 2)])
 def test_each_gradient_of_a_training_step_is_counted_once(name: str, evaluations: int) -> None:
     """Gradalign: at the images and at random points; that its loss is differentiated again asks for nothing more."""
     network, (x, y) = Network(convolutional(), torch.float32, CPU), pictures()

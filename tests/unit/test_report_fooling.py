@@ -22,7 +22,7 @@ CLASSES = ("class0", "class1", "class2")
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World) -> list[RunConfig]:
-    """Two finished runs that have learnt something, natural and fast; don't change their folders."""
+    """Two finished runs that have learnt something, standard and fast; don't change their folders."""
     folder = tmp_path_factory.mktemp("report")
     (folder / "tiny.yaml").write_text(RUN)
     common = [
@@ -34,7 +34,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory, images: Path, world: World
         "data.held_out=0",
     ]
     made = []
-    for attack in ("natural", "fgsm"):
+    for attack in ("standard", "fgsm_rs"):
         made.append(load(folder / "tiny.yaml", [*common, f"name={attack}", f"attack.name={attack}", "optim.lr=0.1"]))
         train.train(made[-1], world)
     return made

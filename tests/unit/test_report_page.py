@@ -59,7 +59,7 @@ def test_everything_about_a_finished_run_is_on_the_page(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(run / "figures" / "adversarial.png")
     parsed = rendered(run)
     for part in (
-        "75.0 % 46.8 % to 91.1 %", "pgd 3 x 2, L2 eps 0.5", "pgd 3 x 2, 12 images", "fgsm, then pgd 2 x 1",
+        "75.0 % 46.8 % to 91.1 %", "pgd 3 x 2, L2 eps 0.5", "pgd 3 x 2, 12 images", "fgsm_rs, then pgd 2 x 1",
         "60.0 s, 1,234 images/s", "1 h 06 min",
         "Warning strong: robust accuracy may be too high", "a black box breaks more", "masked?",
         "What the guard saw", "Gradient alignment", "Training loss", "Training speed", "Robust accuracy, monitor",

@@ -22,7 +22,7 @@ def printed(*runs: Path) -> str:
 def test_the_table_has_a_row_a_run_with_its_numbers(tmp_path: Path) -> None:
     text = printed(write(tmp_path / "one", Story()), write(tmp_path / "other", collapsing(), finished=False))
     row, other = (next(line for line in text.splitlines() if f" {name} " in line) for name in ("one", "other"))
-    for part in ("fgsm", "0.750 [0.468, 0.911]", "0.500 [0.254, 0.746]", " 12 ", "1,234", "60.0"):
+    for part in ("fgsm_rs", "0.750 [0.468, 0.911]", "0.500 [0.254, 0.746]", " 12 ", "1,234", "60.0"):
         assert part in row
     assert "unfinished, epoch 2 of 3" in other
     assert "robust: under pgd 3 x 2, L2 eps 0.5; in brackets" in text
@@ -48,8 +48,8 @@ def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
     ("attack", "said"),
     [
         ({"name": "pgd", "steps": 50, "restarts": 10, "norm": "L2", "eps": 2.0}, "pgd 50 x 10, L2 eps 2"),
-        ({"name": "fgsm", "norm": "Linf", "eps": 8 / 255}, "fgsm, Linf eps 8/255"),
-        ({"name": "fgsm", "norm": "Linf", "eps": 0.2}, "fgsm, Linf eps 0.2"),
+        ({"name": "fgsm_rs", "norm": "Linf", "eps": 8 / 255}, "fgsm_rs, Linf eps 8/255"),
+        ({"name": "fgsm_rs", "norm": "Linf", "eps": 0.2}, "fgsm_rs, Linf eps 0.2"),
         ({"name": "apgd", "steps": 20, "norm": "L2", "eps": 0.123456}, "apgd 20, L2 eps 0.1235"),
         ({"name": "nfgsm"}, "nfgsm"),
     ],

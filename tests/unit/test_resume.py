@@ -48,7 +48,7 @@ def test_dropout_goes_on_as_if_nothing_had_happened(tiny: Tiny, world: World) ->
         "model={name: test_resnet, options: {drop_rate: 0.5}}",
         "data.size=32",
         "epochs=1",
-        "attack.name=natural",
+        "attack.name=standard",
     ]
     changes += ["evaluation.every=0", "evaluation.final.images=3"]
     straight, broken = tiny("name=straight", *changes), tiny("name=broken", *changes, "checkpoint.minutes=1.0e-9")

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from benchmarks import gpu
-from hpcfast.attacks.fgsm import Fgsm
-from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
+from hpcfast.attacks.standard import Standard
 from hpcfast.bench import roofline
 from hpcfast.bench.roofline import GPUS, PER_NODE, Gpu, Operation, Step
 
@@ -24,7 +24,7 @@ def net() -> nn.Module:
     )
 
 
-def traced(net: nn.Module, attack: Natural | Fgsm) -> Step:
+def traced(net: nn.Module, attack: Standard | FgsmRs) -> Step:
     return roofline.trace(net, SIZE, BATCH, attack, L2(1.0))
 
 
@@ -32,13 +32,13 @@ def test_flops_are_those_of_the_layers(net: nn.Module) -> None:
     # Multiply-adds of an image; the first layer needs no gradient of its input in a standard step.
     first, second, last = 27 * 4 * 36, 36 * 4 * 16, 640
     forward, standard = first + second + last, 2 * first + 3 * second + 3 * last
-    assert traced(net, Natural(name="natural")).flops == 2 * standard
+    assert traced(net, Standard(name="standard")).flops == 2 * standard
     # The attack goes forward and back to the image, and takes no gradient of a weight.
-    assert traced(net, Fgsm(name="fgsm", start="zero")).flops == 2 * (standard + 2 * forward)
+    assert traced(net, FgsmRs(name="fgsm_rs", start="zero")).flops == 2 * (standard + 2 * forward)
 
 
 def test_bytes_of_a_convolution_are_counted_kernel_by_kernel(net: nn.Module) -> None:
-    step = traced(net, Natural(name="natural"))
+    step = traced(net, Standard(name="standard"))
     images, one, two = BATCH * 3 * 64, BATCH * 4 * 36, BATCH * 4 * 16  # elements
     weights = 4 * 27, 4 * 36
     forward = [each.bytes for each in step.operations if each.name == "convolution"]
@@ -50,7 +50,7 @@ def test_bytes_of_a_convolution_are_counted_kernel_by_kernel(net: nn.Module) -> 
 
 def test_the_network_is_left_alone(net: nn.Module) -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    traced(net, Fgsm(name="fgsm", start="zero"))
+    traced(net, FgsmRs(name="fgsm_rs", start="zero"))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(weight.grad is None for weight in net.parameters())
 
@@ -62,7 +62,7 @@ def test_an_operation_takes_the_longer_of_the_two() -> None:
 
 
 def test_published_training_reaches_less_than_the_bound() -> None:
-    standard = roofline.trace(timm.create_model("resnet50"), 224, 8, Natural(name="natural"), L2(1.0))
+    standard = roofline.trace(timm.create_model("resnet50"), 224, 8, Standard(name="standard"), L2(1.0))
     assert standard.flops == pytest.approx(3 * 8.18e9, rel=0.02)  # 4.09 billion multiply-adds forward (He et al. 2016)
     shares = [roofline.reached(standard, each) for each in GPUS if each.published]
     assert len(shares) == 2

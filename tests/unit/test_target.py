@@ -53,7 +53,7 @@ def test_every_attack_of_the_confirmation_must_leave_the_target(
     tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(validation, "evaluate", lambda *args: {**evaluate(*args), "robust_accuracy": 0.3})
-    weak, strong = "{attack: {name: natural}}", "{attack: {name: pgd, steps: 9}, images: 9}"
+    weak, strong = "{attack: {name: standard}}", "{attack: {name: pgd, steps: 9}, images: 9}"
     config = tiny("target=0.05", f"evaluation.confirm=[{weak}, {strong}]", "threat.eps=5")
     summary = train.train(config, world)
     first, second = summary["confirmation"]

@@ -102,7 +102,7 @@ def test_another_seed_gives_other_losses(plain: RunConfig, tiny: Tiny, world: Wo
     assert not set(logged(config, "train_loss")) & set(logged(plain, "train_loss"))
 
 
-@pytest.mark.parametrize("attack", ["{name: natural}", "{name: fgsm}", "{name: pgd, steps: 2}"])
+@pytest.mark.parametrize("attack", ["{name: standard}", "{name: fgsm_rs}", "{name: pgd, steps: 2}"])
 def test_training_learns(attack: str, tiny: Tiny, world: World) -> None:
     changes = ["epochs=10", "evaluation.every=0", "threat.eps=0.1", "model.options.width=4", "optim.lr=0.1"]
     summary = train.train(tiny(f"attack={attack}", *changes), world)
@@ -198,6 +198,6 @@ def test_missing_data_is_refused_before_anything_is_written(tiny: Tiny, world: W
 
 @pytest.mark.parametrize(("every", "epochs"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4]), (3, [3]), (0, [])])
 def test_the_monitor_looks_after_every_so_many_epochs(every: int, epochs: list[int], tiny: Tiny, world: World) -> None:
-    config = tiny(f"evaluation.every={every}", "epochs=5", "attack.name=natural")
+    config = tiny(f"evaluation.every={every}", "epochs=5", "attack.name=standard")
     train.train(config, world)
     assert [event["epoch"] for event in log(config) if event["key"] == "clean_accuracy"] == epochs

@@ -44,7 +44,7 @@ class Steps:
 
 
 def settings(name: str, seed: int = 0) -> list[str]:
-    return [f"name={name}", f"seed={seed}", "data.augment=pad_crop_flip", "evaluation.every=0", "attack.name=natural"]
+    return [f"name={name}", f"seed={seed}", "data.augment=pad_crop_flip", "evaluation.every=0", "attack.name=standard"]
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_seed_settles_all_of_it_and_another_changes_all(steps: Callable[...,
     assert sum(torch.equal(first.images[0][i], other.images[0][i]) for i in range(24)) < 8
 
 
-@pytest.mark.parametrize("method", ["fgsm", "nfgsm", "{name: pgd, steps: 1}", "free", "trades", "gradalign"])
+@pytest.mark.parametrize("method", ["fgsm_rs", "nfgsm", "{name: pgd, steps: 1}", "free", "trades", "gradalign"])
 def test_a_step_of_training_starts_its_attack_from_its_own_seed(method: str, tiny: Tiny, world: World) -> None:
     """The same batch in two steps of different seeds meets two different perturbations."""
     config: Any = tiny(f"attack={method if method.startswith('{') else '{name: ' + method + '}'}")

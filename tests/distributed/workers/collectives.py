@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.distributed import comm, cores
@@ -63,7 +63,7 @@ def check_the_sum_of_divided_losses_is_the_mean() -> None:
 def check_attack_launches_no_allreduce() -> None:
     model, x, y = model_and_images()
     optimizer = comm.distribute(torch.optim.SGD(model.parameters(), lr=0.5), model, AllreduceSettings())
-    for attack in (Fgsm(name="fgsm"), Pgd(name="pgd", steps=3, restarts=2)):
+    for attack in (FgsmRs(name="fgsm_rs"), Pgd(name="pgd", steps=3, restarts=2)):
         attack.perturb(model, x, y, L2(1.0), torch.Generator())
         assert not optimizer._handles, f"{attack.name} started {len(optimizer._handles)} allreduces"
     F.cross_entropy(model(x), y).backward()

@@ -22,7 +22,7 @@ from hpcfast.training.state import Run
 
 QUICK = {
     "free": "{name: free, replays: 2}",
-    "mixed": "{name: mixed, threats: [{norm: L2, eps: 1.0}, {norm: Linf, eps: 0.1}], attack: {name: fgsm}}",
+    "mixed": "{name: mixed, threats: [{norm: L2, eps: 1.0}, {norm: Linf, eps: 0.1}], attack: {name: fgsm_rs}}",
     "pgd": "{name: pgd, steps: 2}",
     "trades": "{name: trades, steps: 2}",
 }

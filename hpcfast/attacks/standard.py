@@ -1,4 +1,4 @@
-"""No attack: natural training, the yardstick."""
+"""No attack: standard training, the yardstick."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from hpcfast.attacks.norms import Ball
 from hpcfast.attacks.rng import Source
 
 
-class Natural(Attack):
+class Standard(Attack):
     """Leave the images as they are."""
 
     guarded = False

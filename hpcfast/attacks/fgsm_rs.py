@@ -15,7 +15,7 @@ from hpcfast.attacks.norms import Ball, Pixels
 from hpcfast.attacks.rng import Source
 
 
-class Fgsm(Attack):
+class FgsmRs(Attack):
     """One step of size ``alpha``; by default 1.25 eps, as Wong et al. recommend (from zero: cut to eps)."""
 
     alpha: Pixels | None = None

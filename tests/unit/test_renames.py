@@ -1,0 +1,70 @@
+"""Settings that had other names: refused in a user's configuration, applied in a run of an earlier version."""
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hpcfast.cli import app
+from hpcfast.config import RunConfig, load
+from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
+from hpcfast.runs import events
+from hpcfast.training import train
+from tests.conftest import write_images
+
+Tiny = Callable[..., RunConfig]
+
+
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [
+        ("attack.name=natural", "attack.name=standard"),
+        ("guard={every: 1, ladder: [{name: pgd}, {name: fgsm}]}", "guard.ladder.1.name=fgsm_rs"),
+        ("evaluation.final.attack={name: fgsm}", "evaluation.final.attack.name=fgsm_rs"),
+        ("attack={name: mixed, threats: [], attack: {name: fgsm}}", "attack.attack.name=fgsm_rs"),
+        ("evaluation.confirm=[{attack: {name: natural}}]", "evaluation.confirm.0.attack.name=standard"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_line_to_write(tiny: Tiny, change: str, cure: str) -> None:
+    with pytest.raises(UserError, match=f"write {cure}"):
+        tiny(change)
+
+
+def test_a_runs_name_is_its_own(tiny: Tiny) -> None:
+    assert tiny("name=natural").name == "natural"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two runs that version 5eb2d55 made on these images: "finished", and one that was "stopped" after 5 of 9 steps."""
+    with tarfile.open(Path(__file__).parent / "earlier" / "runs.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    write_images(tmp_path / "shapes", {"train": 8, "val": 4}, classes=3)
+    monkeypatch.chdir(tmp_path)
+    return Path("runs")
+
+
+def test_a_run_of_an_earlier_version_resumes(earlier: Path, world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    config = load(earlier / "stopped" / "config.yaml")
+    assert config.attack.name == "fgsm_rs"
+    assert "its old names mean: attack.name=fgsm_rs" in capfd.readouterr().err
+    summary = train.train(config, world)
+    assert summary["status"] == "finished"
+    log = events.read(earlier / "stopped" / "events.jsonl")
+    assert [event["step"] for event in log if event["key"] == "requeue"] == [5]
+    assert "did not note its data" in capfd.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_is_measured_and_reported(earlier: Path, tmp_path: Path) -> None:
+    before = json.loads((earlier / "finished" / "summary.json").read_text())
+    run = str(earlier / "finished")
+    assert CliRunner().invoke(app, ["eval", run, "--json", str(tmp_path / "now.json")]).exit_code == 0
+    now = json.loads((tmp_path / "now.json").read_text())
+    assert now["clean_accuracy"] == before["clean_accuracy"]
+    assert now["robust_accuracy"] == before["robust_accuracy"]
+    assert CliRunner().invoke(app, ["report", run]).exit_code == 0
+    assert "fgsm" in (earlier / "finished" / "report.html").read_text()
