@@ -18,9 +18,9 @@ from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
 from hpcfast.data import Batch, DataSettings, augment
-from hpcfast.data.folder import Split
 from hpcfast.data.readahead import BadImages, Feed, attempt
 from hpcfast.data.resize import EVAL_CROP, Resizer, floats
+from hpcfast.data.split import Split
 from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.distributed.comm import World
 

@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcfast.data import hashes, skips
-from hpcfast.data.folder import is_pack, stats
+from hpcfast.data import hashes, manifest, packed, skips
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import described, folders_in, images_below, kinds
+from hpcfast.data.split import stats
 from hpcfast.datasets.faults import Examined, examine
 from hpcfast.datasets.workers import cores, pool
 from hpcfast.errors import UserError
@@ -62,7 +62,7 @@ def verify(
     """
     if not root.is_dir():
         raise UserError(f"no folder {root}; give a data set: a folder with train/ and val/, or a pack")
-    if is_pack(root):
+    if packed.is_pack(root):
         return _check_pack(root, quick)
     names, found = _survey(root)
     validation: dict[bytes, str] = {}
@@ -149,8 +149,6 @@ def _class(name: str) -> str:
 
 def _check_pack(root: Path, quick: bool) -> Checked:
     """Check the files of a pack; what is wrong with one cannot be skipped."""
-    from hpcfast.data import manifest, packed  # here, since folders need neither
-
     found = [Found(name, "damaged pack", reason, "mend") for name, reason in packed.faults(root, quick)]
     whole = manifest.MANIFEST not in {each.name for each in found}
     return Checked(sum(shard.images for shard in manifest.read(root).shards) if whole else 0, found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs import stage
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.distributed import nodes
@@ -38,7 +38,7 @@ def test_a_copy_is_equal_and_nothing_is_read_again(made: Path, tmp_path: Path, c
     size = sum(len(data) for name, data in files(made).items() if name != "manifest.json")
     assert copied() == {"nodes": ["here"], "shards": 2, "bytes": size, "bytes_read": size}
     assert files(tmp_path / "here" / "copy") == files(made)
-    assert len(folder.read(tmp_path / "here" / "copy")[0]) == 24
+    assert len(read_splits(tmp_path / "here" / "copy")[0]) == 24
     assert copied()["bytes_read"] == 0
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import PIL
 
-from hpcfast.data import folder
 from hpcfast.data.hashes import digest
 from hpcfast.data.identity import agreed
 from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import METHOD, shrunk
 from hpcfast.distributed import comm
@@ -54,7 +55,7 @@ class Part:
     """One shard to be written: these images of a split, in this order; ``first`` is the first one's id in the pack."""
 
     name: str
-    split: folder.Split
+    split: Split
     ids: np.ndarray
     first: int
 
@@ -87,7 +88,7 @@ class Part:
         return root / DONE / f"{self.name.replace('/', '-')}.json"
 
 
-def contents(split: folder.Split, image: int, short_side: int | None) -> tuple[str, bytes]:
+def contents(split: Split, image: int, short_side: int | None) -> tuple[str, bytes]:
     """The kind of an image's file (``jpg``) and its bytes, as they go into the pack.
 
     Raises:
@@ -122,7 +123,7 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
             written; on every rank.
     """
-    splits = comm.together(lambda: folder.read(data))
+    splits = comm.together(lambda: read_splits(data))
     contents_of = [identity.digest for identity in agreed(splits, world)]
     head, parts = comm.together(lambda: _plan(data, splits, contents_of, recipe))
     out = out.resolve()
@@ -143,9 +144,7 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
     return comm.on_root(lambda: _finish(out, half, head, parts))
 
 
-def _plan(
-    data: Path, both: tuple[folder.Split, folder.Split], contents_of: list[str], recipe: Recipe
-) -> tuple[Head, list[Part]]:
+def _plan(data: Path, both: tuple[Split, Split], contents_of: list[str], recipe: Recipe) -> tuple[Head, list[Part]]:
     splits = dict(zip(("train", "val"), both, strict=True))
     parts: list[Part] = []
     names = hashlib.sha256()
@@ -164,7 +163,7 @@ def _plan(
     return head, parts
 
 
-def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
+def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
     """Divide a split into shards of as many images each, give or take one."""
     with ThreadPoolExecutor() as pool:
         sample = pool.map(partial(contents, split, short_side=recipe.short_side), order[:SAMPLE].tolist())
