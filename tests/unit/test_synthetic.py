@@ -108,14 +108,14 @@ def test_a_class_shows_in_the_colours() -> None:
 def test_a_finished_folder_is_left_alone_and_another_refused(made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     synthesise(SMALL, made, ignore)
-    with pytest.raises(UserError, match="holds something else than this synthetic data set"):
+    with pytest.raises(UserError, match="is not this synthetic data set"):
         synthesise(Recipe(12, 3, (30, 40)), made, ignore)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
 
 
 def test_a_folder_of_something_else_is_kept(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds something else than this synthetic data set"):
+    with pytest.raises(UserError, match="is not this synthetic data set"):
         synthesise(SMALL, tmp_path, ignore)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 
