@@ -19,8 +19,9 @@ from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.rng import seed_of
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import Batch, folder
-from hpcfast.data.folder import Split
+from hpcfast.data import Batch
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.evaluation import evaluate
 from hpcfast.training.step import Learner
 
@@ -43,7 +44,7 @@ def rows(bench: Bench) -> list[Row]:
         knots = f"[[0, 0], [{0.3 * EPOCHS}, 1], [{EPOCHS}, 0]]"
         schedule = f"schedule={{name: piecewise, knots: {knots}}}"
         config = recipe.read(bench, f"seed={seed}", "data.images=10000", f"epochs={EPOCHS}", schedule)
-        train, val = folder.read(config.data.path)
+        train, val = read_splits(config.data.path)
         splits = train.some(config.data.images), val
         for name, make in ((OWN, _own), (PEER, _peer)):
             taken[name].append(_until(bench, f"{name}, seed {seed}", config, splits, *make(bench, config, splits[0])))

@@ -19,7 +19,9 @@ from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import Check
-from hpcfast.data import dali, folder
+from hpcfast.data import dali
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import spread
 from hpcfast.evaluation import evaluate
 
 TITLE = "Evaluation"
@@ -30,7 +32,7 @@ def rows(bench: Bench) -> list[Row]:
     steps, restarts, images, rounds = (2, 2, 20, 1) if bench.short else (50, 10, 100, 3)
     apgd_images = 4 if bench.short else 30
     config = recipe.read(bench, "threat.eps=1.5", "data.images=10000", "epochs=1", "schedule={name: cosine}")
-    train, val = folder.read(config.data.path)
+    train, val = read_splits(config.data.path)
     model = recipe.trained(bench, config, train.some(config.data.images)).result.eval()
     theirs = _contiguous(bench, config.model.build(len(val.classes)), model)
     eps, alpha = config.threat.eps, 2.5 * config.threat.eps / steps
@@ -40,7 +42,7 @@ def rows(bench: Bench) -> list[Row]:
         return lambda: evaluate(model, val, config, check, bench.world)
 
     def images_of(count: int) -> tuple[Tensor, Tensor]:
-        ids, shard = folder.spread(len(val), count), dali.Shard.of(bench.world, 1)
+        ids, shard = spread(len(val), count), dali.Shard.of(bench.world, 1)
         x, y, _ = next(dali.batches(val, ids, config.data, shard, len(ids), None))
         return x.contiguous(), y
 

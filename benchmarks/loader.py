@@ -19,9 +19,10 @@ from benchmarks.table import Row
 from benchmarks.turns import compare, ratio, take_turns
 from hpcfast.bench import rivals
 from hpcfast.component import validate
-from hpcfast.data import DataSettings, dali, folder
-from hpcfast.data.folder import Split
+from hpcfast.data import DataSettings, dali
 from hpcfast.data.readahead import Feed
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.datasets import generate
 from hpcfast.datasets.packs import write
 
@@ -55,7 +56,7 @@ def _pack(bench: Bench, photos: Path, out: Path, short_side: int | None) -> None
 
 def _at(bench: Bench, size: int, places: dict[str, Path]) -> list[Row]:
     batch, rounds = (4, 1) if bench.short else (64, 5)
-    splits = {name: folder.read(path)[0] for name, path in places.items()}
+    splits = {name: read_splits(path)[0] for name, path in places.items()}
     cases: dict[str, Callable[[], object]] = {
         f"hpcfast, {name}": _drained(own(bench, split, size, batch)) for name, split in splits.items()
     }

@@ -10,7 +10,7 @@ from benchmarks import Bench
 from hpcfast.attacks.rng import seed_of
 from hpcfast.config import RunConfig, load
 from hpcfast.data import Batch, dali
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.datasets.prepare import prepare
 from hpcfast.datasets.sources.digits import Digits
 from hpcfast.datasets.sources.fashion_mnist import FashionMnist

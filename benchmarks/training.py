@@ -12,8 +12,8 @@ from benchmarks.table import Row
 from benchmarks.turns import compare, take_turns
 from hpcfast.bench import rivals
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
-from hpcfast.data.folder import Split
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.training.step import Learner
 
 TITLE = "Training, end to end"
@@ -25,7 +25,7 @@ def rows(bench: Bench) -> list[Row]:
     config = (
         ours.config("cifar_resnet8", {"width": 2}, 16, batch) if bench.short else ours.config("resnet18", {}, 64, batch)
     )
-    split = folder.read(loader.photographs(bench))[0].some(images)
+    split = read_splits(loader.photographs(bench))[0].some(images)
     cases = {
         "hpcfast fast, bf16": _own(bench, split, config.model_copy(update={"precision": "bf16"})),
         "hpcfast fast, fp32": _own(bench, split, config),

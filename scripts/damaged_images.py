@@ -70,7 +70,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     from hpcfast.attacks.fgsm_rs import FgsmRs
     from hpcfast.config import load
-    from hpcfast.data import folder
+    from hpcfast.data.reader import read_splits
     from hpcfast.datasets import corrupt
     from hpcfast.datasets.packs import write
     from hpcfast.distributed import comm
@@ -89,15 +89,15 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         return (mine.folder / "skips.txt").read_text()
 
     def explained(data: Path, out: Path) -> str:
-        train_split, val = folder.read(data)
+        train_split, val = read_splits(data)
         faults: dict[int, str] = {}
         means = alignment.class_means(train_split, config, world)
         alignment.measure([model], val, val.good, means, config, world, faults=faults)
         return str([val.files[i] for i in faults])
 
     def guarded(data: Path, out: Path) -> str:
-        split, faults = folder.read(data)[0], dict[int, str]()
-        guard.examine(model, split, config, FgsmRs(name="fgsm_rs"), world)
+        split, faults = read_splits(data)[0], dict[int, str]()
+        guard.examine(model, split, config, Fgsm(name="fgsm"), world)
         for _ in shared_out(split, split.good, config.evaluation.batch_size, config, world, faults):
             pass
         return str([split.files[i] for i in faults])
@@ -106,7 +106,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     plan = corrupt.Plan(("contrast",), (1,))
     return {
         "train": trained,
-        "eval": lambda data, out: evaluate(model, folder.read(data)[1], config, config.evaluation.final, world),
+        "eval": lambda data, out: evaluate(model, read_splits(data)[1], config, config.evaluation.final, world),
         "guard": guarded,
         "explain": explained,
         "corrupt": lambda data, out: corrupt.corrupt(data, out / "c", plan, None, lambda done: None),

@@ -30,7 +30,7 @@ AREAS = {
         f"hpcfast/training/{name}.py"
         for name in ("step", "loop", "precision", "guard", "validation", "plan", "state", "train", "checkpoint")
     ),
-    "data order": ("hpcfast/data/folder.py", "hpcfast/data/augment.py", "hpcfast/data/skips.py"),
+    "data order": tuple(f"hpcfast/data/{name}.py" for name in ("split", "order", "folder", "augment", "skips")),
 }
 
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 from hpcfast.bench import rivals
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
-from hpcfast.data.folder import Split
 from hpcfast.data.readahead import Feed
+from hpcfast.data.split import Split
 from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.errors import UserError
 

@@ -13,7 +13,7 @@ from torchvision.transforms import functional
 from torchvision.transforms.v2 import functional as v2
 
 from hpcfast.data import augment
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 
 Window = tuple[int, int, int, int]
 """Top, left, height, width, pixels."""

@@ -97,7 +97,7 @@ def loader(
 ) -> None:
     """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
     from hpcfast.bench import loader as bench
-    from hpcfast.data import folder
+    from hpcfast.data.reader import read_splits
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
 
@@ -105,7 +105,7 @@ def loader(
     if world.size > 1:
         raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
     report = bench.measure(
-        folder.read(data)[0], bench.Work(data, size, images, batch, threads or world.threads, rounds), world.device
+        read_splits(data)[0], bench.Work(data, size, images, batch, threads or world.threads, rounds), world.device
     )
     options.write_json(json, report)
     _show(report)

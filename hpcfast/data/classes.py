@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
 AnySplit = TypeVar("AnySplit", bound=Split)

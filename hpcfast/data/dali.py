@@ -18,9 +18,9 @@ from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
 from hpcfast.data import Batch, DataSettings, augment
-from hpcfast.data.folder import Split
 from hpcfast.data.readahead import BadImages, Feed, attempt
 from hpcfast.data.resize import EVAL_CROP, Resizer, floats
+from hpcfast.data.split import Split
 from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.distributed.comm import World
 
@@ -149,66 +149,43 @@ def _graph(
     numbers: augment.Numbers | None,
     decode_only: bool,
 ) -> DataNode | tuple[DataNode, DataNode]:
+    """Training sees random parts, for which ``numbers`` are drawn; evaluation sees centres."""
     encoded = fn.external_source(source, dtype=types.UINT8, ndim=1)
-    if decode_only:
-        return _decoded(encoded, numbers, settings, decoder)
-    if numbers is None or settings.augment == "none":
-        images, mirror = _decode(encoded, settings, decoder), None
-    elif settings.augment == "pad_crop_flip":
-        images, mirror = _shifted(encoded, numbers, settings, decoder)
+    size, photographs, mirror = settings.size, settings.augment == "resized_crop_flip", None
+    decoding: dict[str, Any] = {"output_type": types.GRAY if settings.channels == 1 else types.RGB}
+    if decoder == "mixed" and photographs:
+        decoding |= MEMORY
+    if photographs and numbers is not None:
+        images, mirror = _cut(encoded, numbers, device=decoder, **decoding)
     else:
-        images, mirror = _cropped(encoded, numbers, settings, decoder)
+        images = fn.decoders.image(encoded, device=decoder, **decoding)
+    if not decode_only:
+        central = photographs and numbers is None
+        sides = {"resize_shorter": round(size / EVAL_CROP)} if central else {"resize_x": size, "resize_y": size}
+        images = fn.resize(images, **sides)
     if numbers is None:
-        return fn.crop(images, crop=(settings.size, settings.size))
+        return images if decode_only else fn.crop(images, crop=(size, size))
+    if settings.augment == "pad_crop_flip":
+        images, mirror = _shifted(images, numbers, size)
     if settings.colour_jitter:
         images = _jittered(images, numbers, settings.colour_jitter)
-    return fn.flip(images, horizontal=mirror) if mirror is not None else images
+    if decode_only:
+        return images, mirror
+    return images if mirror is None else fn.flip(images, horizontal=mirror)
 
 
-def _decoded(
-    encoded: DataNode, numbers: augment.Numbers | None, settings: DataSettings, decoder: str
-) -> DataNode | tuple[DataNode, DataNode]:
-    """Photographs of any size: whole, or for training random parts of them, and whether to mirror those."""
-    if numbers is None:
-        return fn.decoders.image(encoded, **_decoding(settings, decoder))
-    images, mirror = _cut(encoded, numbers, settings, decoder)
-    return (_jittered(images, numbers, settings.colour_jitter) if settings.colour_jitter else images), mirror
-
-
-def _decode(encoded: DataNode, settings: DataSettings, decoder: str) -> DataNode:
-    """Decode to uint8 HWC of at least the wanted size."""
-    images = fn.decoders.image(encoded, **_decoding(settings, decoder))
-    if settings.augment == "resized_crop_flip":
-        return fn.resize(images, resize_shorter=round(settings.size / EVAL_CROP))
-    return fn.resize(images, resize_x=settings.size, resize_y=settings.size)
-
-
-def _shifted(
-    encoded: DataNode, numbers: augment.Numbers, settings: DataSettings, decoder: str
-) -> tuple[DataNode, DataNode]:
+def _shifted(images: DataNode, numbers: augment.Numbers, size: int) -> tuple[DataNode, DataNode]:
     """Move each image by up to an eighth of its size, filling with black: a random crop of a padded image."""
-    size = settings.size
     mirror, start = fn.external_source(lambda i: augment.shifts(numbers(i), size // 8), num_outputs=2)
-    images = _decode(encoded, settings, decoder)
     shape, fill = [size, size], [0]
     return fn.slice(images, start=start, shape=shape, axes=(0, 1), out_of_bounds_policy="pad", fill_values=fill), mirror
 
 
-def _cropped(
-    encoded: DataNode, numbers: augment.Numbers, settings: DataSettings, decoder: str
-) -> tuple[DataNode, DataNode]:
-    """Decode a random part of each image, and only that part, and resize it."""
-    images, mirror = _cut(encoded, numbers, settings, decoder)
-    return fn.resize(images, resize_x=settings.size, resize_y=settings.size), mirror
-
-
-def _cut(
-    encoded: DataNode, numbers: augment.Numbers, settings: DataSettings, decoder: str
-) -> tuple[DataNode, DataNode]:
+def _cut(encoded: DataNode, numbers: augment.Numbers, **decoding: Any) -> tuple[DataNode, DataNode]:
+    """Decode a random part of each image, and only that part; and whether to mirror it."""
     mirror, *draws = fn.external_source(lambda i: augment.crops(numbers(i)), num_outputs=4)
     start, shape = window(fn.peek_image_shape(encoded)[:2], *draws)
-    cut = fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **_decoding(settings, decoder))
-    return cut, mirror
+    return fn.decoders.image_slice(encoded, start=start, shape=shape, axis_names="HW", **decoding), mirror
 
 
 def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) -> tuple[DataNode, DataNode]:
@@ -238,9 +215,3 @@ def _jittered(images: DataNode, numbers: augment.Numbers, strength: float) -> Da
         lambda i: augment.jitters(numbers(i), strength), num_outputs=3
     )
     return fn.color_twist(images, brightness=brightness, contrast=contrast, saturation=saturation)
-
-
-def _decoding(settings: DataSettings, decoder: str) -> dict[str, Any]:
-    """Where and to what images are decoded."""
-    padding = MEMORY if decoder == "mixed" and settings.augment == "resized_crop_flip" else {}
-    return {"device": decoder, "output_type": types.GRAY if settings.channels == 1 else types.RGB, **padding}

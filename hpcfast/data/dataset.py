@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcfast.data import DataSettings, folder, listing
-from hpcfast.data.folder import Split, spread
+from hpcfast.data import DataSettings, listing
 from hpcfast.data.identity import Identity, agreed
 from hpcfast.data.overlap import Overlap, overlap
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split, spread
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -84,7 +85,7 @@ def read(settings: DataSettings, world: World) -> Dataset:
     Raises:
         UserError: on all ranks: they are missing on one, have no two classes, or are not the same on all hosts.
     """
-    train, val = comm.raise_on_all_ranks(lambda: folder.read(settings.path, settings.skips))
+    train, val = comm.together(lambda: read_splits(settings.path, settings.skips))
     identities = dict(zip(("train", "val"), agreed((train, val), world), strict=True))
     rest, held_out = hold_out(train, settings.held_out)
     common = comm.on_root(lambda: overlap(train, val))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from hpcfast.data.folder import Split
 from hpcfast.data.hashes import digest
 from hpcfast.data.readahead import READERS, attempt
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError

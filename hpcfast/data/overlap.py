@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpcfast.data.folder import Split
 from hpcfast.data.identity import content_digest, sampled
 from hpcfast.data.readahead import READERS
+from hpcfast.data.split import Split
 
 MOST = 10_000
 """Training images that are read for it."""

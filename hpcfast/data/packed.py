@@ -1,6 +1,7 @@
 """Reading packs, which :mod:`hpcfast.data.manifest` describes, and finding what is wrong with one."""
 
 import hashlib
+import json
 import os
 import resource
 import threading
@@ -15,9 +16,9 @@ from typing import cast
 import numpy as np
 
 from hpcfast.data import manifest
-from hpcfast.data.folder import Split
 from hpcfast.data.hashes import digest
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
 
@@ -87,6 +88,14 @@ class OpenShards:
 def _close(files: dict[int, int]) -> None:
     for file in files.values():
         os.close(file)
+
+
+def is_pack(root: Path) -> bool:
+    """Whether ``root`` was made by ``hpcfast data pack``."""
+    try:
+        return bool(json.loads((root / MANIFEST).read_text())["format"] == manifest.FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read(root: Path) -> tuple[PackedSplit, PackedSplit]:

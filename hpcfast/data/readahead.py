@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from hpcfast.data.folder import Split
 from hpcfast.data.images import ImageError, ready
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
 READERS = 8
@@ -99,7 +99,7 @@ def attempt(split: Split, image: int) -> Image:
         return f"cannot be decoded: {error}"
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Batches, of which two are looked at before they are needed, so that bad images are known before their turn."""
 
     def __init__(self, batches: Iterator[T]) -> None:
@@ -107,10 +107,10 @@ class Ahead(Generic[T]):
         """What is wrong with the bad images of the batch after the last that ``take`` will give, by id."""
         self._batches = batches
         self._hand: deque[T] = deque()
-        self.look()
-        self.look()
+        self.peek()
+        self.peek()
 
-    def look(self) -> bool:
+    def peek(self) -> bool:
         """Look at one batch more; whether a bad one lies ahead."""
         if not self.faults:
             try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
 NAME = "skips.txt"

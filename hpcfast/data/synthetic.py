@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hpcfast.data import Batch, DataSettings
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
 VAL = 20

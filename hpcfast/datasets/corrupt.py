@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image
 
 from hpcfast.component import choices
-from hpcfast.data.folder import Split, read_split
+from hpcfast.data.folder import read_split
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, opened
+from hpcfast.data.split import Split
 from hpcfast.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.datasets.unfinished import fill
 from hpcfast.datasets.workers import cores, pool

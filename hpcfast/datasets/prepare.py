@@ -10,8 +10,9 @@ from typing import Any
 from PIL import Image
 
 from hpcfast.datasets.sources import Source, images_in
+from hpcfast.datasets.unfinished import begin, finish, holds, writable
 from hpcfast.errors import UserError
-from hpcfast.runs.files import clean, save_text, write_atomically
+from hpcfast.runs.files import PART, clean, save_text, write_atomically
 
 MANIFEST = "dataset.json"
 
@@ -29,39 +30,22 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    out = out.resolve()
-    try:
-        manifest = json.loads((out / MANIFEST).read_text())
-        if manifest["name"] == source.name:
-            return manifest
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no manifest of ours: not prepared by us
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} exists and is not a prepared {source.name}; give another folder or remove it")
-    part = out.with_name(out.name + ".part")
-    try:
-        _begin(part, {"unfinished": repr(source)})
+    out, what = out.resolve(), f"a prepared {source.name}"
+    if holds(out, MANIFEST, json.dumps({"name": source.name}), what):
+        return json.loads((out / MANIFEST).read_text())
+    begun = json.dumps({"unfinished": repr(source)})
+    with writable(f"--out {out}"):
+        try:
+            part = begin(out, MANIFEST, begun, what)
+        except UserError:  # a preparation with other settings was killed
+            part = out.with_name(out.name + PART)
+            shutil.rmtree(part)
+            begin(out, MANIFEST, begun, what)
+        clean(part)
         manifest = {"name": source.name, "images": _write(source, part, progress)}
         save_text(part / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error}. Give a folder on a disk with room.") from None
+        finish(part, out)
     return manifest
-
-
-def _begin(part: Path, settings: dict[str, Any]) -> None:
-    """Make the folder, or keep the one that a killed preparation with the same settings left."""
-    try:
-        if json.loads((part / MANIFEST).read_text()) == settings:
-            clean(part)
-            return
-    except (OSError, ValueError):
-        pass  # nothing that could be used
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_text(part / MANIFEST, json.dumps(settings))
 
 
 def _write(source: Source, folder: Path, progress: Callable[[int], None]) -> dict[str, int]:

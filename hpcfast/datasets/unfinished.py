@@ -1,54 +1,93 @@
-"""Folders of files that are there whole or not at all, and whose writing goes on where a kill stopped it."""
+"""Folders that are there whole or not at all, and whose writing resumes where a kill stopped it.
+
+Until all is written the folder's name ends in ``.part``. A file in it says what it is made from, in JSON.
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hpcfast.errors import UserError
-from hpcfast.runs import files
+from hpcfast.runs.files import PART, clean, is_part, save_text
 
 
 def fill(out: Path, name: str, manifest: dict[str, Any], what: str, write: Callable[[Path], None]) -> None:
-    """Have ``write`` fill the folder ``out``; until it is done the folder's name ends in ``.part``.
-
-    A folder that was finished with the same manifest is left as it is, one that was begun is gone on with: ``write``
-    must do only what is missing.
+    """Have ``write`` fill the folder ``out``, unless it was finished with the same manifest.
 
     Args:
         name: of the manifest's file.
         manifest: all that the files depend on.
         what: it is, for messages, e.g. ``this synthetic data set``.
+        write: does only what is missing in the folder that it is given.
 
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    out = out.resolve()
-    part = out.with_name(out.name + ".part")
-    if _holds(out, name, manifest, what):
+    out, text = out.resolve(), json.dumps(manifest, indent=1) + "\n"
+    if holds(out, name, text, what):
         return
-    try:
-        if not _holds(part, name, manifest, what):
-            part.mkdir(parents=True, exist_ok=True)
-            files.save_text(part / name, json.dumps(manifest, indent=1) + "\n")
-        files.clean(part)  # of a command that was killed
+    with writable(f"--out {out}"):
+        part = begin(out, name, text, what)
+        clean(part)  # of a command that was killed
         write(part)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error}. Give a folder on a disk with room.") from None
+        finish(part, out)
 
 
-def _holds(place: Path, name: str, manifest: dict[str, Any], what: str) -> bool:
+def holds(place: Path, name: str, text: str, what: str) -> bool:
+    """Whether the file ``name`` in ``place`` says all that ``text`` says; False where there is nothing yet.
+
+    Raises:
+        UserError: ``place`` holds something else than ``what``.
+    """
     try:
         found = json.loads((place / name).read_text())
     except (OSError, ValueError):
-        found = None  # no manifest of ours
-    if found == manifest:
-        return True
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        odd = [key for key, value in manifest.items() if found.get(key) != value] if isinstance(found, dict) else []
+        found = None  # no such file of ours
+    odd = []
+    if isinstance(found, dict):
+        odd = [key for key, value in json.loads(text).items() if found.get(key) != value]
+        if not odd:
+            return True
+    if place.exists() and (not place.is_dir() or any(not _left_by_kill(each, name) for each in place.iterdir())):
         hint = f" (made with other {', '.join(odd)})" if odd else ""
-        raise UserError(f"{place} holds something else than {what}{hint}; give another folder or remove it")
+        raise UserError(f"{place} exists and is not {what}{hint}; give another folder or remove it")
     return False
+
+
+def begin(out: Path, name: str, text: str, what: str) -> Path:
+    """The folder in which ``out`` grows, new or begun before; its file ``name`` says ``text``.
+
+    Raises:
+        UserError: something else than ``what`` is growing there.
+    """
+    part = out.with_name(out.name + PART)
+    if not holds(part, name, text, what):
+        part.mkdir(parents=True, exist_ok=True)
+        save_text(part / name, text)
+    return part
+
+
+def finish(part: Path, out: Path) -> None:
+    """Give a folder its name, when all is in it; an empty folder makes way."""
+    if out.exists():
+        out.rmdir()
+    part.rename(out)
+
+
+@contextmanager
+def writable(place: str, cure: str = "Give a folder on a disk with room.") -> Iterator[None]:
+    """Say which ``place`` a disk does not take, e.g. ``--out data``.
+
+    Raises:
+        UserError: instead of an OSError in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place} cannot be written: {error}. {cure}") from None
+
+
+def _left_by_kill(file: Path, name: str) -> bool:
+    return file.name.startswith(name) and is_part(file.name)

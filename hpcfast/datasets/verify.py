@@ -4,16 +4,15 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcfast.data import hashes, skips
-from hpcfast.data.folder import is_pack, stats
+from hpcfast.data import hashes, manifest, packed, skips
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import described, folders_in, images_below, kinds
-from hpcfast.datasets.faults import Examined, examine
+from hpcfast.data.split import stats
+from hpcfast.datasets.faults import examine
 from hpcfast.datasets.workers import cores, pool
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
@@ -62,12 +61,14 @@ def verify(
     """
     if not root.is_dir():
         raise UserError(f"no folder {root}; give a data set: a folder with train/ and val/, or a pack")
-    if is_pack(root):
+    if packed.is_pack(root):
         return _check_pack(root, quick)
     names, found = _survey(root)
     validation: dict[bytes, str] = {}
     digests: list[str] = []
-    with closing(_examined(root, names, quick, workers or cores(), known)) as results:
+    files, glances = [f"{root}/{name}" for name in names], [quick and name not in known for name in names]
+    with pool(max(1, min(workers or cores(), len(names)))) as executor:
+        results = executor.map(examine, files, glances, chunksize=256 if quick else 16)
         for done, (name, (faults, digest)) in enumerate(zip(names, results, strict=True), 1):
             found += [Found(name, fault.kind, fault.reason, "skip" if fault.bad else "note") for fault in faults]
             digests.append(digest.hex() if digest else "")
@@ -112,22 +113,15 @@ def _unread(where: str, names: list[str]) -> list[Found]:
     return [Found(where, "not read", reason, "mend")]
 
 
-def _examined(root: Path, names: list[str], quick: bool, workers: int, known: dict[str, str]) -> Generator[Examined]:
-    jobs = [(str(root / name), quick and name not in known) for name in names]
-    with pool(max(1, min(workers, len(jobs)))) as executor:
-        yield from executor.map(_examine, jobs, chunksize=256 if quick else 16)
-
-
-def _examine(job: tuple[str, bool]) -> Examined:
-    return examine(*job)
-
-
 def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
-    """Classes all of whose images are bad."""
-    images = Counter(_class(name) for name in names)
-    bad = Counter(_class(name) for name in {each.name for each in found if each.remedy == "skip"})
-    lost = [label for label, count in bad.items() if count == images[label]]
-    return [Found(label, "empty class", f"none of its {bad[label]} images can be read", "mend") for label in lost]
+    """Classes (``train/CLASS``, whatever folders are below it) all of whose images are bad."""
+    bad = {each.name for each in found if each.remedy == "skip"}
+    images, lost = (Counter("/".join(name.split("/")[:2]) for name in some) for some in (names, bad))
+    return [
+        Found(label, "empty class", f"none of its {count} images can be read", "mend")
+        for label, count in lost.items()
+        if count == images[label]
+    ]
 
 
 def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
@@ -142,15 +136,8 @@ def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
         save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
 
 
-def _class(name: str) -> str:
-    """The class folder of an image, which may be in a folder below it: ``train/CLASS``."""
-    return "/".join(name.split("/")[:2])
-
-
 def _check_pack(root: Path, quick: bool) -> Checked:
     """Check the files of a pack; what is wrong with one cannot be skipped."""
-    from hpcfast.data import manifest, packed  # here, since folders need neither
-
     found = [Found(name, "damaged pack", reason, "mend") for name, reason in packed.faults(root, quick)]
     whole = manifest.MANIFEST not in {each.name for each in found}
     return Checked(sum(shard.images for shard in manifest.read(root).shards) if whole else 0, found)

@@ -21,7 +21,7 @@ from hpcfast.attacks import Try, rng
 from hpcfast.attacks.norms import Ball
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch, skips
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -29,7 +29,7 @@ from hpcfast.evaluation.freeze import frozen, full_precision
 from hpcfast.evaluation.memory import Pieces, batch_size
 from hpcfast.evaluation.outcomes import NOT_FINITE, Journal, Outcomes, Record
 from hpcfast.evaluation.results import interval, summarise
-from hpcfast.evaluation.sharding import chosen_images, deal, read, shared_out
+from hpcfast.evaluation.sharding import chosen_images, read, shard, shared_out
 from hpcfast.models import saved
 
 __all__ = [
@@ -147,7 +147,7 @@ def attacked(
 
     for leg in _legs(len(planned)):
         dealt, fresh = outcomes.entering(ids, leg.start), []
-        share = deal(dealt, pieces.most, world)
+        share = shard(dealt, pieces.most, world)
         for number in leg:
             left, done = outcomes.entering(share.mine, number), 0
             before = (number + 1) * len(ids) - len(dealt)

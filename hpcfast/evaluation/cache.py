@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from hpcfast.config import Check, RunConfig
-from hpcfast.data.folder import Split
 from hpcfast.data.identity import Identity
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import attacked, chosen_images, rounds

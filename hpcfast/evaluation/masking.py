@@ -21,8 +21,8 @@ from hpcfast.attacks.norms import Threat
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, folder
-from hpcfast.data.folder import Split
+from hpcfast.data import Batch
+from hpcfast.data.split import Split, spread
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Pieces, Round, attacked, batch_size, evaluating, shared_out
@@ -41,7 +41,7 @@ BLACK_BOX = Square(name="square", queries=500)
 
 def some(ids: np.ndarray, world: World) -> np.ndarray:
     """Up to ``IMAGES`` of the images ``ids``, evenly spread; at least one a rank."""
-    return ids[folder.spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
+    return ids[spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
 
 
 def work(ids: np.ndarray) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import skips
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.evaluation.outcomes import NEVER, Outcomes
 
 if TYPE_CHECKING:

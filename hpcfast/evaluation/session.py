@@ -10,8 +10,8 @@ from torch import nn
 
 from hpcfast.config import RunConfig
 from hpcfast.data import skips
-from hpcfast.data.folder import Split
 from hpcfast.data.identity import agreed
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import chosen_images, corruptions, masking, rounds

@@ -9,8 +9,8 @@ import torch
 
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch, DataSettings, dali
-from hpcfast.data.folder import Split
 from hpcfast.data.readahead import BadImages
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
@@ -27,7 +27,7 @@ def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
     return ids
 
 
-class Deal(NamedTuple):
+class Share(NamedTuple):
     """A rank's share of some images."""
 
     mine: np.ndarray
@@ -38,17 +38,17 @@ class Deal(NamedTuple):
     """Of a batch, at most; about equal in all steps."""
 
 
-def deal(ids: np.ndarray, batch_size: int, world: World) -> Deal:
-    """Deal out ``ids``, in batches of at most ``batch_size``, which must be the same on all ranks."""
+def shard(ids: np.ndarray, batch_size: int, world: World) -> Share:
+    """Divide ``ids`` over the ranks, in batches of at most ``batch_size``, which must be the same on all ranks."""
     largest = math.ceil(len(ids) / world.size)
     steps = math.ceil(largest / batch_size)
     mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
-    return Deal(mine, steps, math.ceil(largest / max(steps, 1)))
+    return Share(mine, steps, math.ceil(largest / max(steps, 1)))
 
 
 def read(
     split: Split,
-    share: Deal,
+    share: Share,
     left: np.ndarray,
     config: RunConfig,
     world: World,
@@ -93,5 +93,5 @@ def shared_out(
 
     Bad images are left out, and noted in ``faults``.
     """
-    share = deal(ids, batch_size, world)
+    share = shard(ids, batch_size, world)
     return read(split, share, share.mine, config, world, faults)

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, cast
 from omegaconf import OmegaConf
 
 from hpcfast.config import parse, read_run
-from hpcfast.data import DataSettings, folder, listing
+from hpcfast.data import DataSettings, listing
 from hpcfast.data.classes import match
+from hpcfast.data.reader import read_splits
 from hpcfast.data.resize import EVAL_CROP
 from hpcfast.errors import UserError
 from hpcfast.evaluation.session import Subject
@@ -25,7 +26,7 @@ def of_run(run: Path, changes: list[str], out: Path | None) -> Subject:
     directory = RunDirectory(run)
     config = read_run(directory, changes)
     model, classes = saved.load(directory, config.model)
-    split, said = match(folder.read(config.data.path, config.data.skips)[1], classes, str(run))
+    split, said = match(read_splits(config.data.path, config.data.skips)[1], classes, str(run))
     said += listing.remark(split.root, split.unread)
     return Subject(config, model, split, out or directory.evaluations, said)
 
@@ -61,7 +62,7 @@ def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subjec
     config = parse(_settings(given, notes), changes, f"--weights {weights}")
     if config.model != notes.model:
         raise UserError(f"--weights {weights}: say what the network is with --arch, --mean, --std and model.options.…=")
-    split = folder.read(config.data.path, config.data.skips)[1]
+    split = read_splits(config.data.path, config.data.skips)[1]
     found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
     split, matched = match(split, found.names, found.origin)
     said = [*notes.said, *found.said, *matched, _shape(config.data), *listing.remark(split.root, split.unread)]

@@ -21,8 +21,9 @@ import hpcfast
 from hpcfast import config
 from hpcfast.attacks.norms import Threat
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder, skips
-from hpcfast.data.folder import Split
+from hpcfast.data import dali, skips
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -69,7 +70,7 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tu
     if len(data) > 1:
         given = "; ".join(f"{path}, {channels} x {size} x {size}" for path, size, channels in sorted(data))
         raise UserError(f"runs of different data ({given}) cannot be compared; explain each kind by itself")
-    train, val = folder.read(subjects[0].config.data.path, subjects[0].config.data.skips)
+    train, val = read_splits(subjects[0].config.data.path, subjects[0].config.data.skips)
     if classes != {val.classes}:
         raise UserError(
             f"{val.root} has not the classes that all runs have learnt: {', '.join(val.classes[:5])} …, not "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.data.folder import Split, spread
+from hpcfast.data.split import Split, spread
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError

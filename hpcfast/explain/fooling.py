@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from hpcfast.attacks import rng
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import RunConfig, read_run
-from hpcfast.data import dali, folder, skips
+from hpcfast.data import dali, skips
 from hpcfast.data.classes import match
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import spread
 from hpcfast.errors import UserError
 from hpcfast.evaluation.sharding import good_batches
 from hpcfast.models import saved
@@ -67,7 +69,7 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
 
 
 def _rightly_classified(config: RunConfig, models: list[nn.Module], classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    split, _ = match(folder.read(config.data.path, config.data.skips)[1], classes, "the runs' models")
+    split, _ = match(read_splits(config.data.path, config.data.skips)[1], classes, "the runs' models")
     shard = dali.Shard(0, 1, torch.device("cpu"), 1)
     faults: dict[int, str] = {}
     batch = next(good_batches(split, split.evenly(64), config.data, shard, 64, faults), None)
@@ -81,7 +83,7 @@ def _rightly_classified(config: RunConfig, models: list[nn.Module], classes: tup
         raise UserError(
             f"{config.data.path}: no image of 64 is classified rightly by all runs, so none is worth a picture"
         )
-    chosen = right[torch.as_tensor(folder.spread(len(right), IMAGES))]
+    chosen = right[torch.as_tensor(spread(len(right), IMAGES))]
     return x[chosen], y[chosen]
 
 

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder, skips
+from hpcfast.data import dali, skips
 from hpcfast.data.classes import match
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 from hpcfast.evaluation import interval
 from hpcfast.evaluation.sharding import good_batches
@@ -78,7 +80,7 @@ def publish(
     summary = run.read_summary()
     if summary is None:
         raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
-    split, _ = match(folder.read(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
+    split, _ = match(read_splits(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
     names = {kind: out.with_name(out.name + kind) for kind in (".md", ".json", ".unverified")}
     _refuse_existing([out, names[".md"], names[".json"]], overwrite)
     form = FORMATS[name]
@@ -102,7 +104,7 @@ def publish(
 
 
 @torch.no_grad()
-def compare(logits: Logits, model: nn.Module, split: folder.Split, config: RunConfig, reporter: Reporter) -> Agreement:
+def compare(logits: Logits, model: nn.Module, split: Split, config: RunConfig, reporter: Reporter) -> Agreement:
     """Run ``logits`` and ``model`` on all images of ``split``, on the CPU, in batches of the evaluation's size.
 
     Bad images are left out and named.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hpcfast.attacks import Attack, input_gradient, rng
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
-from hpcfast.data.folder import Split
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError

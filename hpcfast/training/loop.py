@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hpcfast.attacks.rng import seed_of
-from hpcfast.data import Batch, dali, folder
-from hpcfast.data.readahead import Ahead
+from hpcfast.data import Batch, dali
+from hpcfast.data.order import train_order
+from hpcfast.data.readahead import Prefetcher
 from hpcfast.distributed import comm
 from hpcfast.runs.progress import Task
 from hpcfast.training import divergence
@@ -22,9 +23,9 @@ class Loop:
 
     def __init__(self, run: Run, task: Task, profile: Profile | None = None) -> None:
         self.run, self.task, self._profile = run, task, profile
-        self._vote = comm.Vote()
-        self._failed: NonFiniteLoss | None = None
-        self._ahead: Ahead[tuple[Batch, ...]] | None = None
+        self._ballot = comm.Ballot()
+        self._suspect: Suspect | None = None
+        self._prefetcher: Prefetcher[tuple[Batch, ...]] | None = None
         """Where this rank's batches come from; None where they must be dealt out anew."""
 
     def train(self) -> None:
@@ -54,11 +55,11 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                with run.clock.part("data_wait"):
-                    bad = self._ahead is not None and self._ahead.look()
-                with run.clock.part("communication"):
-                    votes = self._vote.cast(run.asked_to_stop, run.checkpoint_due, self._failed is not None, bad)
-                self._act_on(votes)
+                with run.clock.spend("data_wait"):
+                    bad = self._prefetcher is not None and self._prefetcher.peek()
+                with run.clock.spend("communication"):
+                    votes = self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad)
+                self._heed(votes)
                 if self._profile:
                     self._profile.step()
         run.record("epoch_stop")
@@ -73,26 +74,26 @@ class Loop:
 
         A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
         """
-        while self._ahead is None:
-            with self.run.clock.part("data_wait"):
-                self._ahead = Ahead(self._batches())
+        while self._prefetcher is None:
+            with self.run.clock.spend("data_wait"):
+                self._prefetcher = Prefetcher(self._batches())
             self._leave_out()
-            while self._ahead is not None and (batches := self._ahead.take()):
+            while self._prefetcher is not None and (batches := self._prefetcher.take()):
                 yield batches
-        self._ahead = None
+        self._prefetcher = None
 
     def _leave_out(self) -> None:
         """Leave out the bad images that any rank sees ahead, and have the rest dealt out anew; a collective."""
-        found = comm.gather({} if self._ahead is None else self._ahead.faults)
+        found = comm.gather({} if self._prefetcher is None else self._prefetcher.faults)
         if any(found):
-            self._ahead = None
+            self._prefetcher = None
             self.run.leave_out({image: fault for faults in found for image, fault in faults.items()})
 
     def _batches(self) -> "zip[tuple[Batch, ...]]":
         """What is left of the epoch or phase; each item holds the batches of one step."""
         run, config = self.run, self.run.config
         phase, epoch = run.plan.phase(run.position), run.position.epoch
-        order = folder.train_order(
+        order = train_order(
             len(run.train_split),
             config.seed,
             epoch,

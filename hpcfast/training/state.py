@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import torch
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder, skips
+from hpcfast.data import skips
 from hpcfast.data.dataset import Dataset
+from hpcfast.data.order import resume_offset
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -222,7 +223,7 @@ class Run:
         """Make of a checkpoint's position, which counts images without those it ``saved`` as bad, one without all."""
         self._leave_out({**saved, **self.train_split.skips})
         n, seed, now = len(self.train_split), self.config.seed, self.position
-        done = folder.still_done(n, seed, now.epoch, now.offset, saved, self.train_split.skips)
+        done = resume_offset(n, seed, now.epoch, now.offset, saved, self.train_split.skips)
         self.position = replace(now, offset=done)
 
     def finish_writing(self) -> None:

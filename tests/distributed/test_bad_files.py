@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.data import folder
 from hpcfast.data.dataset import hold_out
+from hpcfast.data.order import train_order
+from hpcfast.data.reader import read_splits
 from tests.distributed.conftest import WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
@@ -18,8 +19,8 @@ ALWAYS = "checkpoint.minutes=1e-9"  # at every step
 
 def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground) -> None:
     data = shutil.copytree(playground.path / "data", playground.path / "spoilt")
-    train, val = hold_out(folder.read(data)[0], 12)[0], folder.read(data)[1]
-    order = folder.train_order(48, 0, 0, 1, 1)
+    train, val = hold_out(read_splits(data)[0], 12)[0], read_splits(data)[1]
+    order = train_order(48, 0, 0, 1, 1)
     # On two ranks of four images a step: in the first step of rank 1, in the fourth of rank 0, in the last of rank 1.
     bad = sorted(int(order[place]) for place in (5, 24, 47))
     for i in bad:
@@ -36,7 +37,7 @@ def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground)
     assert "left out of the evaluation: val/2/6.png is empty" in job.output
     for i in bad:
         assert train.files[i] in killed.output + job.output
-    assert hold_out(folder.read(data, run / "skips.txt")[0], 12)[0].skips == dict.fromkeys(
+    assert hold_out(read_splits(data, run / "skips.txt")[0], 12)[0].skips == dict.fromkeys(
         bad, "cannot be decoded: it begins with b'This is '"
     )
     assert json.loads((run / "summary.json").read_text())["n_eval"] == 20

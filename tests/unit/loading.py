@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from hpcfast.component import validate
-from hpcfast.data import Batch, DataSettings, dali, folder
+from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data.reader import read_splits
 
 CPU = torch.device("cpu")
 AUGMENTS = ["none", "pad_crop_flip", "resized_crop_flip"]
@@ -28,7 +29,7 @@ def read(
     threads: int = 1,
 ) -> list[Batch]:
     """All batches of the training split, or of ``ids`` of it."""
-    split = folder.read(data.path)[0]
+    split = read_splits(data.path)[0]
     chosen = np.arange(len(split)) if ids is None else np.array(ids)
     return list(dali.batches(split, chosen, data, dali.Shard(*shard, CPU, threads), batch, key))
 
@@ -46,6 +47,6 @@ def by_id(batches: list[Batch]) -> dict[int, torch.Tensor]:
 
 def pil(root: Path, channels: int) -> torch.Tensor:
     mode = "L" if channels == 1 else "RGB"
-    images = [np.array(Image.open(file).convert(mode)) for file in folder.read(root)[0].files]
+    images = [np.array(Image.open(file).convert(mode)) for file in read_splits(root)[0].files]
     stacked = torch.tensor(np.stack(images), dtype=torch.float32) / 255
     return stacked.unsqueeze(1) if channels == 1 else stacked.permute(0, 3, 1, 2)

@@ -12,7 +12,9 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from hpcfast.data import augment, dali, folder
+from hpcfast.data import augment, dali
+from hpcfast.data.order import train_order
+from hpcfast.data.split import Split
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, by_id, joined, pil, read, settings
 
@@ -38,11 +40,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def ramp(path: Path, height: int, width: int) -> folder.Split:
+def ramp(path: Path, height: int, width: int) -> Split:
     """One image, listed 2000 times, whose red is the column and whose green is the row, times 4."""
     rows, columns = np.mgrid[:height, :width]
     Image.fromarray(np.stack([4 * columns, 4 * rows, 0 * rows], 2).astype(np.uint8)).save(path / "ramp.png")
-    return folder.Split(path, [str(path / "ramp.png")] * 2000, np.zeros(2000, int), ("ramp",))
+    return Split(path, [str(path / "ramp.png")] * 2000, np.zeros(2000, int), ("ramp",))
 
 
 def splitmix(state: int) -> int:
@@ -91,10 +93,10 @@ def test_an_epoch_resumed_at_any_step_gives_the_same_batches(
     request: pytest.FixtureRequest, fixture: str, name: str
 ) -> None:
     data = settings(request.getfixturevalue(fixture), 16, augment=name)
-    whole = read(data, key=3, ids=folder.train_order(24, 0, 2, 1, 4))
+    whole = read(data, key=3, ids=train_order(24, 0, 2, 1, 4))
     assert len(whole) == 6
     for step in range(1, 6):
-        rest = read(data, key=3, ids=folder.train_order(24, 0, 2, 1, 4, done=4 * step))
+        rest = read(data, key=3, ids=train_order(24, 0, 2, 1, 4, done=4 * step))
         assert len(rest) == 6 - step
         for expected, got in zip(whole[step:], rest, strict=True):
             assert expected.ids.tolist() == got.ids.tolist()
@@ -107,9 +109,9 @@ def test_an_image_looks_the_same_on_any_number_of_ranks_and_threads(
     request: pytest.FixtureRequest, fixture: str, name: str
 ) -> None:
     data = settings(request.getfixturevalue(fixture), 16, augment=name)
-    alone = by_id(read(data, key=3, ids=folder.train_order(24, 0, 2, 1, 8), batch=8))
+    alone = by_id(read(data, key=3, ids=train_order(24, 0, 2, 1, 8), batch=8))
     for ranks, batch, threads in ((2, 4, 1), (3, 2, 2)):
-        order = folder.train_order(24, 0, 2, ranks, batch)
+        order = train_order(24, 0, 2, ranks, batch)
         parts = [read(data, 3, (rank, ranks), order, batch, threads) for rank in range(ranks)]
         shared = by_id([one for part in parts for one in part])
         assert shared.keys() == alone.keys()

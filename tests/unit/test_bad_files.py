@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder
+from hpcfast.data import dali
 from hpcfast.data.dataset import hold_out
-from hpcfast.data.folder import Split
+from hpcfast.data.order import train_order
 from hpcfast.data.readahead import BadImages
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import evaluate
@@ -70,7 +72,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("bad", [0, 11])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_named_after_all_batches_before_it(photos: Path, kind: str, bad: int) -> None:
-    split = folder.read(photos)[0]
+    split = read_splits(photos)[0]
     KINDS[kind](Path(split.files[bad]))
     for augment in AUGMENTS:
         batches = dali.batches(split, np.arange(12), settings(photos, 12, augment=augment), HERE, 4, 1)
@@ -83,7 +85,7 @@ def test_every_kind_is_named_after_all_batches_before_it(photos: Path, kind: str
 
 def trained_on(root: Path, listed: Path | None = None) -> Split:
     """What a tiny run on ``root`` trains on."""
-    return hold_out(folder.read(root, listed)[0], 6)[0]
+    return hold_out(read_splits(root, listed)[0], 6)[0]
 
 
 @pytest.fixture
@@ -93,8 +95,8 @@ def spoilt(tmp_path: Path) -> Path:
     Of a tiny run's first epoch they are in the first batch, in the second and in the last.
     """
     root = write_images(tmp_path / "spoilt", {"train": 11, "val": 4}, classes=3)
-    train_split, val_split = trained_on(root), folder.read(root)[1]
-    order = folder.train_order(27, 0, 0, 1, 8)
+    train_split, val_split = trained_on(root), read_splits(root)[1]
+    order = train_order(27, 0, 0, 1, 8)
     for place, kind in ((0, "text"), (9, "empty"), (23, "dangling")):
         KINDS[kind](Path(train_split.files[order[place]]))
     for image, kind in ((0, "gif"), (11, "empty")):
@@ -167,7 +169,7 @@ def test_images_found_bad_between_two_starts_are_taken_out_of_what_was_done(
         at_call(patch, Learner, "step", 4, die)
         with pytest.raises(Killed):
             train.train(config, world)
-    order = folder.train_order(24, 0, 0, 1, 4).tolist()
+    order = train_order(24, 0, 0, 1, 4).tolist()
     names = [trained_on(more_images).files[i].removeprefix(f"{more_images}/") for i in (order[1], *order[-4:])]
     (tmp_path / "copy" / "skips.txt").write_text("".join(f"{name}\tbad\n" for name in names))
     trained = len(read_ids)
@@ -195,14 +197,14 @@ def test_too_many_bad_files_end_the_run_with_one_message(
 def test_an_evaluation_without_a_good_image_is_refused(spoilt: Path, tiny: Tiny, world: World) -> None:
     config = tiny(f"data.path={spoilt}", "evaluation.final.images=1")
     with pytest.raises(UserError, match="1 of 12 images are bad, more than 0"):
-        evaluate(config.model.build(3), folder.read(spoilt)[1], config, config.evaluation.final, world)
+        evaluate(config.model.build(3), read_splits(spoilt)[1], config, config.evaluation.final, world)
 
 
 def test_a_guard_without_a_good_image_ends_with_one_message(
     tmp_path: Path, more_images: Path, tiny: Tiny, world: World
 ) -> None:
     copy = shutil.copytree(more_images, tmp_path / "copy")
-    for file in hold_out(folder.read(copy)[0], 6)[1].files:
+    for file in hold_out(read_splits(copy)[0], 6)[1].files:
         Path(file).write_bytes(b"")
     with pytest.raises(UserError, match="none of the 6 images that the guard looks at can be read"):
         train.train(tiny(f"data.path={copy}", "guard.every=1", "evaluation.every=0", "epochs=1"), world)

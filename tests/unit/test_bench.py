@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from hpcfast.bench import loader, rivals
 from hpcfast.bench.step import STEPS, steps
 from hpcfast.cli import app
-from hpcfast.data import augment, folder
+from hpcfast.data import augment
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.generate import Recipe, drawn
 from hpcfast.errors import UserError
 from tests.unit.loading import CPU, by_id, read, settings
@@ -32,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("rival", [rivals.pil, rivals.decode_jpeg])
 def test_rivals_take_the_very_crops_that_we_take(photos: Path, rival: rivals.Reader) -> None:
-    split = folder.read(photos)[0]
+    split = read_splits(photos)[0]
     ours = by_id(read(settings(photos, 64, augment="resized_crop_flip"), key=5))
     crops = rivals.Crops(split, np.arange(8), 5, 64, rival)
     for i in range(8):
@@ -84,7 +85,7 @@ def test_the_best_settings_are_the_most_modest_of_the_fastest() -> None:
 
 
 def test_data_without_files_is_refused() -> None:
-    split = folder.read(Path("synthetic:10x2"))[0]
+    split = read_splits(Path("synthetic:10x2"))[0]
     work = loader.Work(Path("synthetic:10x2"), 32, 8, 4, 1, 1)
     with pytest.raises(UserError, match="synthetic:10x2 has nothing to decode"):
         loader.measure(split, work, CPU)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfast.data import classes, folder, packed, synthetic
-from hpcfast.data.folder import Split
+from hpcfast.data import classes, packed, synthetic
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -83,7 +84,7 @@ def test_splits_without_files_are_matched_too() -> None:
 
 def test_a_pack_keeps_its_images(images: Path, world: World, tmp_path: Path) -> None:
     pack(images, tmp_path / "pack", Recipe(1, None, 0), world, lambda *progress: None)
-    before = folder.read(tmp_path / "pack")[1]
+    before = read_splits(tmp_path / "pack")[1]
     assert isinstance(before, packed.PackedSplit)
     after, _ = classes.match(before, ("other", *reversed(before.classes)), ORIGIN)
     assert named(after) == named(before)

@@ -78,7 +78,7 @@ def test_what_was_killed_goes_on(made: Path, images: Path, tmp_path: Path) -> No
     torn = part / "contrast" / "5" / "class0" / "000.png"
     inode = kept.stat().st_ino
     torn.rename(torn.with_name("000.png.0f1e2d3c.part")).write_bytes(b"what a kill leaves")
-    with pytest.raises(UserError, match=r"out\.part holds something else .* \(made with other seed\)"):
+    with pytest.raises(UserError, match=r"out\.part exists and is not these corruptions \(made with other seed\)"):
         corrupt(images, out, FEW._replace(seed=4), None, ignore)
     corrupt(images, out, FEW, None, ignore)
     assert pngs(out) == pngs(made)
@@ -119,7 +119,7 @@ def test_what_is_there_is_kept(what: str, made: Path, images: Path, tmp_path: Pa
     else:
         out.mkdir()
         (out / (MANIFEST if what == "other plan" else "thesis.txt")).write_text('{"seed": 1}')
-    with pytest.raises(UserError, match="holds something else than these corruptions"):
+    with pytest.raises(UserError, match="exists and is not these corruptions"):
         corrupt(images, out, FEW, None, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert out.is_file() or len(list(out.iterdir())) == 1

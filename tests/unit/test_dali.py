@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hpcfast.data import dali, folder
+from hpcfast.data import dali
+from hpcfast.data.order import train_order
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, joined, pil, read, settings
@@ -43,7 +45,7 @@ def test_pixels_labels_and_ids_are_those_of_the_files(
     assert x.dtype == torch.float32
     assert y.dtype == ids.dtype == torch.int64
     torch.testing.assert_close(x, pil(root, channels), rtol=0, atol=1e-6)
-    split = folder.read(root)[0]
+    split = read_splits(root)[0]
     assert ids.tolist() == list(range(len(split)))
     assert y.tolist() == split.labels.tolist()
 
@@ -67,9 +69,9 @@ def test_evaluation_reads_each_image_once_over_all_shards(images: Path, shards: 
 
 def test_training_gives_each_rank_its_part_of_each_global_step(images: Path) -> None:
     data = settings(images, 10, 1)
-    order = folder.train_order(24, 0, 0, 2, 4)
+    order = train_order(24, 0, 0, 2, 4)
     ranks = [read(data, key=7, shard=(rank, 2), ids=order.tolist()) for rank in range(2)]
-    alone = folder.train_order(24, 0, 0, 1, 8).reshape(-1, 8)
+    alone = train_order(24, 0, 0, 1, 8).reshape(-1, 8)
     for step, expected in enumerate(alone):
         assert torch.cat([rank[step].ids for rank in ranks]).tolist() == expected.tolist()
 
@@ -110,7 +112,7 @@ def test_evaluation_of_photos_takes_the_central_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_photos_of_varying_size_keep_their_brightness(photos: Path, augment: str) -> None:
-    split = folder.read(photos)[0]
+    split = read_splits(photos)[0]
     x, _, ids = joined(read(settings(photos, 16, augment=augment), key=1))
     for image, index in zip(x, ids.tolist(), strict=True):
         expected = np.asarray(Image.open(split.files[index])).mean() / 255

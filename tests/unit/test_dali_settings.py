@@ -10,7 +10,8 @@ from hypothesis import given
 from PIL import Image
 
 from hpcfast.component import Invalid, validate
-from hpcfast.data import DataSettings, augment, dali, folder
+from hpcfast.data import DataSettings, augment, dali
+from hpcfast.data.reader import read_splits
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, by_id, read, settings
@@ -61,7 +62,7 @@ def test_brightness_and_saturation_change_as_drawn(tmp_path: Path) -> None:
 
 
 def graph(data: DataSettings, device: torch.device, root: Path) -> bytes:
-    split = folder.read(root)[0]
+    split = read_splits(root)[0]
     pipe = dali.build(iter([[split.encoded(0)]]), np.arange(1), data, dali.Shard(0, 1, device, 1), 1, 1)
     return bytes(pipe.serialize())
 

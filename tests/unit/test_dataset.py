@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hpcfast.data import folder
 from hpcfast.data.overlap import overlap
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.training import checkpoint, guard, train, validation
@@ -99,7 +100,7 @@ def test_monitor_and_guard_never_see_what_judges(
         original = getattr(module, name)
 
         def spy(*args: Any, original: Any = original, kind: str = kind, **kwargs: Any) -> Any:
-            seen[kind].update(next(a for a in args if isinstance(a, folder.Split)).files)
+            seen[kind].update(next(a for a in args if isinstance(a, Split)).files)
             return original(*args, **kwargs)
 
         monkeypatch.setattr(module, name, spy)
@@ -122,8 +123,8 @@ def test_monitor_and_guard_never_see_what_judges(
     summary = train.train(config, world)
     assert len(seen["watched"]) == 6
     assert len(seen["trained"]) == 24
-    assert seen["watched"] | seen["trained"] == {*folder.read(more_images)[0].files}
-    assert seen["judged"] == {*folder.read(more_images)[1].files}
+    assert seen["watched"] | seen["trained"] == {*read_splits(more_images)[0].files}
+    assert seen["judged"] == {*read_splits(more_images)[1].files}
     assert summary["data"]["measured_on"] == {
         "monitor": "held_out", "guard": "held_out", "final": "val", "confirm": "val",
     }  # fmt: skip
@@ -147,7 +148,7 @@ def test_validation_images_among_the_training_images_are_said(
     root = write_images(tmp_path / "data", {"train": 10, "val": 4}, classes=3)
     for i in range(3):
         shutil.copy(root / "train" / "class0" / f"00{i}.png", root / "val" / "class0" / f"leak{i}.png")
-    found = overlap(*folder.read(root))
+    found = overlap(*read_splits(root))
     assert found.looked_at == 15
     assert sorted(found.names) == [f"class0/leak{i}.png" for i in range(3)]
     train.train(tiny(f"data.path={root}", "epochs=1"), world)
@@ -158,4 +159,4 @@ def test_two_unreadable_files_are_no_common_image(tmp_path: Path) -> None:
     root = write_images(tmp_path / "data", {"train": 3, "val": 3}, classes=2)
     for split in ("train", "val"):
         (root / split / "class0" / "000.png").write_bytes(b"")
-    assert overlap(*folder.read(root)).names == []
+    assert overlap(*read_splits(root)).names == []

@@ -14,8 +14,8 @@ from hpcfast.attacks import Attack
 from hpcfast.attacks.norms import Ball
 from hpcfast.attacks.rng import Source, seed_of
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import folder
-from hpcfast.data.folder import Split
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import evaluate, evaluating, interval
@@ -33,7 +33,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def val(tiny: Tiny) -> Split:
-    return folder.read(tiny().data.path)[1]
+    return read_splits(tiny().data.path)[1]
 
 
 def measure(config: RunConfig, split: Split, world: World, check: Check | None = None, **kwargs: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import spread
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.explain import alignment, features
@@ -73,7 +74,7 @@ def test_a_model_that_looks_at_nothing_is_aligned_with_nothing() -> None:
 
 
 def test_class_means_are_those_of_the_files(tiny: Tiny, images: Path, world: World) -> None:
-    train = folder.read(images)[0]
+    train = read_splits(images)[0]
     means = alignment.class_means(train, tiny("evaluation.batch_size=5"), world)
     for label, name in enumerate(train.classes):
         files = [np.asarray(Image.open(file)) / 255 for file in sorted((images / "train" / name).iterdir())]
@@ -84,7 +85,7 @@ def test_class_means_need_only_some_images_of_each_class(
     tiny: Tiny, images: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alignment, "IMAGES_A_CLASS", 2)
-    train = folder.read(images)[0]
+    train = read_splits(images)[0]
     means = alignment.class_means(train, tiny(), world)
     files = sorted((images / "train" / train.classes[1]).iterdir())
     expected = np.mean([np.asarray(Image.open(files[i])) / 255 for i in (0, 4)], 0)
@@ -97,8 +98,8 @@ def networks(config: RunConfig) -> list[nn.Module]:
 
 
 def test_the_batch_size_changes_nothing(tiny: Tiny, world: World) -> None:
-    val = folder.read(tiny().data.path)[1]
-    ids = folder.spread(len(val), 11)
+    val = read_splits(tiny().data.path)[1]
+    ids = spread(len(val), 11)
     means, models = torch.rand(3, 1, 10, 10), networks(tiny())
     found = [alignment.measure(models, val, ids, means, tiny(f"evaluation.batch_size={n}"), world) for n in (1, 4, 50)]
     for numbers, right, read in found:
@@ -112,7 +113,7 @@ def test_the_batch_size_changes_nothing(tiny: Tiny, world: World) -> None:
 
 def test_each_row_is_its_own_image_s(tiny: Tiny, world: World) -> None:
     config, reported = tiny("evaluation.batch_size=3"), []
-    val = folder.read(config.data.path)[1]
+    val = read_splits(config.data.path)[1]
     ids = np.array([7, 2, 9, 0])
     means, models = torch.rand(3, 1, 10, 10), networks(config)
     numbers, right, _ = alignment.measure(models, val, ids, means, config, world, reported.append)
@@ -127,7 +128,7 @@ def test_each_row_is_its_own_image_s(tiny: Tiny, world: World) -> None:
 
 def test_bad_images_are_left_out_and_noted(tiny: Tiny, images: Path, tmp_path: Path, world: World) -> None:
     copy = Path(shutil.copytree(images, tmp_path / "copy"))
-    train, val = folder.read(copy)
+    train, val = read_splits(copy)
     for split, image in ((train, 8), (val, 2)):
         Path(split.files[image]).write_bytes(Path(split.files[image]).read_bytes()[:60])
     config, found = tiny(f"data.path={copy}", "evaluation.batch_size=5"), ({}, {})
@@ -149,7 +150,7 @@ def test_a_class_without_an_image_that_can_be_read_is_named(
     for file in (copy / "train" / "class1").iterdir():
         file.write_bytes(b"")
     with pytest.raises(UserError, match="no image of class class1 can be read"):
-        alignment.class_means(folder.read(copy)[0], tiny(f"data.path={copy}"), world)
+        alignment.class_means(read_splits(copy)[0], tiny(f"data.path={copy}"), world)
 
 
 def test_a_summary_has_the_mean_and_its_interval() -> None:

@@ -11,8 +11,9 @@ import torch
 
 from hpcfast import cli
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, dali, folder
+from hpcfast.data import Batch, dali
 from hpcfast.data.dataset import hold_out
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
@@ -65,7 +66,7 @@ def test_a_poisoned_batch_ends_the_run_and_names_its_images(
         assert part in message
     about = json.loads(path.read_text())
     assert (about["step"], about["rank"], about["epoch"]) == (number - 1, 0, pytest.approx((number - 1) / 3))
-    files = hold_out(folder.read(config.data.path)[0], 6)[0].files
+    files = hold_out(read_splits(config.data.path)[0], 6)[0].files
     assert about["files"] == [files[i] for i in ids]
     state = last_state(config)
     assert state["position"]["step"] <= number - 1

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfast.data import folder
-from hpcfast.data.folder import Split
-from hpcfast.data.readahead import AHEAD, Ahead, BadImages, Feed
+from hpcfast.data.readahead import AHEAD, BadImages, Feed, Prefetcher
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def test_images_come_in_the_order_asked_for(batch: int) -> None:
 
 
 def test_the_bytes_are_the_files(images: Path) -> None:
-    train, _ = folder.read(images)
+    train, _ = read_splits(images)
     with Feed(train, np.array([3, 20]), 2) as feed:
         (batch,) = feed
     assert [each.tobytes() for each in batch] == [Path(train.files[i]).read_bytes() for i in (3, 20)]
@@ -77,20 +77,20 @@ def test_no_thread_stays_behind() -> None:
 def test_two_batches_are_looked_at_before_they_are_needed() -> None:
     split = counting(9)
 
-    def batches(bad: int) -> Ahead[int]:
+    def batches(bad: int) -> Prefetcher[int]:
         def upcoming() -> Iterator[int]:
             for i in range(5):
                 if i == bad:
                     raise BadImages(split, {i: "is empty"})
                 yield i
 
-        return Ahead(upcoming())
+        return Prefetcher(upcoming())
 
-    ahead, taken = batches(3), []
-    while (batch := ahead.take()) is not None:
-        assert bool(ahead.faults) == (batch >= 2)
+    prefetcher, taken = batches(3), []
+    while (batch := prefetcher.take()) is not None:
+        assert bool(prefetcher.faults) == (batch >= 2)
         taken.append(batch)
-        assert ahead.look() == (batch >= 1)
+        assert prefetcher.peek() == (batch >= 1)
     assert taken == [0, 1, 2]
     assert batches(1).faults == {1: "is empty"}
     assert batches(5).take() == 0

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, rng
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, dali, folder
+from hpcfast.data import Batch, dali
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import spread
 from hpcfast.distributed.comm import World
 from hpcfast.training.guard import Guard, Health, examine
 from tests.unit.loading import CPU
@@ -108,7 +110,7 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def examined(net: nn.Module, root: Path, config: RunConfig, world: World) -> Health:
-    return examine(net, folder.read(root)[0], config, config.attack, world)
+    return examine(net, read_splits(root)[0], config, config.attack, world)
 
 
 def test_a_network_that_defeats_its_training_attack_alone_is_found(tiny: Tiny, grey: Path, world: World) -> None:
@@ -126,8 +128,8 @@ def test_a_network_that_defeats_its_training_attack_alone_is_found(tiny: Tiny, g
 
 def directly(net: nn.Module, config: RunConfig, training: Attack) -> Health:
     """The same, from its definition: all images in one batch, gradients by autograd."""
-    split = folder.read(config.data.path)[0]
-    ids = folder.spread(len(split), config.guard.images)
+    split = read_splits(config.data.path)[0]
+    ids = spread(len(split), config.guard.images)
     (batch,) = dali.batches(split, ids, config.data, dali.Shard(0, 1, CPU, 1), len(ids), None)
     assert isinstance(batch, Batch)
     x, y, _ = batch
@@ -179,7 +181,7 @@ def test_it_looks_at_the_network_in_eval_mode_and_leaves_it_as_it_was(tiny: Tiny
     net = config.model.build(3).train()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     pauses: list[None] = []
-    split = folder.read(config.data.path)[0]
+    split = read_splits(config.data.path)[0]
     examine(net, split, config, config.attack, world, lambda: pauses.append(None))
     assert net.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

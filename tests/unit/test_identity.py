@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast.data import folder, hashes
+from hpcfast.data import hashes
 from hpcfast.data.identity import SAMPLE, Identity, agreed, identify, sampled
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.verify import verify
 from hpcfast.distributed.comm import World
 from tests.conftest import write_images
@@ -22,7 +23,7 @@ def copy(tmp_path: Path, images: Path) -> Path:
 
 
 def of(root: Path) -> Identity:
-    return identify(folder.read(root)[1])
+    return identify(read_splits(root)[1])
 
 
 def repaint(file: Path) -> None:
@@ -100,7 +101,7 @@ def test_hashes_tell_apart_what_a_sample_does_not() -> None:
 
 
 def test_one_rank_agrees_with_itself(images: Path, world: World) -> None:
-    splits = folder.read(images)
+    splits = read_splits(images)
     assert agreed(splits, world) == tuple(identify(split) for split in splits)
-    synthetic = folder.read(Path("synthetic:20x2"))
+    synthetic = read_splits(Path("synthetic:20x2"))
     assert [sum(count for count, _ in each.classes.values()) for each in agreed(synthetic, world)] == [20, 2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.prepare import prepare
 from hpcfast.datasets.sources import imagenet
 from hpcfast.datasets.sources.imagenet import Imagenet
@@ -22,7 +22,7 @@ def ignore(done: int) -> None:
 def make(source: Path, out: Path, kit: Path | None = None) -> dict[str, bytes]:
     """Prepare ImageNet; return its images."""
     prepare(Imagenet(name="imagenet", source=source, devkit=kit), out, ignore)
-    train, val = folder.read(out)
+    train, val = read_splits(out)
     return {file.removeprefix(f"{out}/"): Path(file).read_bytes() for file in [*train.files, *val.files]}
 
 
@@ -156,7 +156,7 @@ def restricted(source: Path | None, out: Path) -> None:
 
 def test_the_nine_super_classes_are_ranges_of_imagenets(thousand: Path, tmp_path: Path) -> None:
     restricted(thousand, tmp_path / "out")
-    for split in folder.read(tmp_path / "out"):
+    for split in read_splits(tmp_path / "out"):
         places: dict[str, list[int]] = {name: [] for name in split.classes}
         for file, label in zip(split.files, split.labels, strict=True):
             assert Path(file).is_symlink()

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
-from hpcfast.data.folder import Split
 from hpcfast.data.identity import identify
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import cache
@@ -27,7 +27,7 @@ Tiny = Callable[..., RunConfig]
 
 @pytest.fixture
 def val(tiny: Tiny) -> Split:
-    return folder.read(tiny().data.path)[1]
+    return read_splits(tiny().data.path)[1]
 
 
 @pytest.fixture

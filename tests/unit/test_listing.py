@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hpcfast.data import dataset, folder
+from hpcfast.data import dataset
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import images_below
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.training import train
@@ -32,7 +33,7 @@ def deep(tmp_path: Path) -> Path:
 
 
 def test_images_of_every_suffix_are_read_at_any_depth(deep: Path) -> None:
-    train_split, val = folder.read(deep)
+    train_split, val = read_splits(deep)
     assert len(train_split) == 2 * 12 + len(SUFFIXES)
     assert len(val) == 2 * 3 + len(SUFFIXES)
     assert [*train_split.labels] == [0] * 12 + [1] * (12 + len(SUFFIXES))
@@ -45,18 +46,18 @@ def test_torchvision_reads_the_same_files_in_the_same_order(deep: Path) -> None:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     theirs = [path for path, _ in ImageFolder(str(deep / "train")).samples]
-    ours = [file for file in folder.read(deep)[0].files if file.lower().endswith(IMG_EXTENSIONS)]
+    ours = [file for file in read_splits(deep)[0].files if file.lower().endswith(IMG_EXTENSIONS)]
     assert {*IMG_EXTENSIONS} <= {*SUFFIXES}
     assert ours == theirs
 
 
 def test_hidden_folders_and_files_are_no_data(deep: Path) -> None:
-    before = folder.read(deep)[0].files
+    before = read_splits(deep)[0].files
     for hidden in (deep / "train" / ".ipynb_checkpoints", deep / "train" / "class0" / ".ipynb_checkpoints"):
         hidden.mkdir()
         shutil.copy(deep / "train" / "class0" / "000.png", hidden / "000-checkpoint.png")
     (deep / "train" / "class0" / "._000.png").write_bytes(b"of a Mac")
-    split = folder.read(deep)[0]
+    split = read_splits(deep)[0]
     assert (split.files, split.classes) == (before, ("class0", "class1"))
 
 
@@ -69,7 +70,7 @@ def test_a_link_into_a_folder_above_ends(tmp_path: Path) -> None:
 
 def test_what_is_not_read_is_counted_by_kind(deep: Path) -> None:
     (deep / "val" / "loose.png").write_bytes(b"beside the classes")
-    train_split, val = folder.read(deep)
+    train_split, val = read_splits(deep)
     assert dict(train_split.unread) == {".heic": 1, ".txt": 1}
     assert dict(val.unread) == {".heic": 1, ".txt": 1, ".png": 1}
 
@@ -88,7 +89,7 @@ def test_a_class_of_unreadable_kinds_is_refused(tmp_path: Path) -> None:
     for file in (root / "train" / "class1").iterdir():
         file.rename(file.with_suffix(".heic"))
     with pytest.raises(UserError, match=r"train/class1 holds no image \(\.jpg, "):
-        folder.read(root)
+        read_splits(root)
 
 
 def test_names_that_are_not_utf8_are_trained_on_and_kept(
@@ -108,7 +109,7 @@ def test_names_that_are_not_utf8_are_trained_on_and_kept(
 
 
 def test_held_out_images_and_the_rest_are_all_images_once(deep: Path) -> None:
-    train_split, _ = folder.read(deep)
+    train_split, _ = read_splits(deep)
     for count, expected in ((5, 5), (None, len(train_split) // 10)):
         rest, held = dataset.hold_out(train_split, count)
         assert len(held) == expected

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, folder
-from hpcfast.data.folder import Split
+from hpcfast.data import dali
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split, spread
 from hpcfast.datasets.prepare import prepare
 from hpcfast.datasets.sources import digits
 from hpcfast.distributed.comm import World
@@ -35,9 +36,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @functools.cache
 def trained(path: Path, robust: bool) -> nn.Module:
     """A small network, trained on 600 digits as they are or under attack."""
-    split = folder.read(path)[0]
+    split = read_splits(path)[0]
     settings = folder_settings(path)
-    x, y, _ = next(dali.batches(split, folder.spread(len(split), 600), settings, SHARD, 600, None))
+    x, y, _ = next(dali.batches(split, spread(len(split), 600), settings, SHARD, 600, None))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 144, 10))
     optimizer, attack = torch.optim.Adam(model.parameters(), 0.005), FgsmRs(name="fgsm_rs")
@@ -81,7 +82,7 @@ class Noisy(nn.Module):
 @pytest.fixture
 def look(tiny: Tiny, prepared: Path, world: World) -> Callable[[nn.Module], dict[str, Any]]:
     config = tiny(f"data.path={prepared}", "data.size=28", f"threat.eps={EPS}", "evaluation.batch_size=64")
-    split: Split = folder.read(prepared)[1]
+    split: Split = read_splits(prepared)[1]
     return lambda model: masking.look(model, split, masking.some(split.good, world), config, world)
 
 
@@ -125,7 +126,7 @@ def test_a_model_that_knows_nothing_has_nothing_to_mask(look: Callable[..., dict
 
 
 def test_the_numbers_do_not_depend_on_the_batch(prepared: Path, tiny: Tiny, world: World) -> None:
-    split = folder.read(prepared)[1]
+    split = read_splits(prepared)[1]
     found = []
     for batch_size in (20, 32):
         config = tiny(
@@ -150,7 +151,7 @@ def test_it_looks_at_few_images_and_at_the_least_ball_that_holds_all(
 
     monkeypatch.setattr(masking, "attacked", noted)
     config = tiny(f"data.path={prepared}", "data.size=28", f"threat={{norm: {norm}, eps: 0.25}}")
-    split = folder.read(prepared)[1]
+    split = read_splits(prepared)[1]
     assert len(split) > 128
     masking.look(trained(prepared, False), split, masking.some(np.arange(len(split)), world), config, world)
     assert seen == [(128, 0.25), (128, 0.25), (128, radius)]

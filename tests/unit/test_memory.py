@@ -18,7 +18,8 @@ from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, folder
+from hpcfast.data import Batch
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Pieces, attacked, batch_size, memory, rounds
@@ -179,7 +180,7 @@ def test_an_evaluation_whose_memory_runs_out_ends_as_one_whose_does_not(
     tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny("evaluation.final.curve=[0.05]")
-    split = folder.read(config.data.path)[1]
+    split = read_splits(config.data.path)[1]
     model, planned = config.model.build(3), rounds(config, config.evaluation.final, 3)
     original = evaluation._attack
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -60,7 +60,7 @@ def test_one_image_of_all_is_enough_and_is_named(
 ) -> None:
     """Every rank refuses, also those whose own images are fine: they hear of it where all tell what they found."""
     config = tiny()
-    split = folder.read(config.data.path)[1]
+    split = read_splits(config.data.path)[1]
     model, check = Broken(is_image(split.files[7])), config.evaluation.final
     ids, planned = chosen_images(split, check, world), rounds(config, check, 3)
     told = []
@@ -87,7 +87,7 @@ def test_one_image_of_all_is_enough_and_is_named(
 
 def test_a_model_of_nan_has_no_accuracy(tiny: Tiny, world: World, tmp_path: Path) -> None:
     config = tiny()
-    split = folder.read(config.data.path)[1]
+    split = read_splits(config.data.path)[1]
     with pytest.raises(UserError, match=r"not finite for 12 images, first val/class0/000.png: .* mean and std"):
         evaluate(Broken(always), split, config, config.evaluation.final, world)
     ids, planned = chosen_images(split, config.evaluation.final, world), rounds(config, config.evaluation.final, 3)
@@ -98,7 +98,7 @@ def test_a_model_of_nan_has_no_accuracy(tiny: Tiny, world: World, tmp_path: Path
 
 def test_logits_that_only_an_attack_drives_out_of_the_numbers(tiny: Tiny, world: World) -> None:
     config = tiny("threat={norm: Linf, eps: 0.2}")
-    split = folder.read(config.data.path)[1]
+    split = read_splits(config.data.path)[1]
     clean = Broken(lambda x: x[:, 0, 0, 0] < -1)
     assert evaluate(clean, split, config, config.evaluation.final, world)["clean_accuracy"] > 0.8
     pixels = [is_image(file) for file in split.files]

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast.data import folder, manifest, packed
-from hpcfast.data.folder import Split
+from hpcfast.data import manifest, packed
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import shrunk
 from hpcfast.datasets.packs.write import Recipe, pack
@@ -63,7 +64,7 @@ def made(large: Path, world: World, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_the_same_images_and_labels_come_back(large: Path, made: Path) -> None:
-    for source, copy in zip(folder.read(large), folder.read(made), strict=True):
+    for source, copy in zip(read_splits(large), read_splits(made), strict=True):
         assert isinstance(copy, packed.PackedSplit)
         assert content(copy) == content(source)
         assert copy.classes == source.classes
@@ -71,7 +72,7 @@ def test_the_same_images_and_labels_come_back(large: Path, made: Path) -> None:
 
 
 def test_any_tar_program_reads_a_shard(large: Path, made: Path) -> None:
-    train, _ = folder.read(made)
+    train, _ = read_splits(made)
     for path in sorted((made / "train").glob("*.tar")):
         with tarfile.open(path) as tar:
             members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
@@ -87,12 +88,12 @@ def test_classes_are_mixed_and_shards_are_of_one_size(made: Path) -> None:
     described = manifest.read(made)
     assert [shard.images for shard in described.shards] == [9, 9, 9, 9, 4]
     assert all(0.9e6 < shard.tar.bytes < 1.1e6 for shard in described.of("train"))
-    labels = folder.read(made)[0].labels
+    labels = read_splits(made)[0].labels
     assert not np.array_equal(labels, np.sort(labels))
 
 
 def test_some_images_of_a_pack(made: Path) -> None:
-    train, _ = folder.read(made)
+    train, _ = read_splits(made)
     some = train.some(5)
     assert [some.encoded(i).tobytes() for i in range(5)] == [train.encoded(i).tobytes() for i in (0, 7, 14, 21, 28)]
 
@@ -101,18 +102,18 @@ def test_a_pack_can_be_packed_again_and_another_seed_gives_another_order(
     made: Path, large: Path, world: World, tmp_path: Path
 ) -> None:
     pack(made, tmp_path / "again", Recipe(1, None, 1), world, ignore)
-    again, source = folder.read(tmp_path / "again")[0], folder.read(large)[0]
+    again, source = read_splits(tmp_path / "again")[0], read_splits(large)[0]
     assert content(again) == content(source)
-    assert not np.array_equal(again.labels, folder.read(made)[0].labels)
+    assert not np.array_equal(again.labels, read_splits(made)[0].labels)
 
 
 def test_a_finished_pack_is_left_and_another_one_refused(large: Path, made: Path, world: World) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     pack(large, made, PLAIN, world, ignore)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
-    with pytest.raises(UserError, match="was packed with other seed, shard_mb"):
+    with pytest.raises(UserError, match="is not a pack of these .*made with other seed, shard_mb"):
         pack(large, made, Recipe(2, None, 1), world, ignore)
-    with pytest.raises(UserError, match="exists and is no pack"):
+    with pytest.raises(UserError, match="exists and is not a pack"):
         pack(large, large, PLAIN, world, ignore)
 
 
@@ -133,7 +134,7 @@ def test_a_killed_pack_goes_on(large: Path, made: Path, world: World, tmp_path: 
     assert not out.exists()
     (half / "train" / "shard-000001.tar.0f1e2d3c.part").write_bytes(b"what a kill leaves")
     inode = (half / "train" / "shard-000000.tar").stat().st_ino
-    with pytest.raises(UserError, match=r"pack\.part was packed with other seed"):
+    with pytest.raises(UserError, match=r"pack\.part exists and is not .*made with other seed"):
         pack(large, out, Recipe(1, None, 1), world, ignore)
     pack(large, out, PLAIN, world, ignore)
     assert files(out) == files(made)
@@ -147,7 +148,7 @@ def test_skipped_images_are_left_out_and_counted(images: Path, world: World, tmp
     (data / "skips.txt").write_text("train/class1/003.png\tempty\n")
     described = pack(data, tmp_path / "pack", PLAIN, world, ignore)
     assert described["left_out"] == {"train": 1, "val": 0}
-    assert len(folder.read(tmp_path / "pack")[0]) == 23
+    assert len(read_splits(tmp_path / "pack")[0]) == 23
 
 
 def test_an_image_that_cannot_be_read_is_named(images: Path, world: World, tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_small_images_are_left_alone_and_turned_ones_stand_upright() -> None:
 
 def test_a_resized_pack(large: Path, world: World, tmp_path: Path) -> None:
     pack(large, tmp_path / "small", Recipe(1, 20, 0), world, ignore)
-    train, val = folder.read(tmp_path / "small")
+    train, val = read_splits(tmp_path / "small")
     assert (len(train), len(val)) == (36, 4)
     assert all(file.endswith(".jpg") for file in train.files)
     with Image.open(io.BytesIO(val.encoded(0).tobytes())) as image:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpcfast.data import folder, packed
+from hpcfast.data import packed
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -48,7 +49,7 @@ def test_a_pack_opens_less_than_a_hundredth_of_the_files(many: Path) -> None:
     opened = {}
     for kind in ("folder", "pack"):
         OPENED.clear()
-        for split in folder.read(many / kind):
+        for split in read_splits(many / kind):
             with ThreadPoolExecutor(4) as pool:
                 assert sum(1 for data in pool.map(split.encoded, range(len(split))) if len(data)) == len(split)
         opened[kind] = len(OPENED)
@@ -64,7 +65,7 @@ def open_files() -> int:
 
 def test_files_are_closed_with_their_split(many: Path) -> None:
     before = open_files()
-    train, _ = folder.read(many / "pack")
+    train, _ = read_splits(many / "pack")
     train.encoded(0)
     assert open_files() == before + 1
     del train
@@ -131,7 +132,7 @@ def test_a_damaged_pack_is_refused(copy: Path, damage: str) -> None:
     apply, message = DAMAGES[damage]
     apply(copy)
     with pytest.raises(UserError) as caught:
-        folder.read(copy)
+        read_splits(copy)
     assert message in str(caught.value)
     assert "hpcfast data pack" in str(caught.value)
 
@@ -159,7 +160,7 @@ def test_faults_are_named(copy: Path) -> None:
 
 
 def test_an_image_in_a_shard_that_shrank_is_named(copy: Path) -> None:
-    train, _ = folder.read(copy)
+    train, _ = read_splits(copy)
     cut(copy / "train" / "shard-000000.tar", 1000)
     with pytest.raises(OSError, match=r"train/shard-000000\.tar/00001099\.png: the shard ends in the middle"):
         train.encoded(1099)

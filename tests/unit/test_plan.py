@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from hpcfast.config import Phase
-from hpcfast.data.folder import train_order
+from hpcfast.data.order import train_order
 from hpcfast.training.plan import Plan, Position
 
 KINDS = ("epochs", "steps", "images")

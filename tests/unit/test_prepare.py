@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.prepare import MANIFEST, prepare
 from hpcfast.datasets.sources import Item, Source
 from hpcfast.errors import UserError
@@ -44,7 +44,7 @@ def test_it_writes_a_folder_that_training_reads(tmp_path: Path) -> None:
     manifest = prepare(SQUARES, tmp_path / "deep" / "out", ignore)
     assert manifest == {"name": "squares", "images": {"train": 10, "val": 4}}
     assert json.loads((tmp_path / "deep" / "out" / MANIFEST).read_text()) == manifest
-    train, val = folder.read(tmp_path / "deep" / "out")
+    train, val = read_splits(tmp_path / "deep" / "out")
     assert (len(train), len(val)) == (10, 4)
     assert sorted(np.asarray(Image.open(file)).max() for file in train.files) == list(range(0, 100, 10))
 

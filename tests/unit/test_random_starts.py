@@ -15,7 +15,7 @@ from hpcfast.attacks.norms import L2, Ball, Linf
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.rng import Source
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Round, attacked, rounds
 from tests.unit.nets import ball_name, pictures
@@ -76,7 +76,7 @@ def test_all_tries_of_an_evaluation_start_apart(
     for name, few in (("STEPS", 4), ("SAMPLES", 2)):
         monkeypatch.setattr(f"hpcfast.attacks.autoattack.{name}", few)
     config = tiny(f"threat.norm={norm}", "threat.eps=0.2", "evaluation.batch_size=12")
-    split = folder.read(config.data.path)[1]
+    split = read_splits(config.data.path)[1]
     planned = [each for each in rounds(config, Check(attack=attack), 5) if each.name.startswith(("pgd", "apgd"))]
     firsts = [First(each.attempt) for each in planned]
     watched = [each._replace(attempt=first) for each, first in zip(planned, firsts, strict=True)]
@@ -102,7 +102,7 @@ def test_every_image_has_numbers_of_its_own_in_every_round(tiny: Tiny, world: Wo
     for seed, batch_size in ((0, 12), (0, 5), (0, 1), (1, 12)):
         config, draws = tiny(f"evaluation.batch_size={batch_size}", f"seed={seed}"), [Drawing() for _ in range(5)]
         planned = [Round("", L2(0.1), each) for each in draws]
-        attacked(Brightness(), folder.read(config.data.path)[1], np.arange(12), planned, config, world)
+        attacked(Brightness(), read_splits(config.data.path)[1], np.arange(12), planned, config, world)
         found.append([each.drawn for each in draws])
     numbers = [number for drawn in found[0] for number in drawn.values()]
     assert len(numbers) == len({*numbers}) >= 5 * 4

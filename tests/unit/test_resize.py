@@ -10,8 +10,9 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from hpcfast.bench import rivals
-from hpcfast.data import dali, folder, resize
+from hpcfast.data import dali, resize
 from hpcfast.data.readahead import Feed
+from hpcfast.data.reader import read_splits
 from tests.unit.loading import CPU, joined, read, settings
 
 LEVEL = 1 / 255
@@ -32,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_crops_are_those_that_pillow_makes(photos: Path) -> None:
     x = joined(read(settings(photos, 24, augment="resized_crop_flip"), key=5)).x
-    split = folder.read(photos)[0]
+    split = read_splits(photos)[0]
     expected = rivals.Crops(split, np.arange(len(split)), 5, 24, rivals.pil)
     torch.testing.assert_close(x, torch.stack([crop for crop, _ in expected]), rtol=0, atol=1.01 * LEVEL)
 
@@ -40,7 +41,7 @@ def test_crops_are_those_that_pillow_makes(photos: Path) -> None:
 def test_evaluation_takes_the_centres_of_what_pillow_resizes(photos: Path) -> None:
     x = joined(read(settings(photos, 28, augment="resized_crop_flip"))).x
     expected = []
-    for file in folder.read(photos)[0].files:
+    for file in read_splits(photos)[0].files:
         image = Image.open(file)
         sides = [round(side * 32 / min(image.size)) for side in (image.height, image.width)]
         expected.append(functional.to_tensor(functional.center_crop(functional.resize(image, sides), [28, 28])))
@@ -50,7 +51,7 @@ def test_evaluation_takes_the_centres_of_what_pillow_resizes(photos: Path) -> No
 @pytest.mark.parametrize("key", [None, 5])
 def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | None) -> None:
     """Its graph ends in resized bytes there; here it runs on the CPU."""
-    split, data = folder.read(photos)[0], settings(photos, 24, augment="resized_crop_flip")
+    split, data = read_splits(photos)[0], settings(photos, 24, augment="resized_crop_flip")
     ids = np.arange(len(split))
     on_gpu = dali.Shard(0, 1, torch.device("cuda", 0), 1)
     with pytest.MonkeyPatch.context() as patch, Feed(split, ids, len(split)) as feed:
@@ -64,7 +65,7 @@ def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | N
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
 def test_threads_share_a_batch(photos: Path, threads: int) -> None:
-    split, data = folder.read(photos)[0], settings(photos, 24, augment="resized_crop_flip")
+    split, data = read_splits(photos)[0], settings(photos, 24, augment="resized_crop_flip")
 
     def batch(threads: int) -> Tensor:
         shard = dali.Shard(0, 1, CPU, threads)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder as folders
+from hpcfast.data.order import train_order
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.training import checkpoint, loop, train
@@ -128,7 +128,7 @@ def test_another_number_of_ranks_goes_on_and_is_told(
     capsys.readouterr()
     summary = train.train(tiny(), world)
     assert "now on 1 ranks instead of 2" in capsys.readouterr().out
-    order = folders.train_order(24, tiny().seed, 1, 1, 8)
+    order = train_order(24, tiny().seed, 1, 1, 8)
     assert read[:8] == order[16:].tolist()
     assert sorted(read[8:]) == list(range(24))
     assert summary["epochs"] == 3

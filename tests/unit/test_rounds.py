@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from hpcfast.attacks.norms import L2, Ball
 from hpcfast.attacks.rng import Source
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import folder
-from hpcfast.data.folder import Split
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Round, _legs, attacked, evaluate, rounds
 from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record
-from hpcfast.evaluation.sharding import deal, read, shared_out
+from hpcfast.evaluation.sharding import read, shard, shared_out
 from tests.unit.runs import Killed, at_call, die
 from tests.unit.test_evaluate import Brightness
 
@@ -28,7 +28,7 @@ Tiny = Callable[..., RunConfig]
 
 @pytest.fixture
 def val(tiny: Tiny) -> Split:
-    return folder.read(tiny().data.path)[1]
+    return read_splits(tiny().data.path)[1]
 
 
 class Fooler:
@@ -114,7 +114,7 @@ def test_a_share_that_is_done_in_part_is_read_in_as_many_batches(tiny: Tiny, val
     found = []
     for rank in range(3):
         world = World(rank, 3, 0, 1)
-        share = deal(np.arange(12), 2, world)
+        share = shard(np.arange(12), 2, world)
         batches = list(read(val, share, np.setdiff1d(share.mine, done), config, world))
         assert len(batches) == share.steps == 2
         found += [index for batch in batches for index in batch.ids.tolist()]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from hpcfast.config import RunConfig
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import corruptions, masking, session
 from hpcfast.evaluation.outcomes import Journal, Record
@@ -29,7 +29,7 @@ def subject(tiny: Tiny, tmp_path: Path) -> Subject:
     config = tiny("evaluation.batch_size=2")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(config.data.channels * config.data.size**2, 3))
-    return Subject(config, model, folder.read(config.data.path)[1], tmp_path / "e", ["it is said"])
+    return Subject(config, model, read_splits(config.data.path)[1], tmp_path / "e", ["it is said"])
 
 
 def test_a_signal_ends_it_and_the_same_call_goes_on(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs import stage
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.distributed import nodes
@@ -38,7 +38,7 @@ def test_a_copy_is_equal_and_nothing_is_read_again(made: Path, tmp_path: Path, c
     size = sum(len(data) for name, data in files(made).items() if name != "manifest.json")
     assert copied() == {"nodes": ["here"], "shards": 2, "bytes": size, "bytes_read": size}
     assert files(tmp_path / "here" / "copy") == files(made)
-    assert len(folder.read(tmp_path / "here" / "copy")[0]) == 24
+    assert len(read_splits(tmp_path / "here" / "copy")[0]) == 24
     assert copied()["bytes_read"] == 0
 
 
@@ -73,11 +73,11 @@ def test_a_file_that_vanishes_is_named(
 
 
 def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="exists and is no copy of this pack"):
+    with pytest.raises(UserError, match="exists and is not a copy of this pack"):
         stage.stage(made, images, world, lambda _: None)
     (tmp_path / "copy.part").mkdir()
     (tmp_path / "copy.part" / "mine.txt").touch()
-    with pytest.raises(UserError, match=r"copy\.part exists and is no copy"):
+    with pytest.raises(UserError, match=r"copy\.part exists and is not a copy"):
         stage.stage(made, tmp_path / "copy", world, lambda _: None)
     with pytest.raises(UserError, match=r"manifest\.json cannot be read: .*Is .* a pack"):
         stage.stage(images, tmp_path / "other", world, lambda _: None)
@@ -86,7 +86,7 @@ def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_p
 def test_a_disk_that_nodes_share_is_refused(tmp_path: Path) -> None:
     both = [nodes.Nodes(["a", "b"], here, True, None) for here in (0, 1)]
     for where in both:
-        assert stage._claim(tmp_path / "to", tmp_path / "to.part", "{}", where) == tmp_path / "to.part"
+        assert stage._claim(tmp_path / "to", "{}", where) == tmp_path / "to.part"
     for where in both:
         with pytest.raises(UserError, match="nodes a, b share this folder"):
             stage._refuse_shared(tmp_path / "to.part", where)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.generate import QUALITY, Recipe, drawn, synthesise
 from hpcfast.errors import UserError
 from tests.unit.loading import joined, read, settings
@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_in_memory_batches_have_the_ids_and_labels_of_their_places_and_the_same_pixels() -> None:
-    train, val = folder.read(Path("synthetic:100x7"))
+    train, val = read_splits(Path("synthetic:100x7"))
     assert (len(train), len(val), len(train.classes)) == (100, 7, 7)
     assert np.bincount(train.labels).min() >= 14
     order = [99, 3, 50, 0, 1, 2]
@@ -61,11 +61,11 @@ def test_in_memory_evaluation_sees_each_image_once(ranks: int) -> None:
 @pytest.mark.parametrize("text", ["synthetic:", "synthetic:10", "synthetic:10x1", "synthetic:2x3", "synthetic:-9x2"])
 def test_a_wrong_synthetic_path_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=rf"'{text}' must be synthetic:IMAGESxCLASSES"):
-        folder.read(Path(text))
+        read_splits(Path(text))
 
 
 def test_the_folder_is_a_data_set_of_the_size_asked_for(made: Path) -> None:
-    train, val = folder.read(made)
+    train, val = read_splits(made)
     assert train.labels.tolist() == np.repeat([0, 1, 2], 4).tolist()
     assert val.labels.tolist() == [0, 1, 2]
     pixels = [np.asarray(Image.open(file)) for file in train.files + val.files]
@@ -108,14 +108,14 @@ def test_a_class_shows_in_the_colours() -> None:
 def test_a_finished_folder_is_left_alone_and_another_refused(made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     synthesise(SMALL, made, ignore)
-    with pytest.raises(UserError, match="holds something else than this synthetic data set"):
+    with pytest.raises(UserError, match="is not this synthetic data set"):
         synthesise(Recipe(12, 3, (30, 40)), made, ignore)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
 
 
 def test_a_folder_of_something_else_is_kept(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds something else than this synthetic data set"):
+    with pytest.raises(UserError, match="is not this synthetic data set"):
         synthesise(SMALL, tmp_path, ignore)
     assert contents(tmp_path) == {"thesis.txt": b"years of work"}
 

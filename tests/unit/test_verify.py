@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hpcfast import cli
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.datasets.faults import examine
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.datasets.verify import Checked, verify
@@ -85,7 +85,7 @@ def test_what_is_left_out_is_what_dali_cannot_read_and_no_more(data: Path) -> No
     listed = (data / "skips.txt").read_text().splitlines()[1:]
     bad = {f"train/class1/{name}" for name in BAD} | {"val/class2/gone.png"}
     assert {line.split("\t")[0] for line in listed} == bad
-    train, _ = folder.read(data)
+    train, _ = read_splits(data)
     read = loading.by_id(loading.read(loading.settings(data, 16), ids=train.good, batch=1))
     assert len(read) == 24 + len(GOOD) + len(REMARKS)
     assert len(list(good.iterdir())) == 8 + len(GOOD) + len(REMARKS)

@@ -26,27 +26,21 @@ class HashedFile:
     """Counts and hashes what is written to a file."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.bytes = 0
+        self._file, self._hash, self.bytes = file, hashlib.sha256(), 0
 
     def write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
 
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
     def blob(self) -> Blob:
         """What the file is that was written."""
-        return Blob(bytes=self.bytes, sha256=self.sha256)
+        return Blob(bytes=self.bytes, sha256=self._hash.hexdigest())
 
 
 @contextmanager
-def whole_or_not(path: Path) -> Iterator[HashedFile]:
-    """Write ``path`` under another name, and give it its own, on disk, if nothing is raised."""
+def hashed(path: Path) -> Iterator[HashedFile]:
+    """Write ``path``, whole or not at all, and hash it on the way."""
     with replacing(path) as part, part.open("wb") as file:
         yield HashedFile(file)
 
@@ -58,13 +52,13 @@ def write(root: Path, name: str, images: Iterable[Packed]) -> Shard:
         OSError: the disk is full, or the like.
     """
     rows = []
-    with whole_or_not(root / f"{name}.tar") as tar:
+    with hashed(root / f"{name}.tar") as tar:
         for image in images:
             rows.append((tar.bytes + tarfile.BLOCKSIZE, len(image.data), image.label, image.suffix))
             _add(tar, f"{image.key:08d}.{image.suffix}", image.data)
             _add(tar, f"{image.key:08d}.cls", str(image.label).encode())
         tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar file
-    with whole_or_not(root / f"{name}.npy") as npy:
+    with hashed(root / f"{name}.npy") as npy:
         np.save(npy, np.array(rows, INDEX), allow_pickle=False)
     return Shard(name=name, images=len(rows), tar=tar.blob(), npy=npy.blob())
 

@@ -8,22 +8,24 @@ only sends what a node lacks.
 import io
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcfast.data import manifest, packed
 from hpcfast.data.manifest import MANIFEST, Blob, Manifest
-from hpcfast.datasets.packs.shards import whole_or_not
+from hpcfast.datasets.packs.shards import hashed
+from hpcfast.datasets.unfinished import begin, finish, holds, writable
 from hpcfast.distributed import comm, nodes
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.runs.files import clean, is_part
+from hpcfast.runs.files import PART, clean
 
 CHUNK = 1 << 24
 """Bytes a message: long enough for any network, short enough for any memory."""
 MARK = ".staged-by-"
+WHAT = "a copy of this pack"
 
 
 class Copy(NamedTuple):
@@ -49,11 +51,11 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None]) -
     text, described = comm.on_root(lambda: _described(pack))
     where = nodes.find(world)
     target = Path(str(to).replace("{node}", where.name)).absolute()
-    half = target.with_name(target.name + ".part")
+    half = target.with_name(target.name + PART)
     files = {name: blob for shard in described.shards for name, blob in shard.files().items()}
-    place = comm.raise_on_all_ranks(lambda: _claim(target, half, text, where) if where.leads else half)
-    comm.raise_on_all_ranks(lambda: _refuse_shared(half, where))
-    copy = comm.raise_on_all_ranks(lambda: _begin(place, text, files, where) if where.leads else Copy(half, set()))
+    place = comm.together(lambda: _claim(target, text, where) if where.leads else half)
+    comm.together(lambda: _refuse_shared(half, where))
+    copy = comm.together(lambda: _begin(place, files, where) if where.leads else Copy(half, set()))
     wanted = set().union(*comm.gather(copy.missing))
     sender = _Sender(pack, copy, where)
     sent = 0
@@ -79,53 +81,30 @@ def _described(pack: Path) -> tuple[str, Manifest]:
     return (pack / MANIFEST).read_text(), described
 
 
-def _claim(target: Path, half: Path, text: str, where: nodes.Nodes) -> Path:
+def _claim(target: Path, text: str, where: nodes.Nodes) -> Path:
     """Where this node's copy is or grows; there it says that it is this node's."""
-    if _is_copy(target, text):
+    if holds(target, MANIFEST, text, WHAT):
         return target
-    _is_copy(half, text)
-    try:
-        half.mkdir(parents=True, exist_ok=True)
+    with _writable(target, where):
+        half = begin(target, MANIFEST, text, WHAT)
         (half / f"{MARK}{where.name}").touch()
-    except OSError as error:
-        raise _unwritable(target, where, error) from None
     return half
 
 
-def _begin(place: Path, text: str, files: dict[str, Blob], where: nodes.Nodes) -> Copy:
+def _begin(place: Path, files: dict[str, Blob], where: nodes.Nodes) -> Copy:
     """Find what this node's copy lacks, and make sure of room for it."""
-    try:
-        if not (place / MANIFEST).exists():
-            with whole_or_not(place / MANIFEST) as file:
-                file.write(text.encode())
+    with _writable(place, where):
         for name in ("train", "val"):
             (place / name).mkdir(exist_ok=True)
         missing = {name for name, blob in files.items() if not _has(place / name, blob)}
         clean(place)  # of a command that was killed
         needed, free = sum(files[name].bytes for name in missing), shutil.disk_usage(place).free
-        if needed > free:
-            raise UserError(
-                f"node {where.name}: {needed / 1e6:,.1f} MB are needed in {place}, {free / 1e6:,.1f} MB are free; "
-                f"make room or give another TO"
-            )
-    except OSError as error:
-        raise _unwritable(place, where, error) from None
+    if needed > free:
+        raise UserError(
+            f"node {where.name}: {needed / 1e6:,.1f} MB are needed in {place}, {free / 1e6:,.1f} MB are free; "
+            f"make room or give another TO"
+        )
     return Copy(place, missing)
-
-
-def _is_copy(place: Path, text: str) -> bool:
-    """Whether ``place`` is a copy of the pack, finished or not; False where there is nothing yet."""
-    with suppress(OSError, UnicodeDecodeError):
-        if (place / MANIFEST).read_text() == text:
-            return True
-    # Ours too: what a command leaves that was killed before it wrote the manifest.
-    if place.exists() and (not place.is_dir() or any(not _is_ours(entry.name) for entry in place.iterdir())):
-        raise UserError(f"TO {place} exists and is no copy of this pack; give another TO or remove it")
-    return False
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(MARK) or (name.startswith(MANIFEST) and is_part(name))
 
 
 def _has(file: Path, blob: Blob) -> bool:
@@ -162,7 +141,7 @@ class _Sender:
         chunks = self._chunks(name, blob, source)
         try:
             if name in self._copy.missing:
-                with whole_or_not(self._copy.place / name) as file:
+                with _writable(self._copy.place, self._where), hashed(self._copy.place / name) as file:
                     for chunk in chunks:
                         file.write(chunk)
                     if file.blob() != blob:
@@ -170,8 +149,6 @@ class _Sender:
                             f"{self._pack / name}: other bytes arrived on node {self._where.name} than the manifest "
                             f"says; 'hpcfast data verify {self._pack}' says whether the pack is whole"
                         )
-        except OSError as error:
-            raise _unwritable(self._copy.place, self._where, error) from None
         finally:
             for _ in chunks:
                 pass  # whatever went wrong here, the other nodes wait for their pieces
@@ -206,14 +183,10 @@ class _Sender:
 
 def _finish(place: Path, target: Path, where: nodes.Nodes) -> None:
     if where.leads and place != target:
-        try:
+        with _writable(target, where):
             (place / f"{MARK}{where.name}").unlink(missing_ok=True)
-            if target.exists():
-                target.rmdir()
-            place.rename(target)
-        except OSError as error:
-            raise _unwritable(target, where, error) from None
+            finish(place, target)
 
 
-def _unwritable(target: Path, where: nodes.Nodes, error: OSError) -> UserError:
-    return UserError(f"TO {target} on node {where.name} cannot be written: {error}; make room or give another TO")
+def _writable(target: Path, where: nodes.Nodes) -> AbstractContextManager[None]:
+    return writable(f"TO {target} on node {where.name}", "Make room or give another TO.")

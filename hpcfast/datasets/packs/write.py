@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,19 +20,22 @@ from typing import Any
 import numpy as np
 import PIL
 
-from hpcfast.data import folder
 from hpcfast.data.hashes import digest
 from hpcfast.data.identity import agreed
 from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
+from hpcfast.data.reader import read_splits
+from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import METHOD, shrunk
+from hpcfast.datasets.unfinished import begin, finish, holds, writable
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import files
 from hpcfast.runs.names import printable
 
+WHAT = "a pack of these images and settings"
 HEAD, DONE = "head.json", "done"
 """What an unfinished pack is made from; folder of the finished shards' records."""
 SAMPLE = 256
@@ -54,11 +58,11 @@ class Part:
     """One shard to be written: these images of a split, in this order; ``first`` is the first one's id in the pack."""
 
     name: str
-    split: folder.Split
+    split: Split
     ids: np.ndarray
     first: int
 
-    def write(self, root: Path, short_side: int | None, threads: int) -> Shard:
+    def write(self, root: Path, short_side: int | None, threads: int) -> None:
         """Write it, and then the record that it is done.
 
         Raises:
@@ -71,9 +75,7 @@ class Part:
                 shard = shards.write(root, self.name, self._images(pool, short_side))
             finally:
                 pool.shutdown(cancel_futures=True)
-        with shards.whole_or_not(self.record(root)) as file:
-            file.write(shard.model_dump_json().encode())
-        return shard
+        files.save_text(self._record(root), shard.model_dump_json())
 
     def _images(self, pool: ThreadPoolExecutor, short_side: int | None) -> Iterator[shards.Packed]:
         read = partial(contents, self.split, short_side=short_side)
@@ -83,11 +85,15 @@ class Part:
             for i, (suffix, data) in enumerate(pool.map(read, ids)):
                 yield shards.Packed(self.first + at + i, suffix, data, int(self.split.labels[ids[i]]))
 
-    def record(self, root: Path) -> Path:
+    def _record(self, root: Path) -> Path:
         return root / DONE / f"{self.name.replace('/', '-')}.json"
 
+    def done(self, root: Path) -> Shard:
+        """What it is, once it was written; OSError or ValueError before."""
+        return Shard.model_validate_json(self._record(root).read_text())
 
-def contents(split: folder.Split, image: int, short_side: int | None) -> tuple[str, bytes]:
+
+def contents(split: Split, image: int, short_side: int | None) -> tuple[str, bytes]:
     """The kind of an image's file (``jpg``) and its bytes, as they go into the pack.
 
     Raises:
@@ -122,30 +128,24 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
             written; on every rank.
     """
-    splits = comm.raise_on_all_ranks(lambda: folder.read(data))
+    splits = comm.together(lambda: read_splits(data))
     contents_of = [identity.digest for identity in agreed(splits, world)]
     head, parts = comm.raise_on_all_ranks(lambda: _plan(data, splits, contents_of, recipe))
     out = out.resolve()
-    half = out.with_name(out.name + ".part")
-    todo = comm.on_root(lambda: _begin(out, half, head, parts))
+    half = out.with_name(out.name + files.PART)
+    todo = comm.on_root(lambda: _begin(out, head, parts))
     done = total = sum(len(part.ids) for part in parts)
     done -= sum(len(parts[i].ids) for i in todo)
     # In rounds of one shard a rank: what goes wrong on one rank ends all of them in time.
     for at in range(0, len(todo), world.size):
-        turn = todo[at : at + world.size]
-        if world.rank < len(turn):
-            mine = partial(_write, parts[turn[world.rank]], half, recipe, world.threads, out)
-            comm.raise_on_all_ranks(mine)
-        else:
-            comm.raise_on_all_ranks(lambda: None)
-        done += sum(len(parts[i].ids) for i in turn)
+        turn = [parts[i] for i in todo[at : at + world.size]]
+        comm.together(partial(_write, turn[world.rank : world.rank + 1], half, recipe, world.threads, out))
+        done += sum(len(part.ids) for part in turn)
         progress(done, total)
     return comm.on_root(lambda: _finish(out, half, head, parts))
 
 
-def _plan(
-    data: Path, both: tuple[folder.Split, folder.Split], contents_of: list[str], recipe: Recipe
-) -> tuple[Head, list[Part]]:
+def _plan(data: Path, both: tuple[Split, Split], contents_of: list[str], recipe: Recipe) -> tuple[Head, list[Part]]:
     splits = dict(zip(("train", "val"), both, strict=True))
     parts: list[Part] = []
     names = hashlib.sha256()
@@ -164,7 +164,7 @@ def _plan(
     return head, parts
 
 
-def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
+def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
     """Divide a split into shards of as many images each, give or take one."""
     with ThreadPoolExecutor() as pool:
         sample = pool.map(partial(contents, split, short_side=recipe.short_side), order[:SAMPLE].tolist())
@@ -175,25 +175,21 @@ def _cut(name: str, split: folder.Split, order: np.ndarray, recipe: Recipe) -> I
         yield Part(f"{name}/shard-{number:06d}", split, order[first:end], first)
 
 
-def _begin(out: Path, half: Path, head: Head, parts: list[Part]) -> list[int]:
-    """Make the folder ``half``, or take it over; which of ``parts`` are to be written.
+def _begin(out: Path, head: Head, parts: list[Part]) -> list[int]:
+    """Make the folder in which ``out`` grows, or take it over; which of ``parts`` are to be written.
 
     Raises:
         UserError: it or ``out`` holds something else, or cannot be written.
     """
     _refuse_odd_classes(head.classes)
-    if _made_with(out, head):
+    text = head.model_dump_json(indent=1)
+    if holds(out, MANIFEST, text, WHAT):
         return []
-    try:
-        if not _made_with(half, head):
-            half.mkdir(parents=True, exist_ok=True)
-            with shards.whole_or_not(half / HEAD) as file:
-                file.write(head.model_dump_json(indent=1).encode())
+    with _writable(out):
+        half = begin(out, HEAD, text, WHAT)
         for name in ("train", "val", DONE):
             (half / name).mkdir(exist_ok=True)
         files.clean(half)  # of a command that was killed
-    except OSError as error:
-        raise _unwritable(out, error) from None
     return [i for i, part in enumerate(parts) if not _is_done(half, part)]
 
 
@@ -204,57 +200,33 @@ def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
         raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
 
 
-def _made_with(place: Path, head: Head) -> bool:
-    """Whether ``place`` was made, or begun, with ``head``; False where there is nothing."""
-    for name in (MANIFEST, HEAD):
-        try:
-            found = json.loads((place / name).read_text())
-        except (OSError, ValueError):
-            continue
-        odd = [key for key, value in json.loads(head.model_dump_json()).items() if found.get(key) != value]
-        if odd:
-            raise UserError(f"{place} was packed with other {', '.join(odd)}; give another OUT or remove it")
-        return True
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise UserError(f"{place} exists and is no pack; give another OUT or remove it")
-    return False
-
-
 def _is_done(half: Path, part: Part) -> bool:
     """Whether a shard was finished; its record is written last, so what is there was hashed and is on disk."""
     try:
-        shard = Shard.model_validate_json(part.record(half).read_text())
+        shard = part.done(half)
         return all((half / name).stat().st_size == blob.bytes for name, blob in shard.files().items())
     except (OSError, ValueError):
         return False
 
 
-def _write(part: Part, half: Path, recipe: Recipe, threads: int, out: Path) -> None:
-    try:
-        part.write(half, recipe.short_side, threads)
-    except OSError as error:
-        raise _unwritable(out, error) from None
+def _write(mine: list[Part], half: Path, recipe: Recipe, threads: int, out: Path) -> None:
+    with _writable(out):
+        for part in mine:
+            part.write(half, recipe.short_side, threads)
 
 
 def _finish(out: Path, half: Path, head: Head, parts: list[Part]) -> dict[str, Any]:
     """Write the manifest and give the pack its name; does nothing where that was done before."""
-    try:
+    with _writable(out):
         if not (out / MANIFEST).exists():
-            records = [Shard.model_validate_json(part.record(half).read_text()) for part in parts]
-            manifest = Manifest(**dict(head), shards=tuple(records))
-            with shards.whole_or_not(half / MANIFEST) as file:
-                file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
-            if out.exists():
-                out.rmdir()
-            half.rename(out)
+            manifest = Manifest(**dict(head), shards=tuple(part.done(half) for part in parts))
+            files.save_text(half / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+            finish(half, out)
         # Left until now: a command killed before would not find them.
         shutil.rmtree(out / DONE, ignore_errors=True)
         (out / HEAD).unlink(missing_ok=True)
-        result: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-    except OSError as error:
-        raise _unwritable(out, error) from None
-    return result
+        return json.loads((out / MANIFEST).read_text())
 
 
-def _unwritable(out: Path, error: OSError) -> UserError:
-    return UserError(f"OUT {out} cannot be written: {error}. Give a folder on a disk with room; what is done is kept.")
+def _writable(out: Path) -> AbstractContextManager[None]:
+    return writable(f"OUT {out}", "Give a folder on a disk with room; what is done is kept.")

@@ -1,5 +1,7 @@
 """Where data sets come from. To add one, add a file with a :class:`Source`; its name is `data prepare`'s."""
 
+import tarfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,9 @@ from PIL import Image
 from hpcfast.component import Component
 from hpcfast.data import listing
 from hpcfast.errors import UserError
+
+DAMAGES = (OSError, EOFError, KeyError, tarfile.TarError, zlib.error)
+"""What reading an archive raises that is damaged, or another one."""
 
 
 class Item(NamedTuple):
@@ -57,3 +62,23 @@ def images_in(folder: Path) -> list[str]:
 def folders_in(folder: Path) -> list[str]:
     """Names of the class folders of a split, sorted; none if there is no such folder."""
     return listing.folders_in(str(folder))[0] if folder.is_dir() else []
+
+
+def extracted(place: Path, archive: str, folder: str, names: list[str]) -> dict[str, bytes]:
+    """The files ``names`` of an archive, or of what it unpacks to.
+
+    Args:
+        place: the archive, the folder that it unpacks to, or a folder that holds one of them.
+        archive: its published name.
+        folder: the folder in it.
+
+    Raises:
+        any of DAMAGES: a file is missing, or the archive is damaged.
+    """
+    places = [place / archive, place / folder, place]
+    place = next((each for each in places if each.is_file() or (each / names[0]).is_file()), place)
+    if not place.is_file():
+        return {name: (place / name).read_bytes() for name in names}
+    with tarfile.open(place) as tar:
+        found = {name: tar.extractfile(f"{folder}/{name}") for name in names}
+        return {name: file.read() for name, file in found.items() if file}

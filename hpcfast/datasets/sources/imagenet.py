@@ -2,13 +2,12 @@
 
 import io
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from scipy.io import loadmat
 
-from hpcfast.datasets.sources import Item, Source, folders_in, images_in
+from hpcfast.datasets.sources import DAMAGES, Item, Source, extracted, folders_in, images_in
 from hpcfast.errors import UserError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -46,7 +45,7 @@ class Imagenet(Source):
             yield from (Item("val", label, source / "val" / label) for label in classes)
             return
         images = _flat(source)
-        truth = read_devkit(self.devkit or _find_devkit(source))
+        truth = self._truth(source)
         seen = 0
         for name, image in images:
             number = PurePosixPath(name).stem.rpartition("_")[2]
@@ -58,6 +57,25 @@ class Imagenet(Source):
             raise UserError(
                 f"--source {source}: {seen} validation images, {len(truth)} in the devkit; fetch {VAL} again"
             )
+
+    def _truth(self, source: Path) -> list[str]:
+        """WordNet ids of the validation images' classes, in the order of the images' numbers, from 1."""
+        archive = f"{DEVKIT}.tar.gz"
+        beside = (place for place in (source / archive, source / DEVKIT) if place.exists())
+        place = self.devkit or next(beside, None)
+        if place is None:
+            raise UserError(
+                f"--source {source}: the validation images have no classes; give --devkit {archive}, which has them"
+            )
+        try:
+            data = extracted(place, archive, DEVKIT, [TRUTH, META])
+            synsets = loadmat(io.BytesIO(data[META]), squeeze_me=True)["synsets"]
+            names = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+            return [names[int(number)] for number in data[TRUTH].split()]
+        except (*DAMAGES, ValueError, IndexError, TypeError) as error:
+            raise UserError(
+                f"--devkit {place} is not {DEVKIT}: {type(error).__name__}: {error}. Give the file as published."
+            ) from None
 
 
 def _train(source: Path) -> Iterator[Item]:
@@ -90,40 +108,5 @@ def _members(archive: Path, inner: bytes | None = None) -> Iterator[tuple[str, b
             for member in tar:
                 if file := tar.extractfile(member):
                     yield PurePosixPath(member.name).name, file.read()
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except DAMAGES as error:
         raise UserError(f"{archive} is damaged: {error}. Fetch it again.") from None
-
-
-def _find_devkit(source: Path) -> Path:
-    for place in (source / f"{DEVKIT}.tar.gz", source / DEVKIT):
-        if place.exists():
-            return place
-    raise UserError(
-        f"--source {source}: the validation images have no classes; give --devkit {DEVKIT}.tar.gz, which has them"
-    )
-
-
-def read_devkit(devkit: Path) -> list[str]:
-    """WordNet ids of the validation images' classes, in the order of the images' numbers, from 1.
-
-    Raises:
-        UserError: it is no devkit, or damaged.
-    """
-    try:
-        if devkit.is_dir():
-            truth, meta = ((devkit / name).read_bytes() for name in (TRUTH, META))
-        else:
-            with tarfile.open(devkit) as tar:
-                truth, meta = (_extracted(tar, f"{DEVKIT}/{name}") for name in (TRUTH, META))
-        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-        names = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-        return [names[int(number)] for number in truth.split()]
-    except (OSError, EOFError, tarfile.TarError, zlib.error, KeyError, ValueError, IndexError, TypeError) as error:
-        raise UserError(
-            f"--devkit {devkit} is not {DEVKIT}: {type(error).__name__}: {error}. Give the file as published."
-        ) from None
-
-
-def _extracted(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(name)
-    return file.read() if file else b""

@@ -2,8 +2,6 @@
 
 import io
 import pickle
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hpcfast.datasets.sources import Item
+from hpcfast.datasets.sources import DAMAGES, Item, extracted
 from hpcfast.errors import UserError
 
 SIDE = 32
 _reconstruct = np.empty(0).__reduce__()[0]  # how numpy's arrays are unpickled; it moved between modules
-
-
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
@@ -50,51 +46,10 @@ def load(data: bytes) -> dict[bytes, Any]:
     return value
 
 
-def files(source: Path, archive: str, folder: str, names: list[str]) -> dict[str, bytes]:
-    """The files ``names`` of ``source``.
-
-    Args:
-        source: the archive, the folder that it unpacks to, or a folder that holds one of them.
-        archive: its published name.
-        folder: the folder in it.
-
-    Raises:
-        UserError: a file is missing, or the archive is damaged.
-    """
-    places = [source / archive, source / folder, source]
-    place = next((place for place in places if place.is_file() or (place / names[0]).is_file()), source)
-    try:
-        if place.is_file():
-            with tarfile.open(place) as tar:
-                found = {name: tar.extractfile(f"{folder}/{name}") for name in names}
-                return {name: file.read() for name, file in found.items() if file}
-        return {name: (place / name).read_bytes() for name in names}
-    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
-        raise UserError(
-            f"--source {source} is not {archive} nor what it unpacks to ({folder}/{names[0]} …): {error}. "
-            f"Give the file as it is published, or fetch it again."
-        ) from None
-
-
-def items(split: str, batch: dict[bytes, Any], labels: bytes, classes: list[str]) -> Iterator[Item]:
-    """The images of one batch.
-
-    Raises:
-        ValueError: there are not as many images as labels, or labels without a class.
-    """
-    pixels, numbers = np.asarray(batch[b"data"]), batch[labels]
-    if pixels.dtype != np.uint8 or pixels.shape != (len(numbers), 3 * SIDE * SIDE):
-        raise ValueError(f"{len(numbers)} labels, and pixels of shape {pixels.shape}, {pixels.dtype}")
-    for row, number in zip(pixels, numbers, strict=True):
-        if number not in range(len(classes)):
-            raise ValueError(f"label {number} of {len(classes)} classes")
-        yield Item(split, classes[number], Image.fromarray(row.reshape(3, SIDE, SIDE).transpose(1, 2, 0)))
-
-
 def read(
     source: Path, archive: str, folder: str, batches: dict[str, str], meta: str, keys: tuple[bytes, bytes]
 ) -> Iterator[Item]:
-    """All images of an archive.
+    """All images of an archive, or of the folder that it unpacks to.
 
     Args:
         batches: files and the split that each belongs to.
@@ -104,11 +59,27 @@ def read(
     Raises:
         UserError: a file is missing or damaged.
     """
-    data = files(source, archive, folder, [*batches, meta])
+    try:
+        data = extracted(source, archive, folder, [*batches, meta])
+    except DAMAGES as error:
+        raise UserError(
+            f"--source {source} is not {archive} nor what it unpacks to ({folder}/{next(iter(batches))} …): {error}. "
+            f"Give the file as it is published, or fetch it again."
+        ) from None
     name = meta
     try:
         classes = [label.decode() for label in load(data[meta])[keys[1]]]
         for name, split in batches.items():
-            yield from items(split, load(data[name]), keys[0], classes)
+            yield from _images(split, load(data[name]), keys[0], classes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"--source {source}: {name} is damaged: {error}. Fetch {archive} again.") from None
+
+
+def _images(split: str, batch: dict[bytes, Any], labels: bytes, classes: list[str]) -> Iterator[Item]:
+    pixels, numbers = np.asarray(batch[b"data"]), batch[labels]
+    if pixels.dtype != np.uint8 or pixels.shape != (len(numbers), 3 * SIDE * SIDE):
+        raise ValueError(f"{len(numbers)} labels, and pixels of shape {pixels.shape}, {pixels.dtype}")
+    for row, number in zip(pixels, numbers, strict=True):
+        if number not in range(len(classes)):
+            raise ValueError(f"label {number} of {len(classes)} classes")
+        yield Item(split, classes[number], Image.fromarray(row.reshape(3, SIDE, SIDE).transpose(1, 2, 0)))

@@ -97,35 +97,15 @@ def cifar_resnet50(pretrained: bool = False, **options: Any) -> CifarResNet:
     return _build(Bottleneck, (3, 4, 6, 3), options)
 
 
-def _thin(blocks: int, options: dict[str, Any]) -> CifarResNet:
-    return _build(BasicBlock, (blocks, blocks, blocks), {"width": 16, "padded": True, **options})
+def _thin(depth: int) -> None:
+    """Register ResNet-``depth`` of He et al., 16 channels: 0.27, 0.46, 0.66, 0.85 and 1.7 million weights."""
+
+    def build(pretrained: bool = False, **options: Any) -> CifarResNet:
+        return _build(BasicBlock, ((depth - 2) // 6,) * 3, {"width": 16, "padded": True, **options})
+
+    build.__name__ = f"cifar_resnet{depth}"
+    register_model(build)
 
 
-@register_model
-def cifar_resnet20(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-20 of He et al., 16 channels: 0.27 million weights."""
-    return _thin(3, options)
-
-
-@register_model
-def cifar_resnet32(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-32 of He et al.: 0.46 million weights."""
-    return _thin(5, options)
-
-
-@register_model
-def cifar_resnet44(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-44 of He et al.: 0.66 million weights."""
-    return _thin(7, options)
-
-
-@register_model
-def cifar_resnet56(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-56 of He et al.: 0.85 million weights."""
-    return _thin(9, options)
-
-
-@register_model
-def cifar_resnet110(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-110 of He et al.: 1.7 million weights."""
-    return _thin(18, options)
+for _depth in (20, 32, 44, 56, 110):
+    _thin(_depth)

@@ -9,13 +9,13 @@ import torch
 
 from hpcfast import evaluation
 from hpcfast.config import load
-from hpcfast.data import folder
+from hpcfast.data.reader import read_splits
 from hpcfast.distributed import comm
 from hpcfast.evaluation import attacked, rounds
 
 world = comm.init()
 config = load(Path(sys.argv[1]), ["name=memory"])
-split = folder.read(config.data.path)[1]
+split = read_splits(config.data.path)[1]
 torch.manual_seed(0)
 model = config.model.build(3)
 planned = rounds(config, config.evaluation.final, 3)
