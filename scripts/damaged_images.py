@@ -97,7 +97,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     def guarded(data: Path, out: Path) -> str:
         split, faults = read_splits(data)[0], dict[int, str]()
-        guard.examine(model, split, config, Fgsm(name="fgsm"), world)
+        guard.examine(model, split, config, FgsmRs(name="fgsm_rs"), world)
         for _ in shared_out(split, split.good, config.evaluation.batch_size, config, world, faults):
             pass
         return str([split.files[i] for i in faults])

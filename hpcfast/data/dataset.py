@@ -85,7 +85,7 @@ def read(settings: DataSettings, world: World) -> Dataset:
     Raises:
         UserError: on all ranks: they are missing on one, have no two classes, or are not the same on all hosts.
     """
-    train, val = comm.together(lambda: read_splits(settings.path, settings.skips))
+    train, val = comm.raise_on_all_ranks(lambda: read_splits(settings.path, settings.skips))
     identities = dict(zip(("train", "val"), agreed((train, val), world), strict=True))
     rest, held_out = hold_out(train, settings.held_out)
     common = comm.on_root(lambda: overlap(train, val))

@@ -23,8 +23,8 @@ class Loop:
 
     def __init__(self, run: Run, task: Task, profile: Profile | None = None) -> None:
         self.run, self.task, self._profile = run, task, profile
-        self._ballot = comm.Ballot()
-        self._suspect: Suspect | None = None
+        self._vote = comm.Vote()
+        self._failed: NonFiniteLoss | None = None
         self._prefetcher: Prefetcher[tuple[Batch, ...]] | None = None
         """Where this rank's batches come from; None where they must be dealt out anew."""
 
@@ -55,11 +55,11 @@ class Loop:
                 self.task.update(
                     run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {note}"
                 )
-                with run.clock.spend("data_wait"):
+                with run.clock.part("data_wait"):
                     bad = self._prefetcher is not None and self._prefetcher.peek()
-                with run.clock.spend("communication"):
-                    votes = self._ballot.cast(run.asked_to_stop, run.checkpoint_due, self._suspect is not None, bad)
-                self._heed(votes)
+                with run.clock.part("communication"):
+                    votes = self._vote.cast(run.asked_to_stop, run.checkpoint_due, self._failed is not None, bad)
+                self._act_on(votes)
                 if self._profile:
                     self._profile.step()
         run.record("epoch_stop")
@@ -75,7 +75,7 @@ class Loop:
         A vote is counted one step later: hence each rank looks two steps ahead, and none trains on less than a batch.
         """
         while self._prefetcher is None:
-            with self.run.clock.spend("data_wait"):
+            with self.run.clock.part("data_wait"):
                 self._prefetcher = Prefetcher(self._batches())
             self._leave_out()
             while self._prefetcher is not None and (batches := self._prefetcher.take()):

@@ -53,9 +53,9 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None]) -
     target = Path(str(to).replace("{node}", where.name)).absolute()
     half = target.with_name(target.name + PART)
     files = {name: blob for shard in described.shards for name, blob in shard.files().items()}
-    place = comm.together(lambda: _claim(target, text, where) if where.leads else half)
-    comm.together(lambda: _refuse_shared(half, where))
-    copy = comm.together(lambda: _begin(place, files, where) if where.leads else Copy(half, set()))
+    place = comm.raise_on_all_ranks(lambda: _claim(target, text, where) if where.leads else half)
+    comm.raise_on_all_ranks(lambda: _refuse_shared(half, where))
+    copy = comm.raise_on_all_ranks(lambda: _begin(place, files, where) if where.leads else Copy(half, set()))
     wanted = set().union(*comm.gather(copy.missing))
     sender = _Sender(pack, copy, where)
     sent = 0

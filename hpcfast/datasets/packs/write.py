@@ -128,7 +128,7 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
             written; on every rank.
     """
-    splits = comm.together(lambda: read_splits(data))
+    splits = comm.raise_on_all_ranks(lambda: read_splits(data))
     contents_of = [identity.digest for identity in agreed(splits, world)]
     head, parts = comm.raise_on_all_ranks(lambda: _plan(data, splits, contents_of, recipe))
     out = out.resolve()
@@ -139,7 +139,7 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
     # In rounds of one shard a rank: what goes wrong on one rank ends all of them in time.
     for at in range(0, len(todo), world.size):
         turn = [parts[i] for i in todo[at : at + world.size]]
-        comm.together(partial(_write, turn[world.rank : world.rank + 1], half, recipe, world.threads, out))
+        comm.raise_on_all_ranks(partial(_write, turn[world.rank : world.rank + 1], half, recipe, world.threads, out))
         done += sum(len(part.ids) for part in turn)
         progress(done, total)
     return comm.on_root(lambda: _finish(out, half, head, parts))
