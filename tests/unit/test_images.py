@@ -125,7 +125,7 @@ def test_files_that_claim_to_be_huge_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data", [encoded("TIFF", "F"), encoded("TIFF", "I"), encoded("TIFF", "LAB")], ids=["F", "I", "LAB"]
 )
-def test_pixels_without_a_standard_white_are_refused(data: bytes) -> None:
+def test_pixels_without_a_natural_white_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match="its pixels are of Pillow's mode"):
         opened(data)
 
