@@ -22,25 +22,25 @@ class NonFiniteLoss:
     files: list[str]
 
 
-def end(run: RunDirectory, suspect: NonFiniteLoss | None) -> None:
-    """Save the suspects' files and end the run; a collective, of all ranks, those without a suspect too.
+def end(run: RunDirectory, mine: NonFiniteLoss | None) -> None:
+    """Save the files behind ``mine`` and end the run; a collective, of all ranks, those without such a loss too.
 
     Raises:
         UserError: on every rank, naming the first rank that had one.
     """
     # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
-    steps = [step for step in comm.gather(suspect.step if suspect else None) if step is not None]
+    steps = [step for step in comm.gather(mine.step if mine else None) if step is not None]
 
     def accuse() -> None:
-        if suspect is None or suspect.step > min(steps):
+        if mine is None or mine.step > min(steps):
             return
         run.failures.mkdir(exist_ok=True)
-        path = run.failures / f"step-{suspect.step:08d}-rank-{suspect.rank}.json"
-        files.save_text(path, json.dumps(asdict(suspect), indent=1) + "\n")
+        path = run.failures / f"step-{mine.step:08d}-rank-{mine.rank}.json"
+        files.save_text(path, json.dumps(asdict(mine), indent=1) + "\n")
         raise UserError(
-            f"training has diverged: the loss is {suspect.loss} at step {suspect.step} (epoch {suspect.epoch:.2f}) on "
-            f"rank {suspect.rank}; {path} lists its {len(suspect.files)} images. Look at them, lower optim.lr (now "
-            f"{suspect.lr:.3g}) or lengthen schedule.warmup; the same command runs again from the last checkpoint."
+            f"training has diverged: the loss is {mine.loss} at step {mine.step} (epoch {mine.epoch:.2f}) on "
+            f"rank {mine.rank}; {path} lists its {len(mine.files)} images. Look at them, lower optim.lr (now "
+            f"{mine.lr:.3g}) or lengthen schedule.warmup; the same command runs again from the last checkpoint."
         )
 
     comm.raise_on_all_ranks(accuse)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from hpcfast.config import RunConfig
-from hpcfast.data import skips
+from hpcfast.data import Batch, skips
 from hpcfast.data.dataset import Dataset
 from hpcfast.data.order import resume_offset
 from hpcfast.distributed import comm
@@ -105,6 +105,11 @@ class Run:
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
         done = f"{self.plan.at(self.position):.4g}/{self.plan.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
+
+    def advance_by(self, batches: tuple[Batch, ...]) -> None:
+        """Count a step on ``batches``."""
+        self.position = self.plan.advance(self.position)
+        self.images += sum(len(batch.y) for batch in batches) * self.world.size
 
     def advance(self) -> None:
         """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
