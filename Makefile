@@ -6,7 +6,7 @@ SHELL := bash
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-SHELL_SCRIPTS = $(shell grep --recursive --files-with-matches --extended-regexp '^\#!/(usr/)?bin/(env )?(ba)?sh$$' scripts .ci) $(wildcard slurm/*.sh slurm/examples/*.sh)
+SHELL_SCRIPTS = $(shell grep --recursive --files-with-matches --extended-regexp '^\#!/(usr/)?bin/(env )?(ba)?sh$$' scripts campaigns .ci) $(wildcard slurm/*.sh slurm/examples/*.sh)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -42,7 +42,7 @@ bench: setup ## docs/speed.md: each stage beside its peers and its limit (20 min
 campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a row, 2 hours on 2 cores
 	@hpcfast data prepare digits
 	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
-	@python scripts/campaign.py scripts/campaigns/*.yaml
+	@python campaigns/accuracy.py campaigns/accuracy/*.yaml
 
 campaign-scaling: setup ## a scaling study, 60 jobs on 1, 2 and 4 ranks, and its report; goes on where it was stopped
 	@hpcfast data prepare digits
@@ -50,10 +50,10 @@ campaign-scaling: setup ## a scaling study, 60 jobs on 1, 2 and 4 ranks, and its
 	@hpcfast scaling run configs/studies/small.yaml --local
 
 campaign-kills: setup ## 200 kills at random moments; each run must end as one that nothing interrupted
-	@scripts/campaign-kills
+	@campaigns/kills
 
 campaign-eval-kills: setup ## 50 kills of evaluations; each must end with the numbers of one that nothing interrupted
-	@nice -n 5 python scripts/eval_kills.py
+	@nice -n 5 python campaigns/kill_evaluations.py
 
 mutants: setup ## docs/testing.md: 100 faults put into a copy of the code; how many do the unit tests notice? (an hour)
-	@python scripts/mutants.py
+	@python campaigns/mutants.py

@@ -17,7 +17,7 @@ def lay_out(model: nn.Module) -> nn.Module:
     weights. With fewer input channels than ``BLOCK`` it writes past the end of the memory that it reserved for that:
     wrong gradients, crashes or hangs, at any size of images. The shortcuts of narrow ResNets are such convolutions.
     Here they take every ``stride``-th pixel first and then have no stride, which is the same function.
-    ``scripts/sweep_convolutions.py`` looks for others.
+    ``campaigns/sweep_convolutions.py`` looks for others.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and _overruns(module):

@@ -9,7 +9,7 @@ import pytest
 from tests.distributed.conftest import WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
-KILLS = Path(__file__).parents[2] / "scripts" / "eval_kills.py"
+KILLS = Path(__file__).parents[2] / "campaigns" / "kill_evaluations.py"
 VAL_IMAGES = 21
 
 

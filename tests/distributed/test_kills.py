@@ -8,7 +8,7 @@ import pytest
 from tests.distributed.conftest import Playground
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
-SCRIPT = Path(__file__).parents[2] / "scripts" / "campaign_kills.py"
+SCRIPT = Path(__file__).parents[2] / "campaigns" / "kill_trainings.py"
 
 
 def test_killed_runs_end_as_if_nothing_had_happened(playground: Playground) -> None:

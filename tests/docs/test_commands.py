@@ -38,7 +38,7 @@ def rank(command: str) -> int:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like a checkout, where commands may write."""
     path = tmp_path_factory.mktemp("docs")
-    for name in ("configs", "Makefile", "scripts"):
+    for name in ("configs", "Makefile", "scripts", "campaigns"):
         (path / name).symlink_to(ROOT / name)
     (path / "hosts.sh").write_text("#!/bin/sh\necho localhost:2\n")
     (path / "hosts.sh").chmod(0o755)

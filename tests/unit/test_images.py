@@ -20,7 +20,7 @@ from hpcfast.datasets.packs.shrink import shrunk
 from tests.unit.damaged import BAD, GOOD, JPEG, PNG, REMARKS, encoded, photo
 from tests.unit.loading import AUGMENTS, by_id, read, settings
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "damaged_images.py"
+SCRIPT = Path(__file__).parents[2] / "campaigns" / "damaged_images.py"
 
 
 def exif(orientation: int) -> Image.Exif:

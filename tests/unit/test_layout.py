@@ -20,7 +20,7 @@ from hpcfast.training.step import Learner
 from tests.unit.runs import different
 
 Tiny = Callable[..., RunConfig]
-SWEEP = Path(__file__).parents[2] / "scripts" / "sweep_convolutions.py"
+SWEEP = Path(__file__).parents[2] / "campaigns" / "sweep_convolutions.py"
 STEPS = """
 import sys, torch
 from hpcfast.models import ModelSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "campaigns"
 TOY = '''\
 """A toy: 1 < 2."""
 

@@ -1,6 +1,6 @@
 """Kill evaluations at random moments; each must end with the numbers and the table of one that nothing interrupted.
 
-``python scripts/eval_kills.py --kills 50 --seed 0``; exits with 1 if any differ. On one and on two ranks.
+``python campaigns/kill_evaluations.py --kills 50 --seed 0``; exits with 1 if any differ. On one and on two ranks.
 """
 
 import argparse

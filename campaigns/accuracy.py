@@ -1,6 +1,6 @@
 """Train and measure the rows of a campaign, several seeds each, and print a Markdown table: `campaign.py FILE...`.
 
-FILE is a YAML of scripts/campaigns. Jobs are single ranks of one thread, as many at a time as there are cores: CPU
+FILE is a YAML of campaigns/accuracy. Jobs are single ranks of one thread, as many at a time as there are cores: CPU
 seconds then compare. What is finished is not done again, so that an interrupted campaign goes on where it was.
 """
 

@@ -1,6 +1,6 @@
 """Kill training runs at random moments; each must end bit for bit as one that nothing interrupted, with a sound log.
 
-``python scripts/campaign_kills.py --kills 200 --seed 0``; exits with 1 if any weight or accuracy differs. A run is
+``python campaigns/kill_trainings.py --kills 200 --seed 0``; exits with 1 if any weight or accuracy differs. A run is
 tiny, but has all that a run can be doing: it saves every few steps, is rolled back twice, keeps averaged weights.
 """
 

@@ -1,6 +1,6 @@
 """How much the unit tests notice: faults drawn by a seed are put into a copy of the tree, one at a time.
 
-``python scripts/mutants.py --count 100 --seed 0`` draws as many from each of four areas, runs against each fault the
+``python campaigns/mutants.py --count 100 --seed 0`` draws as many from each of four areas, runs against each fault the
 tests that cover its line, the fastest first, until one fails, and writes docs/testing.md. A fault is killed if a test
 fails or takes ten times as long as it should. What a stopped campaign has found is in ``--folder``, and the same
 command goes on from there; killed faults stay killed, survivors are tried again if tests have changed.

@@ -1,4 +1,4 @@
-"""The section of docs/testing.md that a campaign of ``scripts/mutants.py`` writes."""
+"""The section of docs/testing.md that a campaign of ``campaigns/mutants.py`` writes."""
 
 import datetime
 import subprocess
@@ -31,7 +31,7 @@ def _section(root: Path, seed: int, rows: list[tuple[str, str, str, str]]) -> st
         f"## {killed.total()} of {len(rows)} mutants killed, seed {seed}",
         "",
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {commit}, "
-        f"`python scripts/mutants.py --count {len(rows)} --seed {seed}`: {areas}.",
+        f"`python campaigns/mutants.py --count {len(rows)} --seed {seed}`: {areas}.",
         "",
         "| function | line | it reads | instead of | killed by |",
         "|---|---|---|---|---|",

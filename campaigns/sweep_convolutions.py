@@ -1,4 +1,4 @@
-"""Looks for convolutions whose backward pass damages memory: ``python scripts/sweep_convolutions.py [--quick]``.
+"""Looks for convolutions whose backward pass damages memory: ``python campaigns/sweep_convolutions.py [--quick]``.
 
 Each shape is computed in a process of its own, channels-last, as hpcfast builds it; ``--bare``: as torch does.
 Gradients must be those of torch's own convolution, without oneDNN. Ends with 1 where one fails.
