@@ -25,6 +25,7 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	ruff format --check .
 	mypy
 	lint-imports
+	python scripts/rooms.py --check
 	codespell
 	python scripts/setuplib/requirements.py run onnx >.venv/requirements.txt && deptry .
 	shellcheck --external-sources $(SHELL_SCRIPTS)
