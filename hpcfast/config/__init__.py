@@ -36,7 +36,7 @@ from hpcfast.optim.schedules import Schedule
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
 
-__all__ = ["Check", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
+__all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.optim.schedules")]
 

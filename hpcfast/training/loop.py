@@ -82,7 +82,9 @@ class Loop:
         """Vote on what this rank has seen, and act on the votes of the step before: nobody waits for a vote."""
         run, bad = self.run, self._batches.bad_ahead()
         with run.clock.part("communication"):
-            votes = self._vote.cast(run.asked_to_stop, run.checkpoint_due, self._failed is not None, bad)
+            votes = self._vote.cast(
+                run.asked_to_stop, run.world.is_root and run.store.due, self._failed is not None, bad
+            )
         self._act_on(votes)
 
     def _learning_rate(self) -> float:

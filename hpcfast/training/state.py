@@ -5,7 +5,6 @@ weights after every step: a checkpoint of rank 0's is the whole state. (With Ada
 what goes on from a checkpoint then goes on with rank 0's.)
 """
 
-import time
 from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
@@ -23,11 +22,12 @@ from hpcfast.runs.clock import Clock
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
-from hpcfast.training import checkpoint, profile
+from hpcfast.training import profile
 from hpcfast.training.guard import Guard
 from hpcfast.training.plan import Plan, Position
 from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
+from hpcfast.training.store import Store
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
         data: Dataset,
         reporter: Reporter,
         stop: StopRequest,
-        writer: checkpoint.Writer,
+        store: Store,
         began: float,
     ) -> None:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
@@ -49,7 +49,7 @@ class Run:
         self._listed = frozenset(self.train_split.skips)
         self.dir = RunDirectory(config.folder)
         self.plan = Plan.of(config, len(self.train_split.good), world.size)
-        self._stop, self._writer = stop, writer
+        self._stop, self.store = stop, store
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         self._log.write("init_start", step=0, epoch=0, at=began)
@@ -67,7 +67,6 @@ class Run:
         """Trained on in all, those of steps that were undone too."""
         self.target_reached: float | None = None
         """When it was (seconds of the wall clock)."""
-        self._saved = time.monotonic()
 
     def begin(self, accept_data: bool = False) -> None:
         """Take up the last checkpoint where there is one, and save the first where there is none.
@@ -75,12 +74,7 @@ class Run:
         Raises:
             UserError: the data have changed since then, and ``accept_data`` is false.
         """
-
-        def load() -> tuple[dict[str, Any] | None, bool]:
-            last = checkpoint.load_last(self.dir.checkpoints, self.reporter.say)  # may fall back to an older one
-            return last, checkpoint.is_healthy(self.dir.checkpoints)
-
-        state, healthy = comm.on_root(load)
+        state, healthy = self.store.load_last()
         if state is not None:
             if said := self.data.compare(state.get("data"), self.dir.path, accept_data):
                 self.reporter.say(said)
@@ -95,12 +89,12 @@ class Run:
         self.record("requeue" if self._requeued else "run_start", where)
         if state is None:
             self.save()
-            self.mark_healthy()
+            self.store.mark_healthy()
             return
         self.unexamined &= not healthy
         self.advance()
         if self.position.step == 0:  # killed between the two calls above
-            self.mark_healthy()
+            self.store.mark_healthy()
         same = state["world_size"] == self.world.size
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
         done = f"{self.plan.at(self.position):.4g}/{self.plan.epochs:g}"
@@ -126,18 +120,22 @@ class Run:
         """
         self.record("checkpoint_start")
         with self.clock.part("checkpoint"):
-            comm.on_root(self._save)
-        self._saved = time.monotonic()
+            self.store.save(self.position.step, self.state_dict)
         self.record("checkpoint_stop")
         comm.commit()
 
-    def _save(self) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to resume.
+
+        Raises:
+            UserError: training has diverged.
+        """
         if not self.learner.finite():
             raise UserError(
                 f"training has diverged: at step {self.position.step} weights are no longer finite. Lower optim.lr "
                 f"(now {self.config.optim.lr}) or lengthen schedule.warmup; the last checkpoint is as it was."
             )
-        state = {
+        return {
             "learner": self.learner.state_dict(),
             "guard": self.guard.history,
             "position": asdict(self.position),
@@ -151,23 +149,6 @@ class Run:
             "target_reached": self.target_reached,
             "world_size": self.world.size,
         }
-        self._writer.save(self.dir.checkpoints, self.position.step, state, self.config.checkpoint.keep)
-
-    def mark_healthy(self) -> None:
-        """Note that the last checkpoint has passed its epoch's checks: the one to go back to."""
-        comm.on_root(lambda: self._writer.mark_healthy(self.dir.checkpoints))
-
-    def last_healthy(self) -> dict[str, Any]:
-        """The state to go back to."""
-
-        def load() -> dict[str, Any]:
-            self._writer.wait()
-            state = checkpoint.load_healthy(self.dir.checkpoints)
-            if state is None:  # begin() has saved one
-                raise UserError(f"{self.dir.checkpoints} has lost its first checkpoint; start over with --overwrite")
-            return state
-
-        return comm.on_root(load)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become what ``state`` was."""
@@ -231,16 +212,6 @@ class Run:
         done = resume_offset(n, seed, now.epoch, now.offset, saved, self.train_split.skips)
         self.position = replace(now, offset=done)
 
-    def finish_writing(self) -> None:
-        """Return when the last checkpoint is on disk; a collective, so that a full disk ends all ranks."""
-        comm.on_root(self._writer.wait)
-
-    @property
-    def checkpoint_due(self) -> bool:
-        """Whether rank 0 thinks that it is time for one."""
-        minutes = self.config.checkpoint.minutes
-        return self.world.is_root and 0 < 60 * minutes < time.monotonic() - self._saved
-
     @property
     def asked_to_stop(self) -> bool:
         """Whether this rank was; the others may not know."""
@@ -249,7 +220,7 @@ class Run:
     def stop(self) -> NoReturn:
         """End early, on all ranks, with the checkpoint that was saved last."""
         self.record("run_interrupted", self._stop.requested)
-        self.finish_writing()
+        self.store.wait()
         raise Stopped(f"{self.dir.path} stopped at step {self.position.step}; the same command goes on from there")
 
     def stop_if_asked(self) -> None:

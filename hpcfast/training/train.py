@@ -20,6 +20,7 @@ from hpcfast.training.loop import Loop
 from hpcfast.training.plan import Plan
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
+from hpcfast.training.store import Store
 
 
 def train(
@@ -63,7 +64,8 @@ def train(
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
         for remark in data.remarks():
             reporter.say(remark)
-        return _train(Run(config, world, data, reporter, stop, writer, began), profile, accept_data)
+        store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
+        return _train(Run(config, world, data, reporter, stop, store, began), profile, accept_data)
 
 
 def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     if profile:
         profile.close()
     task.close()
-    run.finish_writing()
+    run.store.wait()
     return validation.finish(run)
 
 

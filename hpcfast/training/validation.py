@@ -35,7 +35,7 @@ def after_epoch(run: Run) -> None:
     if run.target_reached:
         run.save()
     if healthy:
-        run.mark_healthy()
+        run.store.mark_healthy()
 
 
 def _go_back(run: Run, health: Health) -> bool:
@@ -49,12 +49,12 @@ def _go_back(run: Run, health: Health) -> bool:
         return False
     # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
     spent = run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu
-    run.load_state_dict(run.last_healthy())
+    run.load_state_dict(run.store.load_healthy())
     run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
     run.unexamined = False
     run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
     run.save()
-    run.mark_healthy()
+    run.store.mark_healthy()
     run.reporter.say(f"{found}; back to epoch {run.position.epoch}, on with {run.guard.attack.name}")
     return True
 
