@@ -1,12 +1,44 @@
-"""What a study will do and cost, as far as it is known."""
+"""What a study will do, how long that takes and what it costs, by those jobs that are done."""
 
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from hpcfast.scaling.estimate import Estimates, words
-from hpcfast.scaling.jobs import Job
+from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study
+
+
+class Estimates:
+    """Seconds a job, start and confirmation included: the mean of those of its kind that are done."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._seen: dict[Kind, list[float]] = defaultdict(list)
+        for job in jobs:
+            self.add(job)
+
+    def add(self, job: Job) -> None:
+        """Take a job into account, if it is done."""
+        if job.seconds is not None:
+            self._seen[job.kind].append(job.seconds)
+
+    def of(self, kind: Kind) -> float | None:
+        """Seconds of a job, None while none of this kind is done."""
+        return statistics.mean(self._seen[kind]) if self._seen.get(kind) else None
+
+    def sum(self, jobs: Sequence[Job]) -> float | None:
+        """Seconds of all ``jobs``, one after another; None before one of each kind is done."""
+        known = [seconds for job in jobs if (seconds := self.of(job.kind)) is not None]
+        return sum(known) if len(known) == len(jobs) else None
+
+
+def words(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def table(study: Study, jobs: list[Job]) -> Table:

@@ -69,6 +69,11 @@ class Cell:
                 found.append(f"{field.replace('_', ' ')} ({'; '.join(values)})")
         return tuple(found)
 
+    @property
+    def shared(self) -> bool:
+        """Whether ranks of a run that ended shared cores or GPUs."""
+        return any(row.shares for row in self.ended)
+
     @cached_property
     def counted(self) -> tuple[Row, ...]:
         """The runs that are averaged; none if the cell has no result."""
@@ -178,14 +183,14 @@ def cells(rows: Iterable[Row]) -> list[Cell]:
 def gain(cell: Cell, among: Iterable[Cell]) -> Gain | None:
     """Speed-up and efficiency: of the time to robust accuracy (strong scaling), of images a second (weak scaling).
 
-    None where the cell or the one with the fewest nodes has no result.
+    None where the cell or the one with the fewest nodes has no result, or had ranks that shared cores or GPUs.
     """
     base = min((each for each in among if each.series == cell.series), key=lambda each: each.nodes)
     if cell.series[2] == "weak":
         fast, slow = cell.images_per_second, base.images_per_second
     else:
         fast, slow = base.ttra, cell.ttra
-    if not fast or not slow:
+    if not fast or not slow or cell.shared or base.shared:
         return None
     return Gain(fast / slow, fast / slow / (cell.nodes / base.nodes))
 

@@ -102,33 +102,28 @@ class Steps:
     network: Network | None = None
     """Where it is known, communication is computed, not fitted."""
 
-    def seconds(self, ranks: int, batch: float, load: float = 1.0) -> float:
-        """Of a step.
+    def seconds(self, ranks: int, batch: float) -> float:
+        """Of a step of ``ranks`` processes with ``batch`` images each."""
+        return sum(self.parts(ranks, batch).values())
 
-        Args:
-            ranks: processes.
-            batch: images of a step, a rank's.
-            load: ranks that share the place of one: 2 if 4 ranks of a thread each run on 2 cores.
-        """
-        return sum(self.parts(ranks, batch, load).values())
-
-    def parts(self, ranks: int, batch: float, load: float = 1.0) -> dict[str, float]:
+    def parts(self, ranks: int, batch: float) -> dict[str, float]:
         """The same, split into ``compute`` and exposed ``communication``."""
-        compute = sum(self.coefficients.get(name, 0.0) * value for name, value in compute_terms(batch, load).items())
+        compute = self._sum(compute_terms(batch))
         if self.network:
-            return {"compute": compute, "communication": self._waits(ranks, compute)}
-        terms = communication_terms(ranks, self.growth, load).items()
-        return {"compute": compute, "communication": sum(self.coefficients.get(name, 0.0) * x for name, x in terms)}
+            waits = exposed(self.network.seconds(ranks), compute, self.network.overlap)
+        else:
+            waits = self._sum(communication_terms(ranks, self.growth))
+        return {"compute": compute, "communication": waits}
 
-    def _waits(self, ranks: int, compute: float) -> float:
-        return exposed(self.network.seconds(ranks), compute, self.network.overlap) if self.network else 0.0
+    def _sum(self, terms: dict[str, float]) -> float:
+        return sum(self.coefficients.get(name, 0.0) * value for name, value in terms.items())
 
 
-def compute_terms(batch: float, load: float) -> dict[str, float]:
+def compute_terms(batch: float) -> dict[str, float]:
     """What the coefficients of compute are multiplied with."""
-    return {"image": batch * load, "fixed": load}
+    return {"image": batch, "fixed": 1.0}
 
 
-def communication_terms(ranks: int, growth: Growth, load: float) -> dict[str, float]:
-    """What the coefficients of exposed communication are multiplied with; a message waits for its rank's turn, too."""
-    return {"grown": grown(ranks, growth) * load, "flat": grown(ranks, "flat") * load}
+def communication_terms(ranks: int, growth: Growth) -> dict[str, float]:
+    """What the coefficients of exposed communication are multiplied with."""
+    return {"grown": grown(ranks, growth), "flat": grown(ranks, "flat")}

@@ -59,7 +59,7 @@ def notes(forecast: Forecast) -> list[str]:
     lines.append(f"knee: {_knee(forecast)}")
     if forecast.crowded:
         counts = ", ".join(f"{nodes:,}" for nodes in forecast.crowded)
-        lines.append(f"measured at {counts}: with ranks that shared cores or GPUs; predicted for ranks that don't")
+        lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
     if forecast.impossible:
         counts = ", ".join(f"{nodes:,}" for nodes in forecast.impossible)
         lines.append(f"left out: {counts} nodes. {run.why_not(forecast.impossible[0])}")
