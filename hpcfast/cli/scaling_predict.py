@@ -1,4 +1,4 @@
-"""``hpcfast scaling predict``, ``simulate`` and ``published``."""
+"""``hpcfast scaling predict`` and ``simulate``."""
 
 import math
 from collections.abc import Sequence
@@ -81,32 +81,6 @@ def simulate(
     for title, rows in results.items():
         _print(title, headings, [_words(row) for row in rows])
     options.write_json(json, _finite({"simulated": results, "repetitions": repetitions}))
-
-
-def published(json: options.Json = None) -> None:
-    """Check the predictor against public scaling tables: fed their small ends, it must predict their large ends."""
-    from hpcfast.scaling.predict import published as tables
-
-    checks = tables.check()
-    rows = [
-        (
-            check.curve.name, f"{check.curve.small[-1].ranks}", f"{check.point.ranks}", f"{check.error:+.1%}",
-            f"{check.low / check.point.seconds - 1:+.0%} to {check.high / check.point.seconds - 1:+.0%}",
-            f"{check.perfect / check.point.seconds - 1:+.1%}",
-        )
-        for check in checks
-    ]  # fmt: skip
-    headings = ("table", "fitted up to", "predicted", "error", "believable", "if scaling were perfect")
-    _print("Step times of public tables; ranks are GPUs", headings, rows)
-    worst = max(checks, key=lambda check: abs(check.error))
-    mean = sum(abs(check.error) for check in checks) / len(checks)
-    print(f"mean error {mean:.1%}, worst {worst.error:+.1%} ({worst.curve.name}), n = {len(checks)}")
-    growth = tables.epochs()
-    print(f"epochs at a batch of {growth.batch:,}: predicted {growth.predicted:.1f}, measured {growth.measured:g}")
-    lines = [
-        {"table": c.curve.name, "source": c.curve.source, "ranks": c.point.ranks, "error": c.error} for c in checks
-    ]
-    options.write_json(json, {"rows": lines, "mean_error": mean, "epochs_error": growth.error})
 
 
 def counts(text: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +16,15 @@ from hpcfast.scaling.collect import write_csv
 from hpcfast.scaling.predict import epochs, evidence, fit, forecast, model, network, show
 from hpcfast.scaling.predict.epochs import Reached
 from hpcfast.scaling.predict.fit import Point
-from hpcfast.scaling.predict.model import Link, Network, Steps
+from hpcfast.scaling.predict.model import Steps
+from hpcfast.scaling.predict.network import Network
 from tests.unit import studied
 
-LINK = Link(1e-5, 1e9)
 
-
-@pytest.mark.parametrize("allreduce", [model.ring, model.tree])
-def test_an_allreduce_costs_nothing_alone_and_its_traffic_with_many(allreduce: Callable[..., float]) -> None:
-    assert allreduce(1, 1e8, LINK) == 0
-    assert allreduce(64, 1e8, Link(0, 1e9)) == pytest.approx(2 * 63 / 64 * 0.1)
-
-
-def test_a_ring_has_many_messages_a_tree_few_and_hierarchy_is_between() -> None:
-    ring, tree = model.ring(64, 0, LINK), model.tree(64, 0, LINK)
-    assert (ring, tree) == (pytest.approx(126e-5), pytest.approx(12e-5))
-    assert tree < model.hierarchical(8, 8, 0, LINK, LINK) < ring
-    assert model.hierarchical(8, 1, 1e8, LINK, LINK) == pytest.approx(model.ring(8, 1e8, LINK))
+def test_an_allreduce_costs_nothing_alone_and_its_traffic_and_messages_with_many() -> None:
+    assert Network(1e-5, 1e9, 1e8).seconds(1) == 0
+    assert Network(0, 1e9, 1e8).seconds(64) == pytest.approx(2 * 63 / 64 * 0.1)
+    assert Network(1e-5, 1e9, 0).seconds(64) == pytest.approx(12e-5)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 16, 1024])
@@ -103,14 +94,14 @@ def test_runs_whose_ranks_shared_cores_are_left_out_with_a_warning() -> None:
 
 
 def test_measured_communication_is_hidden_behind_compute() -> None:
-    known = Network(Link(1e-3, 1e9), 1e8, overlap=0.5)
+    known = Network(1e-3, 1e9, 1e8, overlap=0.5)
     true = Steps({"image": 2e-3, "fixed": 1e-3}, network=known)
     points = [Point(n, n, 256 / n, true.seconds(n, 256 / n)) for n in (1, 2, 8)]
     found = fit.steps(points, network=known)
     assert found.coefficients == pytest.approx(true.coefficients, rel=1e-4)
     assert found.parts(1, 256)["communication"] == 0 < found.parts(256, 1)["communication"]
     with pytest.raises(UserError, match="a whole step took"):
-        fit.steps(points, network=Network(Link(1, 1e9), 1e8))
+        fit.steps(points, network=Network(1, 1e9, 1e8))
 
 
 def test_the_network_is_read_from_bench_allreduce(tmp_path: Path) -> None:

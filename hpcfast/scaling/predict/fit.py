@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
 from hpcfast.errors import UserError
-from hpcfast.scaling.predict.model import GROWTHS, Growth, Network, Steps, communication_terms, compute_terms
+from hpcfast.scaling.predict.model import GROWTHS, Growth, Steps, communication_terms, compute_terms
+from hpcfast.scaling.predict.network import Network
 
 ORDER = ("image", "grown", "fixed", "flat")
 """Terms in the order in which data must pay for them."""

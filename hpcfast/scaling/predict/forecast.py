@@ -12,7 +12,8 @@ from hpcfast.scaling.predict import epochs as law
 from hpcfast.scaling.predict import fit
 from hpcfast.scaling.predict.epochs import Epochs
 from hpcfast.scaling.predict.evidence import Evidence, gather, point
-from hpcfast.scaling.predict.model import Network, Steps
+from hpcfast.scaling.predict.model import Steps
+from hpcfast.scaling.predict.network import Network
 from hpcfast.scaling.predict.runtime import Run, Scaling
 from hpcfast.scaling.rows import Row
 
