@@ -38,7 +38,7 @@ def predict(
     save_text(folder / "prediction.md", show.markdown(name, found, refused, "figures/prediction.svg"))
     print(f"page: {folder / 'prediction.md'}\npicture: {picture}")
     numbers = [asdict(each) | {"error": each.error, "ttra_error": each.ttra_error} for each in found]
-    options.write_json(json, _finite({"forecasts": numbers, "refused": refused}))
+    options.write_json(json, {"forecasts": numbers, "refused": refused})
 
 
 def simulate(
@@ -80,7 +80,7 @@ def simulate(
     )
     for title, rows in results.items():
         _print(title, headings, [_words(row) for row in rows])
-    options.write_json(json, _finite({"simulated": results, "repetitions": repetitions}))
+    options.write_json(json, {"simulated": results, "repetitions": repetitions})
 
 
 def counts(text: str) -> list[int]:
@@ -162,12 +162,3 @@ def _print(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]
     for row in rows:
         table.add_row(*row)
     console(160).print(table)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from hpcfast.report.format import duration, percent
-from hpcfast.scaling.compare import Difference, difference
-from hpcfast.scaling.reference import suspicious
+from hpcfast.scaling.cells import ENOUGH, Cell, count, gain, time_of
 from hpcfast.scaling.rows import Row
-from hpcfast.scaling.statistics import ENOUGH, Cell, count, gain, time_of
+from hpcfast.scaling.statistics import Difference, difference, suspicious
 
 FEW = 8
 """So many jobs are named in a warning; the table of runs has them all."""

@@ -1,7 +1,7 @@
 """What came out of a study: one HTML page that needs nothing else, a Markdown file, a CSV table and the figures.
 
-The words are in ``findings``, the numbers in ``statistics``, the figures in ``figures``; the page has the style of the
-page on runs (hpcfast/report/templates/style.css).
+The words are in ``findings``, the numbers in ``cells`` and ``statistics``, the figures in ``figures``; the page has the
+style of the page on runs (hpcfast/report/templates/style.css).
 """
 
 import base64
@@ -19,9 +19,9 @@ from hpcfast.errors import UserError
 from hpcfast.report import format
 from hpcfast.runs.files import save_text, write_atomically
 from hpcfast.scaling import collect, findings
+from hpcfast.scaling.cells import Cell, cells
 from hpcfast.scaling.figures import SHARES, Picture, pictures
 from hpcfast.scaling.rows import Row
-from hpcfast.scaling.statistics import Cell, cells
 
 MARK = '<meta name="generator" content="hpcfast scaling report">'
 """Says that a folder's report.html is ours and may be replaced."""

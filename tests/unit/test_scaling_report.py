@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect, findings, report
-from hpcfast.scaling.compare import Difference
+from hpcfast.scaling.cells import cells
 from hpcfast.scaling.figures import SHARES, pictures
 from hpcfast.scaling.rows import PARTS, Row
-from hpcfast.scaling.statistics import cells
+from hpcfast.scaling.statistics import Difference
 from tests.unit.studies import cell, row, study_rows
 from tests.unit.test_report_page import Parser
 
