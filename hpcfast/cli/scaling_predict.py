@@ -67,17 +67,8 @@ def simulate(
         for title, each in _work(study, work, counts(nodes), spread).items()
     }
     headings = (
-        "nodes",
-        "work",
-        "run time",
-        "+/-",
-        "useful",
-        "failures",
-        "checkpoint every",
-        "Young",
-        "Daly",
-        "by Daly",
-    )
+        "nodes", "work", "run time", "+/-", "useful", "failures", "checkpoint every", "Young", "Daly", "by Daly",
+    )  # fmt: skip
     for title, rows in results.items():
         _print(title, headings, [_words(row) for row in rows])
     options.write_json(json, {"simulated": results, "repetitions": repetitions})

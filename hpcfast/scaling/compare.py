@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from hpcfast.scaling.cells import Cell, cells, count
-from hpcfast.scaling.findings import ratio
+from hpcfast.scaling.findings import listed, number, ratio
 from hpcfast.scaling.rows import Row
 from hpcfast.scaling.statistics import LEVEL, Difference, difference, holm
 
@@ -54,7 +54,7 @@ def table(compared: Sequence[Compared], a: str, b: str) -> Table:
         found = each.difference
         *names, nodes = each.a.key
         grid.add_row(
-            *names, f"{nodes:,}", *(_seconds(cell.ttra) for cell in (each.a, each.b)), ratio(found),
+            *names, f"{nodes:,}", *(number(cell.ttra) for cell in (each.a, each.b)), ratio(found),
             f"{found.runs[0]} v {found.runs[1]}" if found else "–",
             "–" if each.p_corrected is None else f"{each.p_corrected:.2g}",
             "; ".join([each.verdict, *each.notes]),
@@ -88,16 +88,12 @@ def _pair(a: Cell, b: Cell) -> Compared:
     for field in ("hardware", "versions", "global_batch"):
         one, other = ({getattr(row, field) for row in cell.ended} for cell in (a, b))
         if one != other:
-            notes.append(f"{field.replace('_', ' ')}: A {_listed(one)}, B {_listed(other)}")
+            notes.append(f"{field.replace('_', ' ')}: A {_each(one)}, B {_each(other)}")
     notes += [f"{name} lacks {count(len(cell.absent), 'run')}" for name, cell in (("A", a), ("B", b)) if cell.absent]
     if isinstance(found, str):
         return Compared(a, b, None, found, notes=tuple(notes))
     return Compared(a, b, found, notes=tuple(notes))
 
 
-def _listed(values: set[object]) -> str:
-    return " and ".join(sorted(str(value) for value in values)) or "nothing"
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}"
+def _each(values: set[object]) -> str:
+    return listed(sorted(map(str, values))) or "nothing"

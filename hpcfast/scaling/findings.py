@@ -127,6 +127,11 @@ def gains(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str]:
     return (f"{found.speed_up:.2f}", percent(found.efficiency)) if found else ("–", "–")
 
 
+def number(value: float | None, form: str = "{:,.4g}") -> str:
+    """A number, or a dash for what is not known."""
+    return "–" if value is None else form.format(value)
+
+
 def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

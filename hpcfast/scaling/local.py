@@ -12,11 +12,12 @@ from typing import TextIO
 
 import psutil
 
+from hpcfast.report.format import duration
 from hpcfast.runs.lock import locked
 from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.scaling import collect
 from hpcfast.scaling.jobs import START, Job
-from hpcfast.scaling.planning import Estimates, words
+from hpcfast.scaling.planning import seconds_left
 
 GRACE = 30.0
 """Seconds that a job has to end by itself."""
@@ -33,19 +34,18 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
     """
     with StopRequest(ENDING) as stop, (jobs[0].study.folder / ".job").open("w") as lock:
         _wait_for_an_orphan(lock, stop, say)
-        waiting, estimates = [job for job in jobs if job.state != "done"], Estimates(jobs)
+        waiting = [job for job in jobs if job.state != "done"]
         _warn_of_sharing(waiting, say)
         for number, job in enumerate(waiting):
             if stop.requested:
                 raise Stopped("stopped between two jobs; the same command goes on")
             place = f"[{len(jobs) - len(waiting) + number + 1}/{len(jobs)}] {job.name}"
-            left = estimates.sum(waiting[number:])
-            say(f"{place} …" + ("" if left is None else f"  (about {words(left)} left in all)"))
+            left = seconds_left(waiting[number:], jobs)
+            say(f"{place} …" + ("" if left is None else f"  (about {duration(left)} left in all)"))
             seconds = _execute(job, lock, stop)
             row = collect.row(job)
             told = f"{row.ttra:.1f} s to the target" if row.ttra is not None else row.note
             say(f"{place} {row.status}: {told} ({seconds:.0f} s in all)")
-            estimates.add(job)
 
 
 def _warn_of_sharing(jobs: list[Job], say: Callable[[str], None]) -> None:

@@ -58,8 +58,3 @@ class Row:
     def shares(self) -> bool:
         """Whether its ranks had to share cores or GPUs: its speed then says nothing of ranks that have their own."""
         return self.slots is not None and self.ranks > self.slots
-
-    @property
-    def node_hours(self) -> float | None:
-        """What the time to robust accuracy cost."""
-        return None if self.ttra is None else self.nodes * self.ttra / 3600

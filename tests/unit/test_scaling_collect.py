@@ -14,7 +14,7 @@ import yaml
 from hpcfast.errors import UserError
 from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
-from hpcfast.scaling.planning import Estimates
+from hpcfast.scaling.planning import seconds_left
 from tests.unit.studies import study_rows
 
 STUDY = """
@@ -91,9 +91,10 @@ def test_runs_of_another_study_are_refused_by_name(planned: list[jobs.Job]) -> N
 
 
 def test_time_left_is_known_by_jobs_of_the_same_kind_only(planned: list[jobs.Job]) -> None:
-    assert Estimates(planned).sum(planned) is None
+    assert seconds_left(planned, planned) is None
     leave(planned[0], 0, DONE)
-    assert Estimates(planned).sum(planned) == 40.0
+    assert seconds_left(planned, planned) == 40.0
+    assert seconds_left([], []) == 0
 
 
 def test_the_table_survives_its_file(tmp_path: Path) -> None:
