@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from hpcfast.scaling.rows import PARTS, Row
 
@@ -158,8 +159,7 @@ class Cell:
         return fmean(known) if known and len(known) == len(values) else None
 
 
-@dataclass(frozen=True)
-class Gain:
+class Gain(NamedTuple):
     """A cell against the one with the fewest nodes of the same data set, method and scaling."""
 
     speed_up: float

@@ -147,12 +147,9 @@ def _at(known: list[Epochs], batch: int) -> Epochs | None:
     if below is None or above is None or below.batch == above.batch:
         return below if above else None
     part = math.log(batch / below.batch) / math.log(above.batch / below.batch)
-
-    def between(one: float, other: float) -> float:
-        return one + part * (other - one)
-
-    n = min(below.n, above.n)
-    return Epochs(batch, between(below.mean, above.mean), between(below.variance, above.variance), n)
+    mean = below.mean + part * (above.mean - below.mean)
+    spread = below.variance + part * (above.variance - below.variance)
+    return Epochs(batch, mean, spread, min(below.n, above.n))
 
 
 def _chance(own: Epochs, reference: Epochs) -> float:

@@ -112,9 +112,9 @@ def forecasts(
 def _forecast(
     known: Evidence, scaling: Scaling, nodes: list[int], price: float | None, network: Network | None
 ) -> Forecast:
-    base = min(row.nodes for row in known.rows if row.scaling == scaling) if _has(known, scaling) else 1
     runs = _believable(known, scaling, network)
-    best = runs[0][0]
+    best, own = runs[0][0], [row for row in known.rows if row.scaling == scaling]
+    base = min(row.nodes for row in own)
     held = _held_out(known, scaling, network)
     missed = [each.ttra for each in held if each.ttra is not None] or [each.step for each in held]
     slack = float(np.max(np.abs(missed))) if missed else 0.0
@@ -124,8 +124,8 @@ def _forecast(
     ranges = {n: _range([[run.ttra(n) for run in group] for group in runs], slack) for n in possible}
     knees = [run.knee(nodes[-1]) for group in runs for run in group]
     met: dict[int, list[float]] = {}
-    for row in known.rows:
-        if row.scaling == scaling and row.ttra is not None:
+    for row in own:
+        if row.ttra is not None:
             met.setdefault(row.nodes, []).append(row.ttra)
     return Forecast(
         known.rows[0].data, known.rows[0].method, best,
@@ -135,10 +135,6 @@ def _forecast(
         sorted({row.nodes for row in known.crowded if row.scaling == scaling}),
         held, best.knee(nodes[-1]), (_quantile(knees, 0.05), _quantile(knees, 0.95)),
     )  # fmt: skip
-
-
-def _has(known: Evidence, scaling: str) -> bool:
-    return any(row.scaling == scaling for row in known.rows)
 
 
 def _batch(known: Evidence, scaling: str) -> int:
@@ -200,7 +196,7 @@ def _held(rest: Evidence, rows: list[Row], scaling: Scaling, network: Network | 
     predicted = np.mean([steps.seconds(each.ranks, each.batch) for each in points])
     error = float(predicted / np.mean([each.seconds for each in points])) - 1
     times = [row.ttra for row in rows if row.ttra]
-    if not times or not rest.reached or not _has(rest, scaling):
+    if not times or not rest.reached or all(row.scaling != scaling for row in rest.rows):
         return Held(rows[0].nodes, error, None)
     batch = _batch(rest, scaling)
     run = Run(steps, law.fit(rest.reached), rest.beside, rest.images, rest.per_node, batch, scaling)
