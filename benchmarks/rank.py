@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks import ours
 from benchmarks.turns import Taken, timed
 from hpcfast.config import RunConfig
-from hpcfast.distributed import comm, cores, launcher
+from hpcfast.distributed import comm, launcher
 
 CLASSES = 10
 
@@ -58,17 +58,10 @@ def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
 
 
 def ddp(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
-    """As its documentation has it, on a core of its own as ours; it sends BatchNorm's statistics from rank 0."""
+    """As its documentation has it; it sends BatchNorm's statistics from rank 0."""
     torch.distributed.init_process_group("gloo")
     peers = Peers(torch.distributed.get_rank(), torch.distributed.barrier)
-    cores.settle(_gathered, peers.rank, bind=True)
     return peers, Way(net, DistributedDataParallel(net), config.optim.build(net))
-
-
-def _gathered(told: cores.Told) -> list[cores.Told]:
-    everyone = [told] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, told)
-    return everyone
 
 
 def step(

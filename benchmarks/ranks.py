@@ -1,7 +1,7 @@
 """What sending gradients adds to a fast step: Horovod, as hpcfast uses it, beside torch's DistributedDataParallel.
 
-Two ranks of one thread, each on a core of its own, both over Gloo, in fresh processes by turns; with 8 images a rank,
-which leave little to hide behind, and with 32. In each group, steps that send gradients alternate with the same steps
+Two ranks of one thread, both over Gloo, in fresh processes by turns; with 8 images a rank, which leave little to hide
+behind, and with 32. In each group, steps that send gradients alternate with the same steps
 that send none, on both ranks at once: the first rows are seconds of sending to not sending. The limit is 1: all that is
 sent travels while the backward pass runs. The last rows are seconds of sending steps, of each two groups that ran one
 after the other: what the libraries cost while idle counts, too.

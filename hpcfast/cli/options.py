@@ -1,6 +1,7 @@
 """Arguments that several commands share."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="also write the number
 
 
 def write_json(path: Path | None, numbers: Any) -> None:
-    """Write what a command reports to the file given with ``--json``.
+    """Write what a command reports to the file given with ``--json``; null for what JSON has no number for.
 
     Raises:
         UserError: the file cannot be written.
@@ -23,6 +24,14 @@ def write_json(path: Path | None, numbers: Any) -> None:
     if path:
         try:
             write = save_text if path.is_file() or not path.exists() else Path.write_text  # /dev/stdout is none
-            write(path, json.dumps(numbers, indent=1) + "\n")
+            write(path, json.dumps(_finite(numbers), indent=1) + "\n")
         except OSError as error:
             raise UserError(f"--json {path} cannot be written: {error}") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""``hpcfast scaling predict``, ``simulate`` and ``published``."""
+"""``hpcfast scaling predict`` and ``simulate``."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def predict(
     save_text(folder / "prediction.md", show.markdown(name, found, refused, "figures/prediction.svg"))
     print(f"page: {folder / 'prediction.md'}\npicture: {picture}")
     numbers = [asdict(each) | {"error": each.error, "ttra_error": each.ttra_error} for each in found]
-    options.write_json(json, _finite({"forecasts": numbers, "refused": refused}))
+    options.write_json(json, {"forecasts": numbers, "refused": refused})
 
 
 def simulate(
@@ -67,46 +67,11 @@ def simulate(
         for title, each in _work(study, work, counts(nodes), spread).items()
     }
     headings = (
-        "nodes",
-        "work",
-        "run time",
-        "+/-",
-        "useful",
-        "failures",
-        "checkpoint every",
-        "Young",
-        "Daly",
-        "by Daly",
-    )
+        "nodes", "work", "run time", "+/-", "useful", "failures", "checkpoint every", "Young", "Daly", "by Daly",
+    )  # fmt: skip
     for title, rows in results.items():
         _print(title, headings, [_words(row) for row in rows])
-    options.write_json(json, _finite({"simulated": results, "repetitions": repetitions}))
-
-
-def published(json: options.Json = None) -> None:
-    """Check the predictor against public scaling tables: fed their small ends, it must predict their large ends."""
-    from hpcfast.scaling.predict import published as tables
-
-    checks = tables.check()
-    rows = [
-        (
-            check.curve.name, f"{check.curve.small[-1].ranks}", f"{check.point.ranks}", f"{check.error:+.1%}",
-            f"{check.low / check.point.seconds - 1:+.0%} to {check.high / check.point.seconds - 1:+.0%}",
-            f"{check.perfect / check.point.seconds - 1:+.1%}",
-        )
-        for check in checks
-    ]  # fmt: skip
-    headings = ("table", "fitted up to", "predicted", "error", "believable", "if scaling were perfect")
-    _print("Step times of public tables; ranks are GPUs", headings, rows)
-    worst = max(checks, key=lambda check: abs(check.error))
-    mean = sum(abs(check.error) for check in checks) / len(checks)
-    print(f"mean error {mean:.1%}, worst {worst.error:+.1%} ({worst.curve.name}), n = {len(checks)}")
-    growth = tables.epochs()
-    print(f"epochs at a batch of {growth.batch:,}: predicted {growth.predicted:.1f}, measured {growth.measured:g}")
-    lines = [
-        {"table": c.curve.name, "source": c.curve.source, "ranks": c.point.ranks, "error": c.error} for c in checks
-    ]
-    options.write_json(json, {"rows": lines, "mean_error": mean, "epochs_error": growth.error})
+    options.write_json(json, {"simulated": results, "repetitions": repetitions})
 
 
 def counts(text: str) -> list[int]:
@@ -188,12 +153,3 @@ def _print(title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]
     for row in rows:
         table.add_row(*row)
     console(160).print(table)
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

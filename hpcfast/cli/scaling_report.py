@@ -20,7 +20,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder to write into; default: studies/NAME")] = None,
 ) -> None:
     """Say what came out of STUDY so far: an HTML page, Markdown, a CSV table and figures."""
-    from hpcfast.scaling import collect, findings, statistics
+    from hpcfast.scaling import cells, collect, findings
     from hpcfast.scaling import report as reporting
     from hpcfast.scaling import study as studies
 
@@ -29,7 +29,7 @@ def report(
     if all(row.status == "missing" for row in rows):
         raise UserError(f"nothing of {study} has run yet; start it with 'hpcfast scaling run {study}'")
     written = reporting.write(read, rows, out)
-    known = statistics.cells(rows)
+    known = cells.cells(rows)
     for data in dict.fromkeys(row.data for row in rows):
         print(f"{data}: {findings.answer([cell for cell in known if cell.key[0] == data])}")
     for warning in findings.warnings(known):
@@ -41,13 +41,12 @@ def compare(a: Table, b: Table, json: options.Json = None) -> None:
     """Tell whether study B reached its targets faster than study A, cell by cell, or whether it may be chance."""
     from hpcfast.runs.progress import console
     from hpcfast.scaling import compare as comparing
-    from hpcfast.scaling import verdicts
 
     found = comparing.compare(_read(a), _read(b))
     if not found:
         raise UserError(f"{a} and {b} have no cell in common: none of the same data, method, scaling and nodes")
-    console(140).print(verdicts.table(found, str(a), str(b)))
-    options.write_json(json, {"cells": verdicts.numbers(found)})
+    console(140).print(comparing.table(found, str(a), str(b)))
+    options.write_json(json, {"cells": comparing.numbers(found)})
 
 
 def _read(path: Path) -> "list[Row]":

@@ -5,6 +5,8 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 """
 
 import os
+import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -17,8 +19,8 @@ import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
 
-from hpcfast.distributed import cores, launcher, rendezvous, variables
-from hpcfast.distributed.elastic import commit, elastically
+from hpcfast.distributed import launcher, rendezvous, variables
+from hpcfast.distributed.elastic import elastically, make_way
 from hpcfast.distributed.gradients import (
     average_buffers,
     broadcast_parameters,
@@ -114,8 +116,8 @@ def init(allreduce: AllreduceSettings | None = None) -> World:
 
 def join() -> World:
     """Who this process is, once Horovod runs; a collective."""
-    share = cores.settle(gather, hvd.rank(), bind=not torch.cuda.is_available())
-    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), share.fair, share.all)
+    mine = sorted(os.sched_getaffinity(0))
+    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), *shares(mine, gather((socket.gethostname(), mine))))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
@@ -123,7 +125,18 @@ def join() -> World:
     return world
 
 
-def raise_on_all_ranks(work: Callable[[], T]) -> T:
+def shares(mine: list[int], everyone: list[tuple[str, list[int]]]) -> tuple[int, int]:
+    """A rank's fair share of its machine's cores, at least 1, and those that all ranks here may use.
+
+    Args:
+        mine: cores that this rank may use: srun and mpirun give each rank its own, horovodrun gives all to each.
+        everyone: every rank's machine and cores.
+    """
+    users = Counter(core for host, cores in everyone if host == socket.gethostname() for core in cores)
+    return max(1, int(sum(1 / users[core] for core in mine) + 1e-6)), len(users)
+
+
+def together(work: Callable[[], T]) -> T:
     """Run ``work`` on every rank; where any rank raises UserError, all ranks raise the first one's.
 
     For checks whose outcome may differ between nodes (is the data set there?): without this the healthy ranks

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from hpcfast.report.format import percent
 from hpcfast.runs.names import in_figure
-from hpcfast.scaling.statistics import Cell, count, gain, time_of
+from hpcfast.scaling.cells import Cell, count, gain, time_of
 
 FACE, TEXT, QUIET, RULE = "#ffffff", "#1c2430", "#566170", "#dfe3e8"
 DARK = {FACE: "#1b2027", TEXT: "#e6eaf0", QUIET: "#a5b0bd", RULE: "#343c47"}

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from hpcfast.report.format import duration, percent
-from hpcfast.scaling.compare import Difference, difference
-from hpcfast.scaling.reference import suspicious
+from hpcfast.scaling.cells import ENOUGH, Cell, count, gain, time_of
 from hpcfast.scaling.rows import Row
-from hpcfast.scaling.statistics import ENOUGH, Cell, count, gain, time_of
+from hpcfast.scaling.statistics import Difference, difference, suspicious
 
 FEW = 8
 """So many jobs are named in a warning; the table of runs has them all."""
@@ -48,7 +47,7 @@ def answer(cells: Sequence[Cell]) -> str:
     where = f"{count(best.nodes, 'node')} ({best.key[2]} scaling)"
     text = f"The fastest was {best.key[1]} on {where}: {duration(best.ttra or 0)}"
     base = min((cell for cell in known if cell.series == best.series), key=lambda cell: cell.nodes)
-    if base is not best and base.ttra and best.ttra:
+    if base is not best and base.ttra and best.ttra and not (base.shared or best.shared):
         times = base.ttra / best.ttra
         than = f"than on {count(base.nodes, 'node')}"
         text += f", {times:.2g} times sooner {than}" if times >= 1.05 else f", hardly sooner {than}"
@@ -99,10 +98,11 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
         values = sorted({getattr(row, field) for row in rows} - {""})
         if len(values) > 1:
             found.append(f"Mixed {field}: {'; '.join(values)}. Cells of different {field} are not comparable.")
-    for cell in cells:
-        if shared := [row for row in cell.ended if row.slots and row.ranks > row.slots]:
-            what = f"{count(shared[0].ranks, 'rank')} share the cores or GPUs of {shared[0].slots}"
-            found.append(f"{cell.name}: {what}; its speed says nothing about machines that have enough.")
+    shared = {cell.name: row for cell in cells for row in cell.ended if row.shares}
+    if shared:
+        named = [f"{name}: {count(row.ranks, 'rank')}, room for {row.slots}" for name, row in shared.items()]
+        cure = "Trust the epochs of these cells, not their speed; no speed-up or efficiency is computed from them."
+        found.append(f"Ranks share cores or GPUs ({_few(named, '; ')}). {cure}")
     found += [f"{row.job}: slow ranks: {'; '.join(row.stragglers)}." for row in rows if row.stragglers]
     found += [f"{cell.name} is suspiciously fast: {why}." for cell in cells if (why := suspicious(cell, cells))]
     few = [cell for cell in cells if 0 < len(cell.ended) < ENOUGH]
@@ -125,6 +125,11 @@ def gains(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str]:
     """Speed-up and efficiency as they are shown."""
     found = gain(cell, cells)
     return (f"{found.speed_up:.2f}", percent(found.efficiency)) if found else ("–", "–")
+
+
+def number(value: float | None, form: str = "{:,.4g}") -> str:
+    """A number, or a dash for what is not known."""
+    return "–" if value is None else form.format(value)
 
 
 def listed(names: Sequence[str]) -> str:

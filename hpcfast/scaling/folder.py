@@ -39,7 +39,8 @@ def refuse_another(study: Study) -> None:
             raise UserError(f"{study.folder} holds files but no study; {cure}")
         return
     there, given = (_fixed(values) for values in (yaml.safe_load(file.read_text()), study.model_dump(mode="json")))
-    keys = [key for key in given if there.get(key) != given[key]]
+    # "or None": a setting that one of them does not know is the same as one that is off.
+    keys = [key for key in {**given, **there} if (there.get(key) or None) != (given.get(key) or None)]
     if keys:
         raise UserError(
             f"{study.folder} holds the runs of a study with another {', '.join(keys)} (see {file}); give this one "

@@ -1,17 +1,37 @@
-"""What a study will do and cost, as far as it is known."""
+"""What a study will do, how long that takes and what it costs, by those jobs that are done."""
 
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
 
-from hpcfast.scaling.estimate import Estimates, words
-from hpcfast.scaling.jobs import Job
+from hpcfast.report.format import duration
+from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study
+
+
+def estimates(jobs: Iterable[Job]) -> dict[Kind, float]:
+    """Seconds that a job takes, start and confirmation included, by kind: the mean of those that are done."""
+    seen: dict[Kind, list[float]] = defaultdict(list)
+    for job in jobs:
+        if job.seconds is not None:
+            seen[job.kind].append(job.seconds)
+    return {kind: statistics.mean(seconds) for kind, seconds in seen.items()}
+
+
+def seconds_left(left: Iterable[Job], jobs: Iterable[Job]) -> float | None:
+    """Seconds of those ``left`` of ``jobs``, one after another; None before one of each of their kinds is done."""
+    known = estimates(jobs)
+    seconds = sum(known.get(job.kind, math.nan) for job in left)
+    return None if math.isnan(seconds) else seconds
 
 
 def table(study: Study, jobs: list[Job]) -> Table:
     """A line for each kind of job; a time only where one of its kind is done."""
-    estimates = Estimates(jobs)
+    known = estimates(jobs)
     shown = Table(title=f"{study.name}: {study.title}", title_justify="left")
     for column in ("data", "method", "scaling"):
         shown.add_column(column)
@@ -20,9 +40,8 @@ def table(study: Study, jobs: list[Job]) -> Table:
     for kind in dict.fromkeys(job.kind for job in jobs):
         alike = [job for job in jobs if job.kind == kind]
         done = sum(job.state == "done" for job in alike)
-        seconds = estimates.of(kind)
         sizes = [kind.nodes, alike[0].ranks, alike[0].batch, alike[0].batch * alike[0].ranks]
-        took = "unknown" if seconds is None else words(seconds)
+        took = duration(known[kind]) if kind in known else "unknown"
         shown.add_row(kind.data, kind.method, kind.scaling, *map(str, sizes), f"{done} of {len(alike)}", took)
     return shown
 
@@ -41,19 +60,16 @@ def sentence(study: Study, jobs: list[Job]) -> str:
 
 def numbers(study: Study, jobs: list[Job]) -> dict[str, Any]:
     """The plan for programs; hours and cost are None where no job of a kind is done, cost also without a price."""
-    estimates = Estimates(jobs)
-    left = [job for job in jobs if job.state != "done"]
-    each = [(job.kind.nodes, estimates.of(job.kind)) for job in left]
-    known = [nodes * seconds / 3600 for nodes, seconds in each if seconds is not None]
-    hours = sum(known) if len(known) == len(each) else None
+    known, left = estimates(jobs), [job for job in jobs if job.state != "done"]
+    hours = sum(job.kind.nodes * known.get(job.kind, math.nan) for job in left) / 3600
     price = study.price_per_node_hour
     return {
         "study": study.name,
         "jobs": len(jobs),
         "done": len(jobs) - len(left),
         "left": len(left),
-        "node_hours_left": hours,
-        "cost_left": None if hours is None or price is None else hours * price,
+        "node_hours_left": None if math.isnan(hours) else hours,
+        "cost_left": None if math.isnan(hours) or price is None else hours * price,
         "plan": [
             {"job": job.name, "nodes": job.kind.nodes, "ranks": job.ranks, "state": job.state, "run": job.arguments}
             for job in jobs

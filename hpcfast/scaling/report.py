@@ -1,16 +1,16 @@
 """What came out of a study: one HTML page that needs nothing else, a Markdown file, a CSV table and the figures.
 
-The words are in ``findings``, the numbers in ``statistics``, the figures in ``figures``; the page has the style of the
-page on runs (hpcfast/report/templates/style.css).
+The words are in ``findings``, the numbers in ``cells`` and ``statistics``, the figures in ``figures``; the page has the
+style of the page on runs (hpcfast/report/templates/style.css).
 """
 
 import base64
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import jinja2
 
@@ -19,23 +19,13 @@ from hpcfast.errors import UserError
 from hpcfast.report import format
 from hpcfast.runs.files import save_text, write_atomically
 from hpcfast.scaling import collect, findings
+from hpcfast.scaling.cells import Cell, cells
 from hpcfast.scaling.figures import SHARES, Picture, pictures
 from hpcfast.scaling.rows import Row
-from hpcfast.scaling.statistics import Cell, cells
+from hpcfast.scaling.study import Study
 
 MARK = '<meta name="generator" content="hpcfast scaling report">'
 """Says that a folder's report.html is ours and may be replaced."""
-
-
-class Asked(Protocol):
-    """What a report needs to know of a study."""
-
-    name: str
-    title: str
-    price_per_node_hour: float | None
-
-    @property
-    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Part:
         return findings.duels(self.cells)
 
 
-def write(study: Asked, rows: list[Row], out: Path | None = None) -> list[Path]:
+def write(study: Study, rows: list[Row], out: Path | None = None) -> list[Path]:
     """Write report.html, report.md, results.csv and figures/ into ``out``, by default the study's folder.
 
     Returns:
@@ -82,7 +72,7 @@ def write(study: Asked, rows: list[Row], out: Path | None = None) -> list[Path]:
     return written
 
 
-def render(template: str, study: Asked, rows: list[Row], parts: list[Part]) -> str:
+def render(template: str, study: Study, rows: list[Row], parts: list[Part]) -> str:
     """The page, or the Markdown file."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader("hpcfast.scaling"), jinja2.PackageLoader("hpcfast.report")]),
@@ -92,8 +82,8 @@ def render(template: str, study: Asked, rows: list[Row], parts: list[Part]) -> s
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        percent=format.percent, duration=format.duration, moment=format.moment, number=number, embedded=embedded,
-        pipes=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        percent=format.percent, duration=format.duration, moment=format.moment, number=findings.number,
+        embedded=embedded, pipes=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     )  # fmt: skip
     every = [cell for part in parts for cell in part.cells]
     return environment.get_template(template).render(
@@ -104,21 +94,15 @@ def render(template: str, study: Asked, rows: list[Row], parts: list[Part]) -> s
         parts=parts,
         rows=rows,
         warnings=findings.warnings(every),
-        environment=environments(rows),
+        environment=sorted(environments(rows).items()),
         shares=SHARES,
         say=findings,
     )
 
 
-def environments(rows: Iterable[Row]) -> list[tuple[str, str, int]]:
-    """(hardware, versions, runs) of the runs that say so."""
-    known = sorted((row.hardware or "unknown", row.versions or "unknown") for row in rows if row.status != "missing")
-    return [(*key, len(list(group))) for key, group in groupby(known)]
-
-
-def number(value: float | None, form: str = "{:,.4g}") -> str:
-    """A number, or a dash for what is not known."""
-    return "–" if value is None else form.format(value)
+def environments(rows: Iterable[Row]) -> Counter[tuple[str, str]]:
+    """Runs by hardware and versions."""
+    return Counter((row.hardware or "unknown", row.versions or "unknown") for row in rows if row.status != "missing")
 
 
 def embedded(svg: str) -> str:

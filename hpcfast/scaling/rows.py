@@ -48,13 +48,13 @@ class Row:
     joules: float | None = None
     """Over all nodes; None where nothing measures it."""
     slots: int | None = None
-    """Ranks that find a GPU, or cores for their threads, of their own; with more ranks, they share."""
+    """Ranks that find a GPU, or cores for their threads, of their own."""
     hardware: str = ""
     versions: str = ""
     stragglers: tuple[str, ...] = ()
     """``rank 3 on n2: 1.4 times the median step``."""
 
     @property
-    def node_hours(self) -> float | None:
-        """What the time to robust accuracy cost."""
-        return None if self.ttra is None else self.nodes * self.ttra / 3600
+    def shares(self) -> bool:
+        """Whether its ranks had to share cores or GPUs: its speed then says nothing of ranks that have their own."""
+        return self.slots is not None and self.ranks > self.slots

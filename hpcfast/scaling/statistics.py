@@ -1,195 +1,163 @@
-"""What the seeds of a cell say together, by MLPerf's rules.
+"""What is chance and what is not: are runs of one cell faster than those of another, and is a cell too good to be true?
 
-A cell is all jobs of one data set, method, scaling and node count. Of five seeds or more the fastest and the slowest
-are dropped and the rest is averaged (Mattson et al. 2020, "MLPerf Training Benchmark"). A run that did not converge is
-infinitely slow: one of five is the dropped slowest, with two the cell has no result. With fewer than five none is
-dropped. Jobs that did not end are never averaged over silently: ``Cell.absent`` names them.
+The ratio of two cells is the median of the ratios of all pairs of their runs, and its interval the one that the exact
+rank test gives (Hodges and Lehmann 1963): it assumes nothing about how times are spread, and a run that did not
+converge is simply infinitely slow. The test permutes the runs, exactly where there are few; over many cells its
+p-values are corrected as Holm (1979) has it.
+
+More nodes make an epoch shorter, not epochs fewer: a cell that needs significantly fewer of them than the fewest nodes
+did with the same global batch was trained otherwise - another target, other data, an easier evaluation. MLPerf
+refuses such a result (training policies, "RCP"); here it is flagged.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean, median, variance
 
-from hpcfast.scaling.rows import PARTS, Row
+import numpy as np
+from scipy.stats import permutation_test, rankdata, ttest_ind_from_stats
 
-ENOUGH = 5
-"""From so many seeds on, the fastest and the slowest are dropped."""
-ALIKE = ("hardware", "versions", "target", "global_batch")
-"""Runs that differ in one of these are not averaged."""
+from hpcfast.scaling.cells import Cell, time_of
+
+LEVEL = 0.05
+"""Of all tests; of the one-sided test of epochs one honest cell in twenty is flagged."""
+EXACT = 20_000
+"""Up to so many permutations all are tried: up to eight runs against eight."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The jobs of one data set, method, scaling and node count."""
+class Difference:
+    """Times of ``a`` over times of ``b``: 2 says that b is twice as fast."""
 
-    rows: tuple[Row, ...]
-
-    @property
-    def key(self) -> tuple[str, str, str, int]:
-        first = self.rows[0]
-        return first.data, first.method, first.scaling, first.nodes
-
-    @property
-    def series(self) -> tuple[str, str, str]:
-        return self.key[:3]
+    ratio: float
+    """Infinite, or zero, where most runs of one did not converge."""
+    interval: tuple[float, float] | None
+    """95 % or more; None if there are too few runs for one."""
+    p: float
+    """Of the two-sided exact permutation test of ranks, not corrected."""
+    runs: tuple[int, int]
 
     @property
-    def nodes(self) -> int:
-        return self.key[3]
-
-    @property
-    def name(self) -> str:
-        data, method, scaling, nodes = self.key
-        return f"{data}, {method}, {scaling}, {count(nodes, 'node')}"
-
-    @cached_property
-    def ended(self) -> tuple[Row, ...]:
-        """Those that trained to their end; the fastest first, those that did not converge last."""
-        ended = [row for row in self.rows if row.status in ("converged", "not converged")]
-        return tuple(sorted(ended, key=time_of))
-
-    @property
-    def absent(self) -> tuple[Row, ...]:
-        """Missing, crashed or unfinished."""
-        return tuple(row for row in self.rows if row not in self.ended)
-
-    @cached_property
-    def converged(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.ended if math.isfinite(time_of(row)))
-
-    @cached_property
-    def mixed(self) -> tuple[str, ...]:
-        """What differs among the runs and forbids an average: ``hardware (A; B)``."""
-        found = []
-        for field in ALIKE:
-            values = sorted({str(getattr(row, field)) for row in self.ended if getattr(row, field) not in ("", None)})
-            if len(values) > 1:
-                found.append(f"{field.replace('_', ' ')} ({'; '.join(values)})")
-        return tuple(found)
-
-    @cached_property
-    def counted(self) -> tuple[Row, ...]:
-        """The runs that are averaged; none if the cell has no result."""
-        if self.mixed:
-            return ()
-        kept = self.ended[1:-1] if len(self.ended) >= ENOUGH else self.ended
-        return kept if all(math.isfinite(time_of(row)) for row in kept) else ()
-
-    @property
-    def why_none(self) -> str:
-        """Why there is no time to robust accuracy, or an empty string."""
-        if self.counted:
+    def too_few(self) -> str:
+        """Why nothing can be told from so few runs, or an empty string."""
+        if self.interval is not None:
             return ""
-        if not self.ended:
-            return "no run has ended"
-        if self.mixed:
-            return f"not averaged: mixed {', '.join(self.mixed)}"
-        return f"{len(self.ended) - len(self.converged)} of {len(self.ended)} did not converge"
+        least = 2 / math.comb(sum(self.runs), self.runs[0])
+        return f"{self.runs[0]} against {self.runs[1]} runs have p >= {least:.2g}: too few to tell anything"
 
-    @cached_property
-    def ttra(self) -> float | None:
-        """Seconds to robust accuracy."""
-        return self._mean(self.counted, lambda row: row.ttra)
 
-    @property
-    def variation(self) -> float | None:
-        """Coefficient of variation of all runs that converged: sample standard deviation / mean."""
-        times = [time_of(row) for row in self.converged]
-        return stdev(times) / fmean(times) if len(times) > 1 and not self.mixed else None
+def difference(a: Cell, b: Cell) -> Difference | str:
+    """How much slower ``a`` is than ``b``, or why that cannot be said."""
+    for cell in (a, b):
+        if not cell.ended:
+            return "no run has ended" if len({a.key, b.key}) == 1 else f"{cell.name}: no run has ended"
+        if cell.mixed:
+            return f"mixed {', '.join(cell.mixed)}"
+    if a.target != b.target:
+        return f"the targets differ: {a.target}, {b.target}"
+    if not a.converged and not b.converged:
+        return "no run has converged"
+    slow, fast = ([time_of(row) for row in cell.ended] for cell in (a, b))
+    ratios = sorted(1.0 if x == y else x / y for x in slow for y in fast)  # inf = inf: both never
+    return Difference(median(ratios), _interval(ratios, len(slow), len(fast)), _p(slow, fast), (len(slow), len(fast)))
 
-    @cached_property
-    def epochs(self) -> float | None:
-        """Epochs to the target: what the method and the batch decide."""
-        return self._mean(self.counted, lambda row: row.epochs)
 
-    @property
-    def seconds_per_epoch(self) -> float | None:
-        """All of the clock over the epochs, so that the two factors multiply to ``ttra``."""
-        return self.ttra / self.epochs if self.ttra is not None and self.epochs else None
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values such that the chance of even one false finding among all stays what it says (Holm 1979)."""
+    p = np.array(values, dtype=np.float64)
+    order, corrected = np.argsort(p, kind="stable"), np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
+    return [float(value) for value in corrected]
 
-    @cached_property
-    def images_per_second(self) -> float | None:
-        """While training. Of all runs that ended: speed does not ask whether they converged."""
-        return None if self.mixed else self._mean(self.ended, lambda row: row.images_per_second)
 
-    @cached_property
-    def shares(self) -> dict[str, float]:
-        """Of the clock, by PARTS, over all runs that ended; empty where it was not measured."""
-        spent = [row.seconds for row in self.ended if row.seconds]
-        total = sum(sum(seconds.values()) for seconds in spent)
-        if self.mixed or not total:
-            return {}
-        return {part: sum(seconds.get(part, 0.0) for seconds in spent) / total for part in PARTS}
+def _interval(ratios: list[float], n: int, m: int) -> tuple[float, float] | None:
+    """From the c-th smallest to the c-th largest of all pairs; c leaves at most 2.5 % beyond either end."""
+    beyond = np.cumsum(_ways(n, m)) / math.comb(n + m, n)
+    c = int((beyond <= LEVEL / 2).sum())
+    return (ratios[c - 1], ratios[-c]) if c else None
 
-    @property
-    def node_hours(self) -> float | None:
-        """To robust accuracy."""
-        return None if self.ttra is None else self.nodes * self.ttra / 3600
 
-    @property
-    def joules(self) -> float | None:
-        """Over all nodes; None unless it was measured in every run that counts."""
-        return self._mean(self.counted, lambda row: row.joules)
+def _ways(n: int, m: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """In how many orders of n and m runs u pairs are the wrong way round, for u = 0 to n m (Mann and Whitney 1947)."""
+    ways = np.zeros((n + 1, n * m + 1))
+    ways[0, 0] = 1
+    for rank in range(n + m):
+        for chosen in range(min(n, rank + 1), 0, -1):
+            wrong = rank - chosen + 1
+            ways[chosen, wrong:] += ways[chosen - 1, : n * m + 1 - wrong]
+    return ways[n]
 
-    @property
-    def global_batch(self) -> int | None:
-        return None if self.mixed or not self.ended else self.ended[0].global_batch
 
-    @property
-    def target(self) -> float | None:
-        return next((row.target for row in self.rows if row.target is not None), None)
-
-    def cost(self, price_per_node_hour: float | None) -> float | None:
-        """Of one time to robust accuracy, in the unit of the price."""
-        hours = self.node_hours
-        return None if hours is None or price_per_node_hour is None else hours * price_per_node_hour
-
-    @staticmethod
-    def _mean(rows: Iterable[Row], value: Callable[[Row], float | None]) -> float | None:
-        values = [value(row) for row in rows]
-        known = [each for each in values if each is not None]
-        return fmean(known) if known and len(known) == len(values) else None
+def _p(a: list[float], b: list[float]) -> float:
+    if min(len(a), len(b)) < 2:  # which the test refuses, and one run can tell nothing
+        return 1.0
+    ranks = rankdata([*a, *b])
+    found = permutation_test(
+        (ranks[: len(a)], ranks[len(a) :]), lambda x, y, axis: x.mean(axis) - y.mean(axis), vectorized=True,
+        n_resamples=EXACT, rng=0,
+    )  # fmt: skip
+    return float(found.pvalue)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A cell against the one with the fewest nodes of the same data set, method and scaling."""
+class Epochs:
+    """Epochs to the target of the runs that converged: mean, variance of a run, runs."""
 
-    speed_up: float
-    efficiency: float
-    """Speed-up over how many times as many nodes; 1 is ideal."""
-
-
-def time_of(row: Row) -> float:
-    """Seconds to robust accuracy; infinite where it was not reached."""
-    return math.inf if row.ttra is None or row.status != "converged" else row.ttra
+    batch: int
+    mean: float
+    variance: float
+    n: int
 
 
-def cells(rows: Iterable[Row]) -> list[Cell]:
-    """All cells, in the order of data set, method, scaling and node count."""
-    groups: dict[tuple[str, str, str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.data, row.method, row.scaling, row.nodes), []).append(row)
-    return [Cell(tuple(sorted(groups[key], key=lambda row: row.seed))) for key in sorted(groups)]
+def suspicious(cell: Cell, among: Iterable[Cell]) -> str:
+    """What is suspicious about the epochs that ``cell`` needed, or an empty string.
 
-
-def gain(cell: Cell, among: Iterable[Cell]) -> Gain | None:
-    """Speed-up and efficiency: of the time to robust accuracy (strong scaling), of images a second (weak scaling).
-
-    None where the cell or the one with the fewest nodes has no result.
+    The reference are the cells of the same data set and method on the fewest nodes, of either scaling: the one with the
+    same global batch, or a line between the two nearest batches. Outside of these batches, and with fewer than two runs
+    on either side, nothing can be said.
     """
-    base = min((each for each in among if each.series == cell.series), key=lambda each: each.nodes)
-    if cell.series[2] == "weak":
-        fast, slow = cell.images_per_second, base.images_per_second
-    else:
-        fast, slow = base.ttra, cell.ttra
-    if not fast or not slow:
+    own = _epochs(cell)
+    alike = [each for each in among if each.key[:2] == cell.key[:2]]
+    fewest = min(each.nodes for each in alike)
+    if own is None or cell.nodes == fewest:
+        return ""
+    known = [found for each in alike if each.nodes == fewest and (found := _epochs(each))]
+    reference = _at(known, own.batch)
+    if reference is None or own.mean >= reference.mean or _chance(own, reference) >= LEVEL:
+        return ""
+    return (
+        f"{own.mean:.3g} epochs to the target, where the reference at a global batch of {own.batch:,} needs "
+        f"{reference.mean:.3g}: significantly fewer (p < {LEVEL})"
+    )
+
+
+def _epochs(cell: Cell) -> Epochs | None:
+    values = [row.epochs for row in cell.converged if row.epochs is not None]
+    if cell.global_batch is None or len(values) < 2:
         return None
-    return Gain(fast / slow, fast / slow / (cell.nodes / base.nodes))
+    mean = fmean(values)
+    return Epochs(cell.global_batch, mean, variance(values, mean), len(values))
 
 
-def count(n: int, what: str) -> str:
-    """``1 node``, ``2 nodes``."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+def _at(known: list[Epochs], batch: int) -> Epochs | None:
+    """The reference at this batch, interpolated in the batch's logarithm."""
+    below = max((each for each in known if each.batch <= batch), key=lambda each: each.batch, default=None)
+    above = min((each for each in known if each.batch >= batch), key=lambda each: each.batch, default=None)
+    if below is None or above is None or below.batch == above.batch:
+        return below if above else None
+    part = math.log(batch / below.batch) / math.log(above.batch / below.batch)
+    mean = below.mean + part * (above.mean - below.mean)
+    spread = below.variance + part * (above.variance - below.variance)
+    return Epochs(batch, mean, spread, min(below.n, above.n))
+
+
+def _chance(own: Epochs, reference: Epochs) -> float:
+    """Welch's one-sided t-test: how probable so few epochs are, if nothing differs."""
+    if own.variance + reference.variance == 0:  # all evaluated at the same epochs; the test needs a spread
+        return 0.0
+    found = ttest_ind_from_stats(
+        own.mean, math.sqrt(own.variance), own.n, reference.mean, math.sqrt(reference.variance), reference.n,
+        equal_var=False, alternative="less",
+    )  # fmt: skip
+    return float(found.pvalue)

@@ -70,7 +70,6 @@ class Study(Settings):
     ranks_per_node: PositiveInt = 1
     gpus: Annotated[bool, Field(description="one a rank")] = False
     threads: Annotated[PositiveInt, Field(description="a rank's")] = 1
-    together: Annotated[bool, Field(description="with --local: fill this machine's cores with jobs")] = False
     minutes: Annotated[PositiveFloat, Field(description="a job may take, with its start and confirmation")] = 60
     price_per_node_hour: Annotated[NonNegativeFloat | None, Field(description="null: no cost is reported")] = None
     set: Annotated[Overrides, Field(description="settings of all runs")] = ()
@@ -127,6 +126,9 @@ def load(path: Path) -> Study:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")
+    if "together" in values:
+        cure = "delete the line: jobs of a local study run one after another"
+        raise UserError(f"{path}: together: no longer a setting; {cure}")
     try:
         study = validate(Study, {"name": path.stem, **values})
     except Invalid as error:

@@ -1,7 +1,6 @@
 """Compiles Horovod's wheel from the source distribution on PyPI, which is not edited.
 
-Horovod's own variable HOROVOD_CMAKE names the wrapper `cmake` in this folder, and that one adds hook.cmake, which
-links wake.cc into Horovod's library.
+Horovod's own variable HOROVOD_CMAKE names the wrapper `cmake` in this folder, and that one adds hook.cmake.
 """
 
 import os

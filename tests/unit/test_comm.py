@@ -1,6 +1,7 @@
 """A job of one rank: collectives that are the identity, errors that keep their kind."""
 
 import os
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from hpcfast.distributed.comm import World
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
-both = pytest.mark.parametrize("collective", [comm.raise_on_all_ranks, comm.on_root])
+HERE = socket.gethostname()
+both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])
 
 
 def test_alone_the_world_is_one_rank(world: World) -> None:
@@ -100,6 +102,22 @@ def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, .
 def test_uncompressed_gradients_are_sent_without_a_copy() -> None:
     tensor = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
     assert gradients.Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("others", "fair", "all_of_them"),
+    [
+        pytest.param([], 4, 4, id="alone"),
+        pytest.param([("elsewhere", [0, 1])], 4, 4, id="alone on this machine"),
+        pytest.param([(HERE, [8, 9])], 4, 6, id="each has its own, as with srun"),
+        pytest.param([(HERE, [0, 1, 2, 3])], 2, 4, id="both have all, as with horovodrun"),
+        pytest.param([(HERE, [0])] * 2, 3, 4, id="one is shared"),
+        pytest.param([(HERE, [0, 1, 2, 3])] * 300, 1, 4, id="more ranks than cores"),
+    ],
+)
+def test_a_rank_takes_its_share_of_the_cores(others: list[tuple[str, list[int]]], fair: int, all_of_them: int) -> None:
+    mine = [0, 1, 2, 3]
+    assert comm.shares(mine, [(HERE, mine), *others]) == (fair, all_of_them)
 
 
 def test_a_broadcast_keeps_weights_and_their_layout(world: World) -> None:

@@ -14,7 +14,7 @@ import yaml
 from hpcfast.errors import UserError
 from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
-from hpcfast.scaling.estimate import Estimates
+from hpcfast.scaling.planning import seconds_left
 from tests.unit.studies import study_rows
 
 STUDY = """
@@ -91,9 +91,10 @@ def test_runs_of_another_study_are_refused_by_name(planned: list[jobs.Job]) -> N
 
 
 def test_time_left_is_known_by_jobs_of_the_same_kind_only(planned: list[jobs.Job]) -> None:
-    assert Estimates(planned).sum(planned) is None
+    assert seconds_left(planned, planned) is None
     leave(planned[0], 0, DONE)
-    assert Estimates(planned).sum(planned) == 40.0
+    assert seconds_left(planned, planned) == 40.0
+    assert seconds_left([], []) == 0
 
 
 def test_the_table_survives_its_file(tmp_path: Path) -> None:
@@ -128,27 +129,41 @@ def test_a_job_that_crashes_does_not_end_the_study(planned: list[jobs.Job], monk
     assert planned[1].log.read_text().count(jobs.START) == 1, "what is done is not done again"
 
 
-def test_together_jobs_fill_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of one rank run at once, for each waits until the other is there; one of two ranks runs alone."""
+def test_jobs_run_one_after_another_on_as_many_cores_as_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").touch()
-    (tmp_path / "try.yaml").write_text(STUDY.replace("[1]", "[1, 2, 4]") + "together: true\n")
+    (tmp_path / "try.yaml").write_text(STUDY.replace("[1]", "[1, 2, 4]"))
     planned = jobs.jobs(study.load(tmp_path / "try.yaml"))
     planned[0].study.folder.mkdir(parents=True)
-    os.mkfifo(tmp_path / "meet")
-    begun = []
+    begun, said = [], list[str]()
 
     def command(job: jobs.Job, cores: list[int]) -> list[str]:
         begun.append((job.kind.nodes, job.seed, cores))
-        meet = {(1, 0): "echo >meet;", (1, 1): "read <meet;"}.get((job.kind.nodes, job.seed), "")
-        return ["bash", "-c", f"{meet} mkdir -p $0; echo '{json.dumps(DONE)}' >$0/summary.json", str(job.folder)]
+        alone = "mkdir alone && sleep 0.2 && rmdir alone"
+        return ["bash", "-c", f"{alone} && mkdir -p $0 && echo '{json.dumps(DONE)}' >$0/summary.json", str(job.folder)]
 
     monkeypatch.setattr(local, "command", command)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 7})
-    local.run(planned, lambda line: None)
-    both = [4, 7]
-    assert begun == [(1, 0, [4]), (1, 1, [7]), (2, 0, both), (4, 0, both), (2, 1, both), (4, 1, both)]
+    local.run(planned, said.append)
+    assert begun == [(n, seed, [4, 7][:n]) for seed in (0, 1) for n in (1, 2, 4)]
     assert {job.state for job in planned} == {"done"}
+    assert said[0] == (
+        "warning: 4 ranks with 1 thread each share the 2 cores that there are; their epochs count, their speed does "
+        "not: the report gives them no speed-up"
+    )
+    assert not any("warning" in line for line in said[1:])
+
+
+def test_a_job_that_takes_too_long_is_ended(planned: list[jobs.Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    study = planned[0].study.model_copy(update={"minutes": 0.3 / 60})
+    fake(monkeypatch, "sleep 60 & wait")
+    study.folder.mkdir(parents=True)
+    job = replace(planned[0], study=study)
+    local.run([job], lambda line: None)
+    assert jobs.last_end(job.log)[0] == local.TOO_LONG
+    assert "it took longer than minutes: 0.005" in collect.row(job).note
 
 
 def test_a_signal_ends_the_job_and_the_study(planned: list[jobs.Job], monkeypatch: pytest.MonkeyPatch) -> None:

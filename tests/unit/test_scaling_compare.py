@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect
-from hpcfast.scaling.compare import Difference, compare, difference, holm
-from hpcfast.scaling.statistics import cells
+from hpcfast.scaling.cells import cells
+from hpcfast.scaling.compare import compare
+from hpcfast.scaling.statistics import Difference, difference, holm
 from tests.unit.studies import cell, row, study_rows
 
 A = (30.1, 31.7, 29.2, 33.5, 30.9)

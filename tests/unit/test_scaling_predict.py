@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,23 +16,15 @@ from hpcfast.scaling.collect import write_csv
 from hpcfast.scaling.predict import epochs, evidence, fit, forecast, model, network, show
 from hpcfast.scaling.predict.epochs import Reached
 from hpcfast.scaling.predict.fit import Point
-from hpcfast.scaling.predict.model import Link, Network, Steps
+from hpcfast.scaling.predict.model import Steps
+from hpcfast.scaling.predict.network import Network
 from tests.unit import studied
 
-LINK = Link(1e-5, 1e9)
 
-
-@pytest.mark.parametrize("allreduce", [model.ring, model.tree])
-def test_an_allreduce_costs_nothing_alone_and_its_traffic_with_many(allreduce: Callable[..., float]) -> None:
-    assert allreduce(1, 1e8, LINK) == 0
-    assert allreduce(64, 1e8, Link(0, 1e9)) == pytest.approx(2 * 63 / 64 * 0.1)
-
-
-def test_a_ring_has_many_messages_a_tree_few_and_hierarchy_is_between() -> None:
-    ring, tree = model.ring(64, 0, LINK), model.tree(64, 0, LINK)
-    assert (ring, tree) == (pytest.approx(126e-5), pytest.approx(12e-5))
-    assert tree < model.hierarchical(8, 8, 0, LINK, LINK) < ring
-    assert model.hierarchical(8, 1, 1e8, LINK, LINK) == pytest.approx(model.ring(8, 1e8, LINK))
+def test_an_allreduce_costs_nothing_alone_and_its_traffic_and_messages_with_many() -> None:
+    assert Network(1e-5, 1e9, 1e8).seconds(1) == 0
+    assert Network(0, 1e9, 1e8).seconds(64) == pytest.approx(2 * 63 / 64 * 0.1)
+    assert Network(1e-5, 1e9, 0).seconds(64) == pytest.approx(12e-5)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 16, 1024])
@@ -62,78 +53,55 @@ def test_what_cannot_be_told_apart_is_not_fitted() -> None:
     assert "fixed" not in fit.steps(points).coefficients
 
 
-def test_ranks_that_share_cores_are_not_taken_for_slow_communication() -> None:
-    alone, shared = Point(1, 1, 64, 1.0), Point(4, 4, 16, 0.5, load=2.0)
-    assert fit.steps([alone, Point(2, 2, 32, 0.5), shared]).seconds(4, 16) == pytest.approx(0.25)
-
-
-def test_ranks_that_share_cores_take_turns_in_computing_and_in_sending() -> None:
-    parts = [Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}).parts(4, 16, load) for load in (1.0, 2.0)]
-    assert parts[1] == pytest.approx({part: 2 * seconds for part, seconds in parts[0].items()})
-    assert parts[0]["communication"] > 0
-
-
-@pytest.mark.parametrize("slots", [None, 2])
-def test_of_an_evaluation_only_some_is_shared(slots: int | None) -> None:
-    """A second an epoch is, half a second is not; ranks that share a core take turns in both."""
-    rows = []
-    for row in studied.rows(nodes=(1, 2, 4), slots=slots):
-        load, epochs = max(1.0, row.ranks / slots) if slots else 1.0, row.epochs or 0.0
-        rows.append(replace(row, seconds=row.seconds | {"evaluation": (1 / row.ranks + 0.5) * load * epochs}))
+def test_of_an_evaluation_only_some_is_shared() -> None:
+    """A second an epoch is, half a second is not."""
+    rows = [
+        replace(row, seconds=row.seconds | {"evaluation": (1 / row.ranks + 0.5) * (row.epochs or 0.0)})
+        for row in studied.rows(nodes=(1, 2, 4))
+    ]
     found = evidence.gather(rows).beside
     assert (found.shared, found.fixed) == (pytest.approx(1), pytest.approx(0.5))
-    assert found.seconds(8, 10, 1.0) == pytest.approx(found.start.alone + 10 * (1 / 8 + 0.5 + found.rest.alone))
+    assert found.seconds(8, 10) == pytest.approx(found.start + 10 * (1 / 8 + 0.5 + found.rest))
     one = evidence.gather([row for row in rows if row.nodes == 1]).beside
     assert (one.shared, one.fixed) == (pytest.approx(2), 0.0), "one rank count cannot tell"
     without = [replace(row, seconds={"update": 1.0}) for row in rows]
-    assert evidence.gather(without).beside.seconds(4, 10, 1.0) == 0
-
-
-def test_ranks_that_share_a_core_start_later_which_says_nothing_of_others() -> None:
-    """0.1 s, and 0.7 s more where eight ranks share four cores; checkpoints 0.01 s an epoch, and 0.02 s more."""
-    rows = []
-    for row in studied.rows(nodes=(1, 2, 4), slots=4):
-        more = row.ranks == 8
-        took = {"start": 0.1 + 0.7 * more, "checkpoint": (0.01 + 0.02 * more) * (row.epochs or 0)}
-        rows.append(replace(row, seconds=row.seconds | took))
-    found = evidence.gather(rows).beside
-    assert (found.start.at(1), found.start.at(2)) == (pytest.approx(0.1), pytest.approx(0.8))
-    assert (found.rest.at(1), found.rest.at(2)) == (pytest.approx(0.01), pytest.approx(0.03))
-    for nodes, start in (((1, 2), 0.1), ((4,), 0.8)):  # one load cannot tell
-        part = evidence.gather([row for row in rows if row.nodes in nodes]).beside.start
-        assert (part.alone, part.crowded) == (pytest.approx(start), 0.0)
+    assert evidence.gather(without).beside.seconds(4, 10) == 0
 
 
 @pytest.mark.parametrize("growth", model.GROWTHS)
 def test_waiting_that_was_measured_is_told_from_computing(growth: model.Growth) -> None:
     true = Steps({"image": 1e-3, "fixed": 2e-3, "grown": 5e-4}, growth)
-    places = [(1, 64, 1), (2, 32, 1), (4, 16, 2)]
     points = [
-        Point(n, n, batch, true.seconds(n, batch, load), load, true.parts(n, batch, load)["communication"])
-        for n, batch, load in places
+        Point(n, n, batch, true.seconds(n, batch), true.parts(n, batch)["communication"])
+        for n, batch in ((1, 64), (2, 32), (4, 16))
     ]
     for held in points:  # of three places only, which whole step times would not suffice for
         found = fit.steps([point for point in points if point is not held], growth)
-        assert found.seconds(held.ranks, held.batch, held.load) == pytest.approx(held.seconds)
+        assert found.seconds(held.ranks, held.batch) == pytest.approx(held.seconds)
 
 
-def test_what_was_measured_on_shared_cores_is_told_from_what_is_predicted() -> None:
-    rows = studied.rows(nodes=(1, 2, 4))
-    for slots, crowded in ((None, []), (4, ["4"]), (2, ["2, 4"])):
-        ((found,), _) = forecast.forecasts([replace(row, slots=slots) for row in rows], [1, 2, 4])
-        notes = [note for note in show.notes(found) if "shared cores" in note]
-        assert [note.partition(":")[0] for note in notes] == [f"measured at {counts}" for counts in crowded]
+def test_runs_whose_ranks_shared_cores_are_left_out_with_a_warning() -> None:
+    rows = studied.rows(nodes=(1, 2, 4))  # of two ranks a node
+    (without,), _ = forecast.forecasts(rows[:10], [1, 2, 4])
+    for slots, left_out in ((None, []), (8, []), (4, ["not fitted: 4, where ranks shared cores or GPUs"])):
+        (found,), _ = forecast.forecasts([replace(row, slots=slots) for row in rows], [1, 2, 4])
+        assert [note.partition(";")[0] for note in show.notes(found) if "shared cores" in note] == left_out
+        assert (found.rows == without.rows) == bool(left_out)
+    with pytest.raises(UserError, match="1 rank count measured.*runs whose ranks shared cores or GPUs do not count"):
+        forecast.forecasts([replace(row, slots=2) for row in rows], [1, 2, 4])
+    with pytest.raises(UserError, match="the ranks of every run shared cores or GPUs"):
+        forecast.forecasts([replace(row, slots=1) for row in rows], [1, 2, 4])
 
 
 def test_measured_communication_is_hidden_behind_compute() -> None:
-    known = Network(Link(1e-3, 1e9), 1e8, overlap=0.5)
+    known = Network(1e-3, 1e9, 1e8, overlap=0.5)
     true = Steps({"image": 2e-3, "fixed": 1e-3}, network=known)
     points = [Point(n, n, 256 / n, true.seconds(n, 256 / n)) for n in (1, 2, 8)]
     found = fit.steps(points, network=known)
     assert found.coefficients == pytest.approx(true.coefficients, rel=1e-4)
     assert found.parts(1, 256)["communication"] == 0 < found.parts(256, 1)["communication"]
     with pytest.raises(UserError, match="a whole step took"):
-        fit.steps(points, network=Network(Link(1, 1e9), 1e8))
+        fit.steps(points, network=Network(1, 1e9, 1e8))
 
 
 def test_the_network_is_read_from_bench_allreduce(tmp_path: Path) -> None:

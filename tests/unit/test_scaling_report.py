@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect, findings, report
-from hpcfast.scaling.compare import Difference
+from hpcfast.scaling.cells import cells
 from hpcfast.scaling.figures import SHARES, pictures
 from hpcfast.scaling.rows import PARTS, Row
-from hpcfast.scaling.statistics import cells
+from hpcfast.scaling.statistics import Difference
 from tests.unit.studies import cell, row, study_rows
 from tests.unit.test_report_page import Parser
 
@@ -66,7 +66,8 @@ def test_a_person_finds_question_answer_and_numbers() -> None:
         ({"status": "not converged", "note": "apgd"}, "1 of 10 runs not converged: digits-fast-strong-1-seed0 (apgd"),
         ({"hardware": "another"}, "digits, fast, strong, 1 node: not averaged: mixed hardware"),
         ({"versions": "another"}, "Mixed versions: another; hpcfast 0.1.0."),
-        ({"ranks": 4, "slots": 2}, "digits, fast, strong, 1 node: 4 ranks share the cores or GPUs of 2;"),
+        ({"ranks": 4, "slots": 2}, "Ranks share cores or GPUs (digits, fast, strong, 1 node: 4 ranks, room for 2)."),
+        ({"slots": 0}, "Ranks share cores or GPUs (digits, fast, strong, 1 node: 1 rank, room for 0)."),
         ({"stragglers": ("rank 3 on n2: 1.4 times the median step",)}, "seed0: slow ranks: rank 3 on n2: 1.4 times"),
     ],
 )  # fmt: skip
@@ -101,6 +102,17 @@ def test_hardly_sooner_and_infinitely_late_are_said_so() -> None:
     assert "hardly sooner than on 1 node" in findings.answer(cells([*SHORT[:5], *two]))
     never = Difference(2.5, (0.0, math.inf), 0.1, (5, 5))
     assert findings.ratio(never) == "2.50 [0.00, ∞]"
+
+
+@pytest.mark.parametrize("shared", [1, 2, 4])
+def test_ranks_that_share_cores_have_no_speed_up_and_it_is_said_once_why(shared: int) -> None:
+    """Nor has any cell against them."""
+    rows = [replace(each, slots=each.ranks - (each.nodes == shared)) for each in study_rows()]
+    every = cells(rows)
+    known = [findings.gains(cell, every) != ("–", "–") for cell in every if cell.key[1:3] == ("fast", "weak")]
+    assert known == ([False] * 3 if shared == 1 else [nodes != shared for nodes in (1, 2, 4)])
+    assert sum("share cores" in warning for warning in findings.warnings(every)) == 1
+    assert ("times sooner than" in findings.answer(every)) == (shared == 2)
 
 
 def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from hpcfast.scaling.reference import suspicious
+from hpcfast.scaling.cells import cells, gain
 from hpcfast.scaling.rows import PARTS
-from hpcfast.scaling.statistics import cells, gain
+from hpcfast.scaling.statistics import suspicious
 from tests.unit.studies import cell, row, study_rows
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def test_a_run_has_what_the_study_says_of_it(load: Load) -> None:
     ("changed", "parts"),
     [
         ({"nodse": [1]}, ["nodse: unknown key"]),
+        ({"together": False}, ["together: no longer a setting; delete the line"]),
         ({"digits": {"bach": 1}}, ["data.0.bach: unknown key"]),
         ({"strong": [0]}, ["strong.0", "got 0"]),
         ({"strong": [], "weak": []}, ["strong: no node counts", "strong: [1, 2, 4]"]),
@@ -119,6 +121,18 @@ def test_the_folder_is_that_of_one_study_and_one_run(load: Load) -> None:
         pytest.raises(UserError, match="another data.*give this one another name:"),
         folder.claim(load(digits={"target": 0.6})),
     ):
+        pass
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_runs_of_a_folder_that_ran_side_by_side_are_not_gone_on_with(load: Load, together: bool) -> None:
+    """Older study files could ask for that, with ``together``."""
+    with folder.claim(load()):
+        pass
+    with (load().folder / "study.yaml").open("a") as file:
+        file.write(f"together: {str(together).lower()}\n")
+    expected = pytest.raises(UserError, match="a study with another together") if together else nullcontext()
+    with expected, folder.claim(load()):
         pass
 
 

@@ -7,13 +7,8 @@ from typing import Any
 
 import yaml
 
-
-@dataclass(frozen=True)
-class Fault:
-    """What cannot be, and where; line 0 is the file as a whole."""
-
-    line: int
-    what: str
+Fault = tuple[int, str]
+"""The line of the log, and what cannot be."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +76,12 @@ def read(path: Path) -> tuple[list[Event], list[Fault]]:
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         event = _event(number, line)
         if cut and (event is None or event.key != "init_start"):
-            faults.append(Fault(cut, "is no event"))
+            faults.append((cut, "is no event"))
         cut = number if event is None else 0
         if event:
             events.append(event)
     if cut:
-        faults.append(Fault(cut, "is no event; nothing follows it"))
+        faults.append((cut, "is no event; nothing follows it"))
     return events, faults
 
 

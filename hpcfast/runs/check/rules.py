@@ -72,7 +72,7 @@ class Rules:
         self.now = event
 
     def _fault(self, event: Event, what: str) -> None:
-        self.faults.append(Fault(event.line, what))
+        self.faults.append((event.line, what))
 
     def _order(self, event: Event) -> None:
         """A process starts, runs and ends in one order."""

@@ -16,38 +16,25 @@ IN_STEPS = ("attack", "update", "communication", "data_wait", "other")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Seconds of a rank with a place of its own, and how many more it takes for each rank that shares the place."""
-
-    alone: float
-    crowded: float = 0.0
-
-    def at(self, load: float) -> float:
-        """Where ``load`` ranks share a place."""
-        return self.alone + self.crowded * (load - 1)
-
-
-@dataclass(frozen=True)
 class Beside:
     """Seconds that are not in steps, means over the runs. What interruptions cost is left out: see ``simulate``."""
 
-    start: Part
+    start: float
     shared: float
     """An epoch's evaluation on one rank, as far as the ranks share it."""
     fixed: float
     """The rest of it, which each rank has."""
-    rest: Part
+    rest: float
     """An epoch's: guard and checkpoints."""
 
-    def seconds(self, ranks: int, epochs: float, load: float) -> float:
+    def seconds(self, ranks: int, epochs: float) -> float:
         """Of a run."""
-        evaluation = (self.shared / ranks + self.fixed) * load
-        return self.start.at(load) + epochs * (evaluation + self.rest.at(load))
+        return self.start + epochs * (self.shared / ranks + self.fixed + self.rest)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a prediction uses; ``rows`` are those that were trained."""
+    """All that a prediction uses; ``rows`` are those that were trained by ranks with cores or GPUs of their own."""
 
     rows: tuple[Row, ...]
     per_node: int
@@ -55,6 +42,8 @@ class Evidence:
     images: float
     """An epoch's."""
     beside: Beside
+    crowded: tuple[Row, ...] = ()
+    """Rows that are left out, because their ranks shared cores or GPUs."""
 
     @property
     def points(self) -> list[Point]:
@@ -86,11 +75,15 @@ def gather(rows: Sequence[Row]) -> Evidence:
     """Collect what ``rows``, all of one data set and method, have measured.
 
     Raises:
-        UserError: none has trained; or they ran on mixed hardware or versions, or with other ranks a node.
+        UserError: none has trained with cores or GPUs of its ranks' own; or they ran on mixed hardware or versions, or
+            with other ranks a node.
     """
-    trained = tuple(row for row in rows if _told(row))
-    if not trained:
+    told = [row for row in rows if _told(row)]
+    if not told:
         raise UserError("no run has told how long its steps took; run the study first ('hpcfast scaling run')")
+    trained, crowded = (tuple(row for row in told if row.shares == shared) for shared in (False, True))
+    if not trained:
+        raise UserError("the ranks of every run shared cores or GPUs; run the study where each has its own")
     for what, values in (
         ("hardware", {row.hardware for row in trained}),
         ("versions", {row.versions for row in trained}),
@@ -101,7 +94,7 @@ def gather(rows: Sequence[Row]) -> Evidence:
             mixed = "; ".join(sorted(values))
             raise UserError(f"mixed {what} ({mixed}); run all jobs alike, in a study of its own")
     sizes = [(row.images or 0) / (row.epochs or 1) for row in trained]
-    return Evidence(trained, trained[0].ranks // trained[0].nodes, float(np.median(sizes)), _beside(trained))
+    return Evidence(trained, trained[0].ranks // trained[0].nodes, float(np.median(sizes)), _beside(trained), crowded)
 
 
 def point(row: Row) -> Point:
@@ -109,14 +102,9 @@ def point(row: Row) -> Point:
     steps, batch = row.steps or 1, (row.global_batch or 0) / row.ranks
     spent = sum(row.seconds.get(part, 0.0) for part in IN_STEPS)
     if not spent:
-        return Point(row.nodes, row.ranks, batch, (row.train_seconds or 0.0) / steps, load(row))
+        return Point(row.nodes, row.ranks, batch, (row.train_seconds or 0.0) / steps)
     waited = row.seconds["communication"] / steps if "communication" in row.seconds else None
-    return Point(row.nodes, row.ranks, batch, spent / steps, load(row), waited)
-
-
-def load(row: Row) -> float:
-    """Ranks that shared the place of one."""
-    return max(1.0, row.ranks / row.slots) if row.slots else 1.0
+    return Point(row.nodes, row.ranks, batch, spent / steps, waited)
 
 
 def _told(row: Row) -> bool:
@@ -127,16 +115,7 @@ def _told(row: Row) -> bool:
 def _beside(rows: Sequence[Row]) -> Beside:
     start = [row.seconds.get("start", 0.0) for row in rows]
     rest = [sum(row.seconds.get(part, 0.0) for part in ("guard", "checkpoint")) / (row.epochs or 1) for row in rows]
-    return Beside(_part(rows, start), *_evaluation(rows), _part(rows, rest))
-
-
-def _part(rows: Sequence[Row], seconds: Sequence[float]) -> Part:
-    """What of ``seconds`` crowding adds is known only if some ranks shared their places, and others did not."""
-    loads = [load(row) for row in rows]
-    if len(set(loads)) == 1:
-        return Part(float(np.mean(seconds)))
-    values, _ = nnls(np.array([[1.0, each - 1] for each in loads]), np.array(seconds))
-    return Part(float(values[0]), float(values[1]))
+    return Beside(float(np.mean(start)), *_evaluation(rows), float(np.mean(rest)))
 
 
 def _evaluation(rows: Sequence[Row]) -> tuple[float, float]:
@@ -144,7 +123,7 @@ def _evaluation(rows: Sequence[Row]) -> tuple[float, float]:
     known = [(row, took / (row.epochs or 1)) for row in rows if (took := row.seconds.get("evaluation"))]
     if not known:
         return 0.0, 0.0
-    relative = np.array([[load(row) / row.ranks / took, load(row) / took] for row, took in known])
+    relative = np.array([[1 / row.ranks / took, 1 / took] for row, took in known])
     terms = 1 if len({row.ranks for row in rows}) == 1 else 2
     values, _ = nnls(relative[:, :terms], np.ones(len(known)))
     return float(values[0]), float(values[1]) if terms == 2 else 0.0

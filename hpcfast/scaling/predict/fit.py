@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
 from hpcfast.errors import UserError
-from hpcfast.scaling.predict.model import GROWTHS, Growth, Network, Steps, communication_terms, compute_terms
+from hpcfast.scaling.predict.model import GROWTHS, Growth, Steps, communication_terms, compute_terms
+from hpcfast.scaling.predict.network import Network
 
 ORDER = ("image", "grown", "fixed", "flat")
 """Terms in the order in which data must pay for them."""
@@ -24,20 +25,19 @@ class Point:
     ranks: int
     batch: float
     seconds: float
-    load: float = 1.0
     waited: float | None = None
     """Seconds of it in which a rank waited for others, where they were measured."""
 
     @property
-    def place(self) -> tuple[int, float, float]:
+    def place(self) -> tuple[int, float]:
         """What distinguishes it from a repetition."""
-        return self.ranks, self.batch, self.load
+        return self.ranks, self.batch
 
 
 def steps(points: Sequence[Point], growth: Growth = "tree", network: Network | None = None) -> Steps:
     """Fit a model of step time.
 
-    With ``k`` distinct places (ranks, batch, load) it has at most ``max(2, k - 1)`` parameters: in ORDER, and none that
+    With ``k`` distinct places (ranks, batch) it has at most ``max(2, k - 1)`` parameters: in ORDER, and none that
     the data cannot tell from those before it. A ``network`` leaves two: ``image`` and ``fixed``. Where all points tell
     how long ranks waited, communication is fitted to that and compute to the rest.
 
@@ -50,8 +50,8 @@ def steps(points: Sequence[Point], growth: Growth = "tree", network: Network | N
         raise UserError(f"{len(ranks)} rank count measured; a prediction needs at least two")
     if network:
         return _known(points, network)
-    sending = [communication_terms(p.ranks, growth, p.load) for p in points]
-    computing = [compute_terms(p.batch, p.load) for p in points]
+    sending = [communication_terms(p.ranks, growth) for p in points]
+    computing = [compute_terms(p.batch) for p in points]
     if apart:
         waited = [p.waited or 0.0 for p in points]
         computed = [p.seconds - p.waited for p in points if p.waited is not None]
@@ -79,13 +79,13 @@ def _known(points: Sequence[Point], network: Network) -> Steps:
                 f"an allreduce on {point.ranks} ranks would take {alone:.3g} s, a whole step took {point.seconds:.3g} s"
             )
             raise UserError(f"--allreduce: {whole}; measure it with the model and the network of the study")
-    columns = [compute_terms(p.batch, p.load) for p in points]
+    columns = [compute_terms(p.batch) for p in points]
     chosen = _affordable(columns, 2, points)
     start, _ = nnls(_relative(columns, chosen, points), np.ones(len(points)))
 
     def misses(values: NDArray[np.float64]) -> list[float]:
         model = Steps(dict(zip(chosen, values, strict=True)), network=network)
-        return [model.seconds(p.ranks, p.batch, p.load) / p.seconds - 1 for p in points]
+        return [model.seconds(p.ranks, p.batch) / p.seconds - 1 for p in points]
 
     found = least_squares(misses, start, bounds=(0, np.inf), x_scale=np.maximum(start, 1e-9)).x
     return Steps(dict(zip(chosen, (float(value) for value in found), strict=True)), network=network)
@@ -108,7 +108,7 @@ def _relative(columns: list[dict[str, float]], names: tuple[str, ...], points: S
 
 def misfit(model: Steps, points: Sequence[Point]) -> float:
     """Root mean square of relative errors."""
-    errors = [model.seconds(p.ranks, p.batch, p.load) / p.seconds - 1 for p in points]
+    errors = [model.seconds(p.ranks, p.batch) / p.seconds - 1 for p in points]
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
@@ -126,7 +126,7 @@ def believable(points: Sequence[Point], network: Network | None = None) -> list[
 
 def resampled(points: Sequence[Point], random: np.random.Generator) -> list[Point]:
     """Draw, at each place, as many repetitions as there are, with replacement (Efron's bootstrap)."""
-    places: dict[tuple[int, float, float], list[Point]] = {}
+    places: dict[tuple[int, float], list[Point]] = {}
     for point in points:
         places.setdefault(point.place, []).append(point)
     return [group[i] for group in places.values() for i in random.integers(len(group), size=len(group))]

@@ -11,8 +11,9 @@ from hpcfast.errors import UserError
 from hpcfast.scaling.predict import epochs as law
 from hpcfast.scaling.predict import fit
 from hpcfast.scaling.predict.epochs import Epochs
-from hpcfast.scaling.predict.evidence import Evidence, gather, load, point
-from hpcfast.scaling.predict.model import Network, Steps
+from hpcfast.scaling.predict.evidence import Evidence, gather, point
+from hpcfast.scaling.predict.model import Steps
+from hpcfast.scaling.predict.network import Network
 from hpcfast.scaling.predict.runtime import Run, Scaling
 from hpcfast.scaling.rows import Row
 
@@ -61,7 +62,7 @@ class Forecast:
     measured: dict[int, float]
     """Mean time to robust accuracy by nodes, where there is one."""
     crowded: list[int]
-    """Those of them whose ranks shared cores or GPUs, which no prediction does."""
+    """Node counts that were left out of the fit, because ranks of their runs shared cores or GPUs."""
     held: list[Held]
     knee: int | None
     knee_range: tuple[int | None, int | None]
@@ -100,7 +101,9 @@ def forecasts(
             try:
                 found.append(_forecast(gather(group), scaling, sorted(set(nodes)), price, network))
             except UserError as error:
-                refused.append(f"{data}, {method}, {scaling}: {error}")
+                crowded = any(row.shares for row in group)
+                aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
+                refused.append(f"{data}, {method}, {scaling}: {error}{aside}")
     if not found:
         raise UserError("nothing can be predicted\n" + "\n".join(f"  {line}" for line in refused or ["no runs"]))
     return found, refused
@@ -109,9 +112,9 @@ def forecasts(
 def _forecast(
     known: Evidence, scaling: Scaling, nodes: list[int], price: float | None, network: Network | None
 ) -> Forecast:
-    base = min(row.nodes for row in known.rows if row.scaling == scaling) if _has(known, scaling) else 1
     runs = _believable(known, scaling, network)
-    best = runs[0][0]
+    best, own = runs[0][0], [row for row in known.rows if row.scaling == scaling]
+    base = min(row.nodes for row in own)
     held = _held_out(known, scaling, network)
     missed = [each.ttra for each in held if each.ttra is not None] or [each.step for each in held]
     slack = float(np.max(np.abs(missed))) if missed else 0.0
@@ -121,21 +124,17 @@ def _forecast(
     ranges = {n: _range([[run.ttra(n) for run in group] for group in runs], slack) for n in possible}
     knees = [run.knee(nodes[-1]) for group in runs for run in group]
     met: dict[int, list[float]] = {}
-    for row in known.rows:
-        if row.scaling == scaling and row.ttra is not None:
+    for row in own:
+        if row.ttra is not None:
             met.setdefault(row.nodes, []).append(row.ttra)
     return Forecast(
         known.rows[0].data, known.rows[0].method, best,
         [_at(best, n, base, ranges[n], price) for n in possible],
         [n for n in nodes if n not in possible],
         {n: float(np.mean(times)) for n, times in sorted(met.items())},
-        sorted({row.nodes for row in known.rows if row.nodes in met and load(row) > 1}),
+        sorted({row.nodes for row in known.crowded if row.scaling == scaling}),
         held, best.knee(nodes[-1]), (_quantile(knees, 0.05), _quantile(knees, 0.95)),
     )  # fmt: skip
-
-
-def _has(known: Evidence, scaling: str) -> bool:
-    return any(row.scaling == scaling for row in known.rows)
 
 
 def _batch(known: Evidence, scaling: str) -> int:
@@ -194,14 +193,14 @@ def _held_out(known: Evidence, scaling: Scaling, network: Network | None) -> lis
 def _held(rest: Evidence, rows: list[Row], scaling: Scaling, network: Network | None) -> Held:
     points = [point(row) for row in rows]
     steps = fit.steps(rest.points, network=network)
-    predicted = np.mean([steps.seconds(each.ranks, each.batch, each.load) for each in points])
+    predicted = np.mean([steps.seconds(each.ranks, each.batch) for each in points])
     error = float(predicted / np.mean([each.seconds for each in points])) - 1
     times = [row.ttra for row in rows if row.ttra]
-    if not times or not rest.reached or not _has(rest, scaling):
+    if not times or not rest.reached or all(row.scaling != scaling for row in rest.rows):
         return Held(rows[0].nodes, error, None)
     batch = _batch(rest, scaling)
     run = Run(steps, law.fit(rest.reached), rest.beside, rest.images, rest.per_node, batch, scaling)
-    missed = run.ttra(rows[0].nodes, load(rows[0])) / float(np.mean(times)) - 1
+    missed = run.ttra(rows[0].nodes) / float(np.mean(times)) - 1
     return Held(rows[0].nodes, error, missed if math.isfinite(missed) else None)
 
 

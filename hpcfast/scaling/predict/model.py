@@ -1,9 +1,4 @@
-"""Seconds of a training step: compute, plus what of the communication the backward pass does not hide.
-
-The costs of an allreduce of ``size`` bytes over ``ranks`` processes are those of Thakur, Rabenseifner and Gropp 2005,
-"Optimization of Collective Communication Operations in MPICH": a message of m bytes takes latency + m / bandwidth. The
-time of the additions is left out: it hides in the bandwidth that is measured.
-"""
+"""Seconds of a training step: compute, plus what of the communication the backward pass does not hide."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,44 +6,7 @@ from typing import Literal
 
 from scipy.stats import norm
 
-Algorithm = Literal["ring", "tree", "hierarchical"]
-
-
-@dataclass(frozen=True)
-class Link:
-    """What connects two ranks: ``latency`` in seconds, ``bandwidth`` in bytes a second."""
-
-    latency: float
-    bandwidth: float
-
-
-def ring(ranks: int, size: float, link: Link) -> float:
-    """Seconds of a ring allreduce: every rank sends ``2 (ranks - 1)`` messages of ``size / ranks`` bytes.
-
-    Least traffic, most messages; Horovod's own (Sergeev and Del Balso 2018).
-    """
-    return 2 * (ranks - 1) * (link.latency + size / ranks / link.bandwidth)
-
-
-def tree(ranks: int, size: float, link: Link) -> float:
-    """Seconds of Rabenseifner's allreduce: recursive halving, then doubling, in ``2 log2 ranks`` messages.
-
-    The traffic is the ring's. NCCL's double binary tree has the same two terms.
-    """
-    return 2 * math.ceil(math.log2(ranks)) * link.latency + 2 * (ranks - 1) / ranks * size / link.bandwidth
-
-
-def hierarchical(nodes: int, per_node: int, size: float, between: Link, within: Link) -> float:
-    """Seconds of a reduce-scatter in each node, a ring over nodes of each rank's share, an allgather in each node."""
-    return ring(per_node, size, within) + ring(nodes, size / per_node, between)
-
-
-def exposed(communication: float, compute: float, overlap: float) -> float:
-    """Seconds that a step waits for ``communication``, where the share ``overlap`` of ``compute`` can hide it.
-
-    Only the backward pass of the update hides any: an attack's backward pass sends nothing.
-    """
-    return max(0.0, communication - overlap * compute)
+from hpcfast.scaling.predict.network import Network
 
 
 def slowest(ranks: int, spread: float) -> float:
@@ -58,26 +16,6 @@ def slowest(ranks: int, spread: float) -> float:
     ``spread * sqrt(2 ln ranks)``; this is Blom's approximation, within 0.03 ``spread`` for any number.
     """
     return 1 + spread * float(norm.ppf((ranks - 0.375) / (ranks + 0.25)))
-
-
-@dataclass(frozen=True)
-class Network:
-    """Communication as ``hpcfast bench allreduce`` measured it; ``size`` is the gradient's, in bytes."""
-
-    link: Link
-    size: float
-    algorithm: Algorithm = "tree"
-    per_node: int = 1
-    within: Link | None = None
-    overlap: float = 0.4
-    """Of a step's compute: two of five passes over the network, if the attack has one step."""
-
-    def seconds(self, ranks: int) -> float:
-        """Of an allreduce, none of it hidden."""
-        if self.algorithm == "hierarchical":
-            within, per_node = self.within or self.link, min(self.per_node, ranks)
-            return hierarchical(math.ceil(ranks / per_node), per_node, self.size, self.link, within)
-        return (ring if self.algorithm == "ring" else tree)(ranks, self.size, self.link)
 
 
 Growth = Literal["tree", "ring", "flat"]
@@ -102,33 +40,28 @@ class Steps:
     network: Network | None = None
     """Where it is known, communication is computed, not fitted."""
 
-    def seconds(self, ranks: int, batch: float, load: float = 1.0) -> float:
-        """Of a step.
+    def seconds(self, ranks: int, batch: float) -> float:
+        """Of a step of ``ranks`` processes with ``batch`` images each."""
+        return sum(self.parts(ranks, batch).values())
 
-        Args:
-            ranks: processes.
-            batch: images of a step, a rank's.
-            load: ranks that share the place of one: 2 if 4 ranks of a thread each run on 2 cores.
-        """
-        return sum(self.parts(ranks, batch, load).values())
-
-    def parts(self, ranks: int, batch: float, load: float = 1.0) -> dict[str, float]:
+    def parts(self, ranks: int, batch: float) -> dict[str, float]:
         """The same, split into ``compute`` and exposed ``communication``."""
-        compute = sum(self.coefficients.get(name, 0.0) * value for name, value in compute_terms(batch, load).items())
+        compute = self._sum(compute_terms(batch))
         if self.network:
-            return {"compute": compute, "communication": self._waits(ranks, compute)}
-        terms = communication_terms(ranks, self.growth, load).items()
-        return {"compute": compute, "communication": sum(self.coefficients.get(name, 0.0) * x for name, x in terms)}
+            waits = max(0.0, self.network.seconds(ranks) - self.network.overlap * compute)
+        else:
+            waits = self._sum(communication_terms(ranks, self.growth))
+        return {"compute": compute, "communication": waits}
 
-    def _waits(self, ranks: int, compute: float) -> float:
-        return exposed(self.network.seconds(ranks), compute, self.network.overlap) if self.network else 0.0
+    def _sum(self, terms: dict[str, float]) -> float:
+        return sum(self.coefficients.get(name, 0.0) * value for name, value in terms.items())
 
 
-def compute_terms(batch: float, load: float) -> dict[str, float]:
+def compute_terms(batch: float) -> dict[str, float]:
     """What the coefficients of compute are multiplied with."""
-    return {"image": batch * load, "fixed": load}
+    return {"image": batch, "fixed": 1.0}
 
 
-def communication_terms(ranks: int, growth: Growth, load: float) -> dict[str, float]:
-    """What the coefficients of exposed communication are multiplied with; a message waits for its rank's turn, too."""
-    return {"grown": grown(ranks, growth) * load, "flat": grown(ranks, "flat") * load}
+def communication_terms(ranks: int, growth: Growth) -> dict[str, float]:
+    """What the coefficients of exposed communication are multiplied with."""
+    return {"grown": grown(ranks, growth), "flat": grown(ranks, "flat")}

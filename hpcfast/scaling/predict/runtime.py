@@ -31,21 +31,18 @@ class Run:
         """Images of a step, of all ranks."""
         return self.batch if self.scaling == "strong" else self.batch * nodes * self.per_node
 
-    def step(self, nodes: int, load: float = 1.0) -> float:
+    def step(self, nodes: int) -> float:
         """Seconds of a step."""
         ranks = nodes * self.per_node
-        return self.steps.seconds(ranks, self.global_batch(nodes) / ranks, load)
+        return self.steps.seconds(ranks, self.global_batch(nodes) / ranks)
 
-    def ttra(self, nodes: int, load: float = 1.0) -> float:
-        """Seconds to the target; infinite if a rank would get no image, or the data set is smaller than a step.
-
-        ``load``: ranks that share the place of one; 1 on nodes of one's own.
-        """
+    def ttra(self, nodes: int) -> float:
+        """Seconds to the target; infinite if a rank would get no image, or the data set is smaller than a step."""
         ranks, batch = nodes * self.per_node, self.global_batch(nodes)
         needed = self.epochs.at(batch)
         if batch < ranks or batch > self.images or needed is None:
             return math.inf
-        return needed * self.images / batch * self.step(nodes, load) + self.beside.seconds(ranks, needed, load)
+        return needed * self.images / batch * self.step(nodes) + self.beside.seconds(ranks, needed)
 
     def why_not(self, nodes: int) -> str:
         """Why :meth:`ttra` is infinite, in words."""

@@ -8,9 +8,6 @@ from hpcfast.runs.names import in_figure
 from hpcfast.scaling.predict.forecast import Forecast
 from hpcfast.scaling.predict.runtime import GAIN
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which colour-blind readers can tell apart; markers and dashes tell them apart in grey."""
-MARKERS, DASHES = "osD^vP", ("-", "--", "-.", ":", "-", "--")
 HEADINGS = (
     "nodes", "ranks", "global batch", "s/step", "epochs", "time to target", "range", "measured",
     "speed-up", "efficiency", "node-hours", "cost",
@@ -18,7 +15,7 @@ HEADINGS = (
 
 
 def duration(seconds: float) -> str:
-    """``3.2 s``, ``12.5 min``, ``7.1 h``, ``3.4 days``."""
+    """``3.2 s``, ``12.5 min``, ``7.1 h``, ``3.4 days``; it may be infinite."""
     for unit, size, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
         if seconds < most:
             return f"{seconds / size:.3g} {unit}"
@@ -59,7 +56,7 @@ def notes(forecast: Forecast) -> list[str]:
     lines.append(f"knee: {_knee(forecast)}")
     if forecast.crowded:
         counts = ", ".join(f"{nodes:,}" for nodes in forecast.crowded)
-        lines.append(f"measured at {counts}: with ranks that shared cores or GPUs; predicted for ranks that don't")
+        lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
     if forecast.impossible:
         counts = ", ".join(f"{nodes:,}" for nodes in forecast.impossible)
         lines.append(f"left out: {counts} nodes. {run.why_not(forecast.impossible[0])}")
@@ -98,11 +95,14 @@ def figure(forecasts: Sequence[Forecast], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
 
+    from hpcfast.scaling.figures import COLOURS, MARKERS, STYLES
+
     drawing = Figure(figsize=(9.6, 4.2), layout="constrained")
     times, efficiency = drawing.subplots(1, 2)
     for i, forecast in enumerate(forecasts):
         nodes = [at.nodes for at in forecast.rows]
-        look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "linestyle": DASHES[i % 6], "markersize": 4}
+        look = {"color": COLOURS[i % 4], "marker": MARKERS[i % 4], "markersize": 4}
+        look["linestyle"] = STYLES[(i + i // 4) % 4]  # with the marker, sixteen that differ in grey
         times.plot(nodes, [at.ttra for at in forecast.rows], label=in_figure(title(forecast), 48), **look)
         band = [at.low for at in forecast.rows], [at.high for at in forecast.rows]
         times.fill_between(nodes, *band, color=look["color"], alpha=0.15, linewidth=0)

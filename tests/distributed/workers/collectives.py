@@ -1,8 +1,6 @@
 """Runs on every rank of a job; prints ``ok NAME`` for each check that held on this rank."""
 
 import copy
-import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ from torch import nn
 from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
 from hpcfast.attacks.pgd import Pgd
-from hpcfast.distributed import comm, cores
+from hpcfast.distributed import comm
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
@@ -142,19 +140,7 @@ def check_on_root_runs_once_and_tells_all() -> None:
         comm.on_root(refuse)
 
 
-def check_each_rank_keeps_to_cores_of_its_own() -> None:
-    threads = [os.sched_getaffinity(int(thread.name)) for thread in Path("/proc/self/task").iterdir()]
-    assert all(each == threads[0] for each in threads), "Horovod's thread is one of them"
-    if (os.cpu_count() or 1) < 2:
-        return  # they must share it
-    one, other = comm.gather(threads[0])
-    assert one
-    assert other
-    assert not one & other
-
-
 if __name__ == "__main__":
-    cores.CLAIM = f"test {os.getpid()}"  # a job that runs beside this test may have claimed them
     world = comm.init()
     for name, check in list(globals().items()):
         if name.startswith("check_"):

@@ -1,10 +1,13 @@
-"""The predictor against public scaling tables: fed their small ends, it must predict their large ends."""
+"""The predictor against public scaling tables: fed their small ends, it must predict their large ends.
+
+``python -m benchmarks.published`` prints the errors, of which docs/scaling-predict.md has the table.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -75,7 +78,7 @@ class EpochsCheck:
 @cache
 def curves() -> tuple[Curve, ...]:
     """All of published.yaml, in its order."""
-    text = files("hpcfast.scaling.predict").joinpath("published.yaml").read_text()
+    text = Path(__file__).with_suffix(".yaml").read_text()
     return tuple(
         Curve(
             entry["name"],
@@ -117,3 +120,22 @@ def epochs() -> EpochsCheck:
     largest = max(runs, key=lambda run: run.batch)
     predicted = law.fit([run for run in runs if run is not largest]).at(largest.batch)
     return EpochsCheck(largest.batch, largest.epochs, predicted or math.nan)
+
+
+def main() -> None:
+    """Print all errors."""
+    checks = check()
+    print("| table | fitted up to | predicted | error | perfect scaling | believable |\n|---|---|---|---|---|---|")
+    for each in checks:
+        perfect, low, high = (value / each.point.seconds - 1 for value in (each.perfect, each.low, each.high))
+        ranks = f"{each.curve.small[-1].ranks} | {each.point.ranks}"
+        print(f"| {each.curve.name} | {ranks} | {each.error:+.1%} | {perfect:+.1%} | {low:+.0%} to {high:+.0%} |")
+    worst = max(checks, key=lambda one: abs(one.error))
+    mean = sum(abs(one.error) for one in checks) / len(checks)
+    print(f"\nmean error {mean:.1%}, worst {worst.error:+.1%} ({worst.curve.name}), n = {len(checks)}")
+    growth = epochs()
+    print(f"epochs at a batch of {growth.batch:,}: predicted {growth.predicted:.1f}, measured {growth.measured:g}")
+
+
+if __name__ == "__main__":
+    main()
