@@ -41,15 +41,16 @@ def render(records: list[Record]) -> str:
     )
     environment.filters.update(
         percent=format.percent, attack=format.attack_in_words, threat=format.threat, duration=format.duration,
-        moment=format.moment, swatch=charts.swatch,
+        moment=format.moment,
     )  # fmt: skip
     return environment.get_template("report.html.j2").render(
         mark=MARK,
+        marker=charts.marker,
         version=hpcfast.__version__,
         now=datetime.now(UTC).timestamp(),
         records=records,
-        over_epochs=[charts.draw(chart) for chart in curves.over_epochs(records)],
-        over_eps=[charts.draw(chart) for chart in curves.over_eps(records)],
+        over_epochs=curves.over_epochs(records),
+        over_eps=curves.over_eps(records),
         evaluations=rows.evaluations(records),
         alignments=rows.alignments(records),
         settings=rows.settings(records),

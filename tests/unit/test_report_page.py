@@ -180,9 +180,9 @@ def test_a_long_curve_keeps_its_extremes_and_its_end() -> None:
 @pytest.mark.parametrize("values", [[0.0], [0.7], [-2.0, -2.0], [1e-9, 2e-9], [0.0, 1e6]])
 def test_any_values_fit_into_the_plot(values: list[float]) -> None:
     line = Line(0, "run", [Sample(i, value, "") for i, value in enumerate(values)])
-    drawing = charts.draw(Chart("title", "x", "y", [line]))
-    for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", drawing.lines[0].path):
+    chart = Chart("title", "x", "y", [line])
+    for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", chart.draw(line).path):
         assert charts.LEFT <= float(x) <= charts.RIGHT
         assert charts.TOP <= float(y) <= charts.BOTTOM
-    labels = [label for _, label in drawing.y_ticks]
+    labels = [label for _, label in chart.y_ticks]
     assert 2 <= len(set(labels)) == len(labels) <= 8
