@@ -79,7 +79,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_reported_as_far_as_it_is(tmp_path: Path) -> None:
     parsed = rendered(write(tmp_path / "running", collapsing(), finished=False))
-    assert "unfinished: epoch 2 of 3; last sign of life 2027-01-15 08:01:00 UTC." in parsed.text
+    assert "unfinished: epoch 2 of 3; last event 2027-01-15 08:01:00 UTC." in parsed.text
     assert "60.0 % last seen by the monitor" in parsed.text
     assert "None yet." in parsed.text
     assert "world size 1" in parsed.text
