@@ -40,10 +40,10 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
         and ``gradient_bytes``; ``step``: see :func:`_step`; ``ranks``, ``nodes``, ``n``.
 
     Raises:
-        UserError: there is but one rank.
+        UserError: there is only one rank.
     """
     if world.size == 1:
-        raise UserError("bench allreduce: one rank has nobody to send to; start it under horovodrun, mpirun or srun")
+        raise UserError("bench allreduce: one rank has no peer to send to; start it under horovodrun, mpirun or srun")
     learner = learner_of(Case("fast", {"name": "fgsm"}), model, {}, size, batch, world)
     single = [{f"bench.{bytes_}": torch.zeros(bytes_ // 4, device=world.device)} for bytes_ in SIZES]
     fused = {

@@ -6,7 +6,7 @@ not about the disk. The ceiling is libjpeg-turbo, as DALI calls it, decoding no 
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ def measure(split: Split, work: Work, device: torch.device) -> dict[str, Any]:
         OURS: _ours(split, ids, work, shard),
         PIL: _torchvision(split, ids, work, rivals.pil),
         "torchvision, decode_jpeg": _torchvision(split, ids, work, rivals.decode_jpeg),
-        CEILING: _decoding(split, ids, work, shard),
-        "reading alone": _reading(split, ids, work),
+        CEILING: _drained(lambda: _decoding(split, ids, work, shard)),
+        "reading alone": _drained(lambda: _reading(split, ids, work)),
     }
     taken = take_turns(loaders, work.rounds)
     sweep = _sweep(split, ids, work, shard)
@@ -117,47 +117,38 @@ def _stages(cpu: dict[str, float], work: Work) -> dict[str, float]:
     return {label: after - before for label, before, after in zip(labels, costs[:-1], costs[1:], strict=True)}
 
 
-def _ours(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
+def _drained(batches: Callable[[], Iterable[object]]) -> Round:
     def run() -> None:
-        for batch in dali.batches(split, ids, work.settings(), shard, work.batch, KEY):
-            last = batch.x
-        if last.device.type == "cuda":
+        for _ in batches():
+            pass
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
 
     return run
 
 
-def _decoding(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
-    def run() -> None:
-        with Feed(split, ids, work.batch) as feed:
-            pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, decode_only=True)
-            for _ in range(0, len(ids), work.batch):
-                pipe.run()
-
-    return run
-
-
-def _reading(split: Split, ids: np.ndarray, work: Work) -> Round:
-    def run() -> None:
-        with Feed(split, ids, work.batch) as feed:
-            for _ in feed:
-                pass
-
-    return run
+def _ours(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
+    return _drained(lambda: dali.batches(split, ids, work.settings(), shard, work.batch, KEY))
 
 
 def _torchvision(split: Split, ids: np.ndarray, work: Work, read: rivals.Reader) -> Round:
-    crops = rivals.Crops(split, ids, KEY, work.size, read)
     # Not forked, since DALI has threads; kept, since starting them takes seconds.
-    loader = DataLoader(
-        crops, work.batch, num_workers=work.threads, multiprocessing_context="spawn", persistent_workers=True
-    )
+    workers: dict[str, Any] = {"multiprocessing_context": "spawn", "persistent_workers": True}
+    crops = rivals.Crops(split, ids, KEY, work.size, read)
+    loader = DataLoader(crops, work.batch, num_workers=work.threads, **workers)
+    return _drained(lambda: loader)
 
-    def run() -> None:
-        for _ in loader:
-            pass
 
-    return run
+def _decoding(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Iterator[object]:
+    with Feed(split, ids, work.batch) as feed:
+        pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, decode_only=True)
+        for _ in range(0, len(ids), work.batch):
+            yield pipe.run()
+
+
+def _reading(split: Split, ids: np.ndarray, work: Work) -> Iterator[object]:
+    with Feed(split, ids, work.batch) as feed:
+        yield from feed
 
 
 def _sweep(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Gpus(NamedTuple):
 
 @cache
 def _smi() -> tuple[tuple[str, ...], ...]:
-    """The driver's word: a (uuid, version, errors) for each GPU of the node; none where there is no driver."""
+    """What the driver says: (uuid, version, errors) of each GPU of the node; nothing without a driver."""
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]

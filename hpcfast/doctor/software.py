@@ -13,7 +13,7 @@ import hpcfast
 from hpcfast.distributed import about, launcher
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, hosts, same
 
-ONE_SET_UP = "use one .venv on a shared file system on all nodes, or run scripts/setup anew on the node that differs"
+ONE_SET_UP = "use one .venv on a shared file system on all nodes, or run scripts/setup again on the node that differs"
 REBUILD = "'rm -r .venv' and scripts/setup, with the compiler and the MPI of your jobs loaded"
 
 

@@ -118,7 +118,7 @@ def _samples(events: list[Event]) -> dict[str, list[Point]]:
     for event in events:
         values = event["value"] if event["key"] == "guard" else {event["key"]: event["value"]}
         for key, value in values.items():
-            if isinstance(value, int | float):  # a loss that is no number is recorded as text
+            if isinstance(value, int | float):  # a loss that is not finite is recorded as text
                 found.setdefault(key, {})[event["step"]] = Point(event["step"], event["epoch"], value)
     return {key: [points[step] for step in sorted(points)] for key, points in found.items()}
 

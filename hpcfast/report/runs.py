@@ -78,7 +78,7 @@ def read(runs: list[RunDirectory]) -> list[Record]:
     """Read ``runs``, in this order.
 
     Raises:
-        UserError: one is no run, or its summary is damaged.
+        UserError: one is not a run, or its summary is damaged.
     """
     return [_read(run, name) for run, name in zip(runs, _names(runs), strict=True)]
 

@@ -153,7 +153,7 @@ def test_only_a_report_is_replaced_unless_told_otherwise(tmp_path: Path) -> None
         page.write(records, target)
     assert page.MARK in target.read_text()
     target.write_text("my thesis")
-    with pytest.raises(UserError, match="is no report of ours; give another --out"):
+    with pytest.raises(UserError, match="is not a report of hpcfast; give another --out"):
         page.write(records, target)
     assert target.read_text() == "my thesis"
     page.write(records, target, overwrite=True)
