@@ -1,6 +1,6 @@
 """``make bench``: how fast each stage is, beside what a user would run instead and beside its limit.
 
-A file a stage; ``turns`` measures, ``peers`` holds what others would run, ``table`` writes docs/speed.md.
+A file a stage; ``peers`` holds what others would run, ``table`` writes docs/speed.md.
 """
 
 from __future__ import annotations

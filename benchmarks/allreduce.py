@@ -8,7 +8,8 @@ from typing import Any
 
 from benchmarks import Bench
 from benchmarks.ranks import launch
-from benchmarks.table import Ratio, Row
+from benchmarks.table import Row
+from hpcfast.bench.turns import Spread
 
 TITLE = "Allreduce"
 
@@ -28,13 +29,13 @@ def compared(found: dict[str, Any]) -> list[Row]:
     whole, half = found["gradients"]
     step, n = found["step"], found["n"]
     line = found["latency_seconds"] + found["gradient_bytes"] / found["bytes_per_second"]
-    exposed = Ratio(*(1 + seconds / step["without"] for seconds in (step["exposed"], *step["spread"])))
-    fp16 = Ratio(
+    exposed = Spread(*(1 + seconds / step["without"] for seconds in (step["exposed"], *step["spread"])))
+    fp16 = Spread(
         half["seconds"] / whole["seconds"],
         half["spread"][0] / whole["spread"][1],
         half["spread"][1] / whole["spread"][0],
     )
-    fused = Ratio(*(seconds / line for seconds in (whole["seconds"], *whole["spread"])))
+    fused = Spread(*(seconds / line for seconds in (whole["seconds"], *whole["spread"])))
     return [
         Row("a step that sends gradients", "the same, not sending", None, exposed, n, "what is not hidden", 1.0),
         Row("gradients as fp16", "gradients as fp32", None, fp16, n, "conversion on the rank's own core", 0.5),

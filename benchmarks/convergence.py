@@ -13,11 +13,11 @@ from torch import nn
 
 from benchmarks import Bench, recipe
 from benchmarks.peers import Robustness
-from benchmarks.table import Row
-from benchmarks.turns import Taken, compare, timed
+from benchmarks.table import Row, compare
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.rng import seed_of
+from hpcfast.bench.turns import Taken, timed
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.reader import read_splits

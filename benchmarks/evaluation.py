@@ -13,11 +13,11 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from benchmarks import Bench, recipe
-from benchmarks.table import Row
-from benchmarks.turns import compare, take_turns
+from benchmarks.table import Row, compare
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
+from hpcfast.bench.turns import take_turns
 from hpcfast.config import Check
 from hpcfast.data import dali
 from hpcfast.data.reader import read_splits

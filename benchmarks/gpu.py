@@ -10,12 +10,11 @@ from pathlib import Path
 import timm
 from torch import nn
 
-from benchmarks import table
-from hpcfast.attacks.fgsm_rs import FgsmRs
+from benchmarks import roofline, table
+from benchmarks.roofline import GPUS, Gpu, Step
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.natural import Natural
 from hpcfast.attacks.norms import L2
-from hpcfast.attacks.standard import Standard
-from hpcfast.bench import roofline
-from hpcfast.bench.roofline import GPUS, Gpu, Step
 
 SIZES = (128, 224, 288)
 BATCH = 256

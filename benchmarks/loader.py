@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import Bench
-from benchmarks.table import Row
-from benchmarks.turns import compare, ratio, take_turns
+from benchmarks.table import Row, compare
 from hpcfast.bench import rivals
+from hpcfast.bench.turns import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
 from hpcfast.data.readahead import Feed

@@ -4,21 +4,12 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from hpcfast.bench.turns import Spread, Taken, ratio
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 HEAD = "| ours | peer | CPU time, ours / peer | wall time | limit | asked | n | what explains the rest |"
-
-
-class Ratio(NamedTuple):
-    """Over rounds."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
 @dataclass(frozen=True)
@@ -27,8 +18,8 @@ class Row:
 
     ours: str
     peer: str
-    cpu: Ratio | None
-    wall: Ratio
+    cpu: Spread | None
+    wall: Spread
     n: int
     rest: str
     limit: float | None = None
@@ -38,6 +29,26 @@ class Row:
         limit, asked = ("" if value is None else f"{value:.2f}" for value in (self.limit, self.asked))
         cells = (self.ours, self.peer, self.cpu or "", self.wall, limit, asked, self.n, self.rest)
         return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def compare(
+    taken: dict[str, list[Taken]],
+    ours: str,
+    peer: str,
+    rest: str,
+    limit: float | None = None,
+    asked: float | None = None,
+) -> Row:
+    """The row of two of the cases.
+
+    Args:
+        rest: what explains the distance from the limit.
+        limit: the ratio that arithmetic or hardware allows.
+        asked: the ratio that issue 8 asks for.
+    """
+    wall = ratio([one.wall for one in taken[ours]], [one.wall for one in taken[peer]])
+    cpu = ratio([one.cpu for one in taken[ours]], [one.cpu for one in taken[peer]])
+    return Row(ours, peer, cpu, wall, len(taken[ours]), rest, limit, asked)
 
 
 def save(path: Path, stage: dict[str, Any], rows: list[Row]) -> None:
@@ -51,7 +62,7 @@ def save(path: Path, stage: dict[str, Any], rows: list[Row]) -> None:
 def load(path: Path) -> tuple[dict[str, Any], list[Row]]:
     """What :func:`save` kept."""
     stage = json.loads(path.read_text())
-    rows = [Row(**row | {key: Ratio(*row[key]) for key in ("cpu", "wall") if row[key]}) for row in stage.pop("rows")]
+    rows = [Row(**row | {key: Spread(*row[key]) for key in ("cpu", "wall") if row[key]}) for row in stage.pop("rows")]
     return stage, rows
 
 

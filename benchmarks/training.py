@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from benchmarks import Bench, loader, ours
 from benchmarks.peers import Peer
-from benchmarks.table import Row
-from benchmarks.turns import compare, take_turns
+from benchmarks.table import Row, compare
 from hpcfast.bench import rivals
+from hpcfast.bench.turns import take_turns
 from hpcfast.config import RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split

@@ -10,8 +10,7 @@ The efficiency is the inverse of the wall time's ratio; 0.95 is asked.
 
 from benchmarks import Bench
 from benchmarks.ranks import measure
-from benchmarks.table import Row
-from benchmarks.turns import compare
+from benchmarks.table import Row, compare
 
 TITLE = "Weak scaling"
 KINDS = ("single", "silent", "meeting", "sending")

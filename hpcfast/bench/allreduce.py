@@ -3,7 +3,6 @@
 import copy
 import socket
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hpcfast.bench.step import Case, learner_of, noise_batch
+from hpcfast.bench.step import Case, learner_of, noise_batch, train_on
+from hpcfast.bench.turns import Taken, spread, take_turns
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -22,9 +22,6 @@ SIZES = tuple(1024 * 4**power for power in range(9))
 COMPRESSIONS = ("none", "fp16")
 SMALL = 1024**2
 """Bytes up to which several calls are timed at once."""
-
-Timed = Callable[[], float]
-"""Does one piece of work; returns the seconds it took on this rank."""
 
 
 def measure(model: str, size: int, batch: int, repeats: int, world: World) -> dict[str, Any]:
@@ -43,42 +40,33 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
         and ``gradient_bytes``; ``step``: see :func:`_step`; ``ranks``, ``nodes``, ``n``.
 
     Raises:
-        UserError: there is but one rank.
+        UserError: there is only one rank.
     """
     if world.size == 1:
-        raise UserError("bench allreduce: one rank has nobody to send to; start it under horovodrun, mpirun or srun")
-    learner = learner_of(Case("fast", {"name": "fgsm_rs"}), model, {}, size, batch, world)
-    shapes = [parameter.shape for parameter in learner.model.parameters()]
-    total = 4 * sum(shape.numel() for shape in shapes)
-    single = {(bytes_, kind): _single(bytes_, kind, world) for bytes_ in SIZES for kind in COMPRESSIONS}
-    fused = {(total, kind): _fused(shapes, kind, world) for kind in COMPRESSIONS}
-    taken = interleaved([*single.values(), *fused.values()], repeats)
-    rows = [_row(*key, times, world) for key, times in zip((*single, *fused), taken, strict=True)]
-    plain = [row for row in rows[: len(single)] if row["compression"] == "none"]
+        raise UserError("bench allreduce: one rank has no peer to send to; start it under horovodrun, mpirun or srun")
+    learner = learner_of(Case("fast", {"name": "fgsm"}), model, {}, size, batch, world)
+    single = [{f"bench.{bytes_}": torch.zeros(bytes_ // 4, device=world.device)} for bytes_ in SIZES]
+    fused = {
+        f"bench.gradient.{i}": torch.zeros(each.shape, device=world.device)
+        for i, each in enumerate(learner.model.parameters())
+    }
+    cases = [(tensors, kind) for tensors in (*single, fused) for kind in COMPRESSIONS]
+    taken = take_turns({i: _sender(*case, world) for i, case in enumerate(cases)}, repeats, before=comm.barrier)
+    rows = [_row(*case, taken[i], world) for i, case in enumerate(cases)]
+    gradients = len(COMPRESSIONS)
+    plain = [row for row in rows[:-gradients] if row["compression"] == "none"]
     latency, rate = line([row["bytes"] for row in plain], [row["seconds"] for row in plain])
     return {
-        "rows": rows[: len(single)],
+        "rows": rows[:-gradients],
         "latency_seconds": latency,
         "bytes_per_second": rate,
-        "gradients": rows[len(single) :],
+        "gradients": rows[-gradients:],
         "step": _step(learner, batch, size, repeats, world),
-        "gradient_bytes": total,
+        "gradient_bytes": _bytes(fused),
         "ranks": world.size,
         "nodes": len(set(comm.gather(socket.gethostname()))),
         "n": repeats,
     }
-
-
-def interleaved(works: list[Timed], repeats: int) -> list[list[float]]:
-    """Seconds of each work in each of ``repeats`` rounds, after one that is not timed; a collective."""
-    rounds = []
-    for _ in range(repeats + 1):
-        taken = []
-        for work in works:
-            comm.barrier()
-            taken.append(work())
-        rounds.append(taken)
-    return [list(times) for times in zip(*rounds[1:], strict=True)]
 
 
 def line(sizes: list[int], seconds: list[float]) -> tuple[float, float]:
@@ -89,36 +77,33 @@ def line(sizes: list[int], seconds: list[float]) -> tuple[float, float]:
     return float(latency), 1 / float(slope) if slope else float("inf")
 
 
-def _single(bytes_: int, kind: str, world: World) -> Timed:
-    tensor, calls = torch.zeros(bytes_ // 4, device=world.device), max(1, min(16, SMALL // bytes_))
-    return _timed(lambda: comm.mean({f"bench.{bytes_}": tensor}, kind), calls, world)
-
-
-def _fused(shapes: list[torch.Size], kind: str, world: World) -> Timed:
-    gradients = {f"bench.gradient.{i}": torch.zeros(shape, device=world.device) for i, shape in enumerate(shapes)}
-    return _timed(lambda: comm.mean(gradients, kind), 1, world)
-
-
-def _timed(work: Callable[[], object], calls: int, world: World) -> Timed:
-    def timed() -> float:
-        begun = time.perf_counter()
-        for _ in range(calls):
-            work()
+def _sender(tensors: dict[str, Tensor], kind: str, world: World) -> Callable[[], None]:
+    def send() -> None:
+        for _ in range(_calls(tensors)):
+            comm.mean(tensors, kind)
         if world.device.type == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - begun) / calls
 
-    return timed
+    return send
 
 
-def _row(bytes_: int, kind: str, times: list[float], world: World) -> dict[str, Any]:
-    seconds = statistics.median(times)
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _calls(tensors: dict[str, Tensor]) -> int:
+    """How often small ones are sent in one round."""
+    return max(1, min(16, SMALL // _bytes(tensors))) if len(tensors) == 1 else 1
+
+
+def _row(tensors: dict[str, Tensor], kind: str, taken: list[Taken], world: World) -> dict[str, Any]:
+    seconds = spread([one.wall / _calls(tensors) for one in taken])
     return {
-        "bytes": bytes_,
+        "bytes": _bytes(tensors),
         "compression": kind,
-        "seconds": seconds,
-        "spread": [min(times), max(times)],
-        "bus_bandwidth": 2 * (world.size - 1) / world.size * bytes_ / seconds,
+        "seconds": seconds.median,
+        "spread": [seconds.low, seconds.high],
+        "bus_bandwidth": 2 * (world.size - 1) / world.size * _bytes(tensors) / seconds.median,
     }
 
 
@@ -133,28 +118,27 @@ def _step(learner: Any, batch: int, size: int, repeats: int, world: World) -> di
     other = Network(copy.deepcopy(learner.model), learner.network.dtype, world.device)
     optimizer = config.optim.build(other)
 
-    def without() -> Tensor:
+    def without() -> None:
         x, y, _ = batches[0]
         source = torch.Generator(world.device).manual_seed(0)
         loss = next(config.attack.losses(other, x, y, config.threat.ball, source, torch.nn.functional.cross_entropy))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.detach()
+        loss.item()  # waits for the device
 
     waits = []
 
     def distributed() -> None:
         before = learner.clock.seconds["communication"]
-        learner.step(batches, config.attack, config.optim.lr, 0).item()
+        train_on(learner, batches)
         waits.append(learner.clock.seconds["communication"] - before)
 
-    both, one = interleaved([_timed(distributed, 1, world), _timed(lambda: without().item(), 1, world)], repeats)
-    exposed = [a - b for a, b in zip(both, one, strict=True)]
+    taken = take_turns({"with": distributed, "without": without}, repeats, before=comm.barrier)
+    exposed = spread([both.wall - one.wall for both, one in zip(taken["with"], taken["without"], strict=True)])
     return {
-        "with": statistics.median(both),
-        "without": statistics.median(one),
-        "exposed": statistics.median(exposed),
-        "spread": [min(exposed), max(exposed)],
+        **{name: statistics.median(one.wall for one in each) for name, each in taken.items()},
+        "exposed": exposed.median,
+        "spread": [exposed.low, exposed.high],
         "waited": statistics.median(waits[1:]),
     }

@@ -6,18 +6,17 @@ not about the disk. The ceiling is libjpeg-turbo, as DALI calls it, decoding no 
 
 import os
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch.utils.data import DataLoader
 
 from hpcfast.bench import rivals
+from hpcfast.bench.turns import Taken, ratio, spread, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
 from hpcfast.data.readahead import Feed
@@ -27,8 +26,6 @@ from hpcfast.errors import UserError
 
 KEY = 1
 """Of the augmentation."""
-TICK = 1 / os.sysconf("SC_CLK_TCK")
-"""Seconds: less CPU time than this the system does not count."""
 PREFETCH = (1, 2, 4)
 ABOUT = 0.97
 """As fast as the fastest: less is not told apart from chance."""
@@ -55,13 +52,6 @@ class Work:
         )  # fmt: skip
 
 
-class Taken(NamedTuple):
-    """What a round took."""
-
-    wall: float
-    cpu: float
-
-
 Round = Callable[[], None]
 
 
@@ -86,10 +76,10 @@ def measure(split: Split, work: Work, device: torch.device) -> dict[str, Any]:
         OURS: _ours(split, ids, work, shard),
         PIL: _torchvision(split, ids, work, rivals.pil),
         "torchvision, decode_jpeg": _torchvision(split, ids, work, rivals.decode_jpeg),
-        CEILING: _decoding(split, ids, work, shard),
-        "reading alone": _reading(split, ids, work),
+        CEILING: _drained(lambda: _decoding(split, ids, work, shard)),
+        "reading alone": _drained(lambda: _reading(split, ids, work)),
     }
-    taken = _take_turns(loaders, work.rounds)
+    taken = take_turns(loaders, work.rounds)
     sweep = _sweep(split, ids, work, shard)
     return {
         "rows": [_row(name, taken, work) for name in loaders],
@@ -105,37 +95,17 @@ def measure(split: Split, work: Work, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _take_turns(loaders: dict[Any, Round], rounds: int) -> dict[Any, list[Taken]]:
-    """Time each loader in each round, after one that is not timed."""
-    taken: dict[Any, list[Taken]] = {name: [] for name in loaders}
-    for number in range(-1, rounds):
-        for name, run in loaders.items():
-            before = Taken(time.perf_counter(), _cpu_seconds())
-            run()
-            if number >= 0:
-                cpu = max(TICK, _cpu_seconds() - before.cpu)
-                taken[name].append(Taken(time.perf_counter() - before.wall, cpu))
-    return taken
-
-
-def _cpu_seconds() -> float:
-    """Of this process and its children, which live as long as their loader."""
-    me = psutil.Process()
-    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
-
-
 def _row(name: str, taken: dict[str, list[Taken]], work: Work) -> dict[str, Any]:
-    a_core = [work.images / each.cpu for each in taken[name]]
-    ratios = [pil.cpu / each.cpu for each, pil in zip(taken[name], taken[PIL], strict=True)]
+    a_core = spread([work.images / each.cpu for each in taken[name]])
+    relative = ratio([each.cpu for each in taken[PIL]], [each.cpu for each in taken[name]])
     return {
         "loader": name,
         "threads": work.threads,
         "images_per_second": statistics.median(work.images / each.wall for each in taken[name]),
-        "images_per_core_second": statistics.median(a_core),
-        "spread": [min(a_core), max(a_core)],
-        "relative_to_pil": statistics.median(ratios),
-        "relative_spread": [min(ratios), max(ratios)],
+        "images_per_core_second": a_core.median,
+        "spread": [a_core.low, a_core.high],
+        "relative_to_pil": relative.median,
+        "relative_spread": [relative.low, relative.high],
     }
 
 
@@ -147,47 +117,38 @@ def _stages(cpu: dict[str, float], work: Work) -> dict[str, float]:
     return {label: after - before for label, before, after in zip(labels, costs[:-1], costs[1:], strict=True)}
 
 
-def _ours(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
+def _drained(batches: Callable[[], Iterable[object]]) -> Round:
     def run() -> None:
-        for batch in dali.batches(split, ids, work.settings(), shard, work.batch, KEY):
-            last = batch.x
-        if last.device.type == "cuda":
+        for _ in batches():
+            pass
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
 
     return run
 
 
-def _decoding(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
-    def run() -> None:
-        with Feed(split, ids, work.batch) as feed:
-            pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, decode_only=True)
-            for _ in range(0, len(ids), work.batch):
-                pipe.run()
-
-    return run
-
-
-def _reading(split: Split, ids: np.ndarray, work: Work) -> Round:
-    def run() -> None:
-        with Feed(split, ids, work.batch) as feed:
-            for _ in feed:
-                pass
-
-    return run
+def _ours(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Round:
+    return _drained(lambda: dali.batches(split, ids, work.settings(), shard, work.batch, KEY))
 
 
 def _torchvision(split: Split, ids: np.ndarray, work: Work, read: rivals.Reader) -> Round:
-    crops = rivals.Crops(split, ids, KEY, work.size, read)
     # Not forked, since DALI has threads; kept, since starting them takes seconds.
-    loader = DataLoader(
-        crops, work.batch, num_workers=work.threads, multiprocessing_context="spawn", persistent_workers=True
-    )
+    workers: dict[str, Any] = {"multiprocessing_context": "spawn", "persistent_workers": True}
+    crops = rivals.Crops(split, ids, KEY, work.size, read)
+    loader = DataLoader(crops, work.batch, num_workers=work.threads, **workers)
+    return _drained(lambda: loader)
 
-    def run() -> None:
-        for _ in loader:
-            pass
 
-    return run
+def _decoding(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> Iterator[object]:
+    with Feed(split, ids, work.batch) as feed:
+        pipe = dali.build(feed, ids, work.settings(), shard, work.batch, KEY, decode_only=True)
+        for _ in range(0, len(ids), work.batch):
+            yield pipe.run()
+
+
+def _reading(split: Split, ids: np.ndarray, work: Work) -> Iterator[object]:
+    with Feed(split, ids, work.batch) as feed:
+        yield from feed
 
 
 def _sweep(split: Split, ids: np.ndarray, work: Work, shard: dali.Shard) -> list[dict[str, Any]]:
@@ -209,7 +170,7 @@ def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _try(split: Split, ids: np.ndarray, shard: dali.Shard, works: list[Work]) -> list[dict[str, Any]]:
     loaders = {work: _ours(split, ids, work, replace(shard, threads=work.threads)) for work in works}
-    taken = _take_turns(loaders, works[0].rounds)
+    taken = take_turns(loaders, works[0].rounds)
     return [
         {
             "threads": work.threads,

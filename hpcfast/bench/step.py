@@ -1,8 +1,8 @@
 """Training steps by method, precision and memory format. CPU time counts all threads of a rank."""
 
 import statistics
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hpcfast.bench.turns import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
@@ -60,20 +61,20 @@ def steps(
     learners = [learner_of(case, model, options, size, batch, world) for case in STEPS]
     batches = [noise_batch(batch, size, world)]
     flops = [_flops(learner, batches[0]) for learner in learners]
-    rounds = [[_time(learner, batches, number) for learner in learners] for number in range(repeats)]
+    taken = take_turns({i: partial(train_on, learner, batches) for i, learner in enumerate(learners)}, repeats)
     rows = []
     for i, case in enumerate(STEPS):
-        ratios = [taken[i][1] / taken[0][1] for taken in rounds]
+        relative = ratio([one.cpu for one in taken[i]], [one.cpu for one in taken[0]])
         rows.append(
             {
                 "method": case.method,
                 "precision": case.precision,
                 "memory_format": case.memory_format,
-                "seconds": statistics.median(taken[i][0] for taken in rounds),
-                "cpu_seconds": statistics.median(taken[i][1] for taken in rounds),
+                "seconds": statistics.median(one.wall for one in taken[i]),
+                "cpu_seconds": statistics.median(one.cpu for one in taken[i]),
                 "flops": flops[i],
-                "relative_to_standard": statistics.median(ratios),
-                "spread": [min(ratios), max(ratios)],
+                "relative_to_standard": relative.median,
+                "spread": [relative.low, relative.high],
                 "relative_flops": flops[i] / flops[0],
             }
         )
@@ -125,7 +126,6 @@ def _flops(learner: Learner, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
-def _time(learner: Learner, batches: list[Batch], number: int) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    learner.step(batches, learner.config.attack, learner.config.optim.lr, number).item()  # waits for the device
-    return time.perf_counter() - wall, time.process_time() - cpu
+def train_on(learner: Learner, batches: list[Batch]) -> None:
+    """One step, until the device has done it."""
+    learner.step(batches, learner.config.attack, learner.config.optim.lr, 0).item()

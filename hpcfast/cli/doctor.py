@@ -17,8 +17,6 @@ def command(
 
     Exits with 2 if something is bad.
     """
-    from rich.console import Console
-
     from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
 
@@ -29,6 +27,7 @@ def command(
     from hpcfast import doctor
     from hpcfast.distributed import about
     from hpcfast.doctor.table import rows, table, verdict
+    from hpcfast.runs.progress import console
 
     try:
         world = comm.init()
@@ -39,8 +38,8 @@ def command(
     findings = doctor.examine(world, run_dir, quick)
 
     def report() -> None:
-        if not launcher.rank():  # where Horovod does not see the other ranks, each takes itself for the first
-            Console(width=120).print(table(findings, f"ranks: {world.size}"))
+        if not launcher.rank():  # where Horovod does not see the other ranks, each has rank 0
+            console(120).print(table(findings, f"ranks: {world.size}"))
             options.write_json(json, {"ranks": world.size, "findings": rows(findings)})
         if bad := verdict(findings):
             raise UserError(f"bad: {bad}; the table says what to do")

@@ -43,7 +43,7 @@ def command(
 ) -> None:
     """Measure clean and robust accuracy, over any number of ranks; by default as the run's config says.
 
-    Stopped or killed, the same command goes on; what was measured before is shown again.
+    Stopped or killed, the same command resumes; what was measured before is shown again.
     """
     with imports.quick():
         from hpcfast.distributed import comm

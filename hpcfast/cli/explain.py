@@ -21,14 +21,13 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Show what finished runs have learnt, and how near it is to what people see; over any number of ranks."""
-    from rich.table import Table
-
     from hpcfast import explain
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
+    from hpcfast.report.table import with_interval
     from hpcfast.runs.directory import RunDirectory
     from hpcfast.runs.names import printable
-    from hpcfast.runs.progress import Reporter, console
+    from hpcfast.runs.progress import Reporter, console, table
 
     overrides = [word for word in runs if "=" in word and not Path(word).is_dir()]
     directories = [RunDirectory(Path(word)) for word in runs if word not in overrides]
@@ -41,19 +40,15 @@ def command(
     ids = comm.raise_on_all_ranks(lambda: explain.chosen(val, images, world))
     with Reporter(world.is_root) as reporter:
         results = explain.explain(subjects, train, val, ids, world, reporter)
+    found = [{"run": str(subject.run.path), **result} for subject, result in zip(subjects, results, strict=True)]
+    picture = explain.picture(subjects)
     if world.is_root:
-        table = Table(
-            caption=f"at {results[0]['n']} validation images; in brackets: 95 % intervals", caption_justify="left"
-        )
-        for heading in ("run", "|cos(gradient, image)|", "cos(gradient, class means)", "smoothness"):
-            table.add_column(heading, justify="left" if heading == "run" else "right")
-        for subject, result in zip(subjects, results, strict=True):
-            cells = [
-                f"{value['mean']:.3f} [{value['ci95'][0]:.3f}, {value['ci95'][1]:.3f}]"
-                for value in result["alignment"].values()
-            ]
-            table.add_row(printable(str(subject.run.path)), *cells)
-        console(140).print(table)
-        print(f"picture: {explain.picture(subjects)}")
-    rows = [{"run": str(subject.run.path), **result} for subject, result in zip(subjects, results, strict=True)]
-    comm.on_root(lambda: options.write_json(json, {"runs": rows, "picture": str(explain.picture(subjects))}))
+        headings = ("run", "|cos(gradient, image)|", "cos(gradient, class means)", "smoothness")
+        rows = [
+            (printable(row["run"]), *(with_interval(each["mean"], each["ci95"]) for each in row["alignment"].values()))
+            for row in found
+        ]
+        caption = f"at {results[0]['n']} validation images; in brackets: 95 % intervals"
+        console(140).print(table(headings, rows, caption))
+        print(f"picture: {picture}")
+    comm.on_root(lambda: options.write_json(json, {"runs": found, "picture": str(picture)}))

@@ -18,7 +18,7 @@ def command(
     images: Annotated[
         int | None, typer.Option(min=1, help="validation images to check the file with, evenly spread; default: all")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="lose the files that are there")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files that exist")] = False,
     json: options.Json = None,
 ) -> None:
     """Write the model of a finished run as a file for others, load it again and check what it does."""

@@ -13,7 +13,7 @@ def command(
     runs: Annotated[list[Path], typer.Argument(help="run directories, finished or not", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="HTML file to write; default: report.html in the last run")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace the file --out even if it is no report")
+        bool, typer.Option("--overwrite", help="replace the file --out even if it is not a report")
     ] = False,
     json: options.Json = None,
 ) -> None:
@@ -31,7 +31,7 @@ def command(
     picture: Path | None = last.figures / "adversarial.png"
     try:
         fooling.picture([record.run for record in records if record.summary], last.figures / "adversarial.png")
-    except UserError as error:  # the data may be elsewhere; numbers and curves are worth a report by themselves
+    except UserError as error:  # the data may be elsewhere; numbers and curves are reported without them
         picture, why = None, error
     page.write(records, target, overwrite or out is None)
     screen = console(140)

@@ -34,14 +34,17 @@ def command(
     from hpcfast.config import load
 
     run = load(config, overrides)
-    flags: dict[str, int | str | None] = {
-        "nodes": nodes,
-        "gpus-per-node": gpus_per_node,
-        "ntasks-per-node": gpus_per_node or None,
-    }
-    flags |= {"time": time, "partition": partition, "account": account}
-    chosen = {"job-name": run.name if template == "train" else f"evaluate-{run.name}"}
-    chosen |= {name: str(value) for name, value in flags.items() if value is not None} | _others(sbatch or [])
+    given: dict[str, int | str | None] = {
+        "job-name": run.name if template == "train" else f"evaluate-{run.name}", "nodes": nodes,
+        "gpus-per-node": gpus_per_node, "ntasks-per-node": gpus_per_node or None, "time": time,
+        "partition": partition, "account": account,
+    }  # fmt: skip
+    for text in sbatch or []:
+        name, equals, value = text.lstrip("-").partition("=")
+        if not equals:
+            raise UserError(f"--sbatch {text}: write NAME=VALUE, e.g. --sbatch cpus-per-task=4")
+        given[name] = value
+    chosen = {name: str(value) for name, value in given.items() if value is not None}
     work = ["train", str(config), *(overrides or [])]
     if template == "evaluate":
         work = ["eval", str(run.folder), "--attack", "autoattack"]
@@ -62,14 +65,6 @@ def command(
     print(f"cancel   scancel {' '.join(jobs)}")
 
 
-def _others(given: list[str]) -> dict[str, str]:
-    """What ``--sbatch`` says, as name and value."""
-    for text in given:
-        if "=" not in text.lstrip("-"):
-            raise UserError(f"--sbatch {text}: write NAME=VALUE, e.g. --sbatch cpus-per-task=4")
-    return dict(text.lstrip("-").split("=", 1) for text in given)
-
-
 def _refuse_needless(run: "RunConfig", template: str) -> None:
     """Refuse a job that would wait in the queue only to end at once."""
     from hpcfast.runs.directory import RunDirectory
@@ -78,4 +73,4 @@ def _refuse_needless(run: "RunConfig", template: str) -> None:
     if done and template == "train":
         raise UserError(f"{run.folder} is complete: give another name=, or measure it with --template evaluate")
     if not done and template == "evaluate":
-        raise UserError(f"{run.folder} is no finished run: submit its training first (without --template)")
+        raise UserError(f"{run.folder} is not a finished run: submit its training first (without --template)")

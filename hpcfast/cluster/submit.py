@@ -21,7 +21,7 @@ TEMPLATES = {"train": "train_imagenet_l2.sh", "evaluate": "evaluate.sh"}
 TIME = re.compile(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE)
 """Slurm's forms of a time limit: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S."""
 MARK = "# Written by `hpcfast submit`"
-"""Says that a file is ours and may be replaced."""
+"""Marks a file as written by this command, which may replace it."""
 
 
 def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow: bool = False) -> str:
@@ -31,14 +31,14 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
         kind: of TEMPLATES.
         options: sbatch's, without the dashes; they replace the template's.
         command: what ``hpcfast`` shall run on all ranks.
-        follow: jobs that follow go on where one was stopped, so that it need not be requeued.
+        follow: following jobs resume where one was stopped, so that it need not be requeued.
 
     Raises:
-        UserError: there is no such template, or it is none; or the time limit is no time.
+        UserError: the template is missing or damaged, or the time limit is invalid.
     """
     if not TIME.fullmatch(limit := options.get("time", "1")):
         cure = "minutes, or H:M:S as in 4:00:00, or D-H as in 2-12, or UNLIMITED"
-        raise UserError(f"a time limit of {limit!r} is none of Slurm's; give {cure}")
+        raise UserError(f"{limit!r} is not a time limit of Slurm; give {cure}")
     template = HOME / "slurm" / TEMPLATES[kind]
     try:
         lines = template.read_text().splitlines()
@@ -50,7 +50,7 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
         raise UserError(f"{template} lacks '#SBATCH' lines or 'prepare': get it back with git checkout slurm") from None
     kept = [line for line in header if line.split("--", 1)[-1].partition("=")[0] not in options]
     given = [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
-    again = ["export HPCFAST_AGAIN=never # the next job of the chain goes on"] if follow else []
+    again = ["export HPCFAST_AGAIN=never # the next job of the chain resumes"] if follow else []
     home = f"export HPCFAST_HOME={shlex.quote(str(HOME))}"
     work = f"work {shlex.join(command)}"
     return "\n".join([lines[0], f"{MARK} from {template.name}", *kept, *given, home, *again, *body, work]) + "\n"
@@ -71,7 +71,7 @@ def write(script: str, path: Path) -> None:
     """
     try:
         if path.exists() and MARK not in path.read_text(errors="replace"):
-            raise UserError(f"{path} is no script of ours; move it away, or give another name=")
+            raise UserError(f"{path} is not a script of hpcfast; move it away, or give another name=")
         path.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(path, script)
     except OSError as error:
@@ -93,7 +93,6 @@ def send(path: Path, options: Mapping[str, str], jobs: int) -> list[str]:
     Raises:
         UserError: Slurm refuses, in its own words.
     """
-    require_sbatch()
     sent: list[str] = []
     for _ in range(jobs):
         after = [f"--dependency=afterany:{sent[-1]}"] if sent else []
@@ -107,7 +106,7 @@ def send(path: Path, options: Mapping[str, str], jobs: int) -> list[str]:
 
 
 def require_sbatch() -> None:
-    """Refuse to go on without Slurm.
+    """Refuse to continue without Slurm.
 
     Raises:
         UserError: there is no sbatch on PATH.

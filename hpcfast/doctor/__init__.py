@@ -42,7 +42,7 @@ def judge(check: Check, answers: Answers) -> Finding:
     failed = [answer for answer in answers if answer.error]
     if failed:
         told = f"{failed[0].error} (on {hosts(failed)})"
-        return Finding(told, "bad", "read the message; if it says nothing to you, ask the administrators, or us")
+        return Finding(told, "bad", "read the message; if it does not help, ask the administrators, or report it")
     finding, error = attempt(lambda: check.judge(answers))
     return finding or Finding(f"the check itself failed: {error}", "warn", "please report this")
 
@@ -53,5 +53,5 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
         return work(), ""
     except comm.PeerLost:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a machine is what we came to hear
+    except Exception as error:  # noqa: BLE001 - any fault of the machine is a finding
         return None, f"{type(error).__name__}: {error}"

@@ -30,7 +30,7 @@ class Gpus(NamedTuple):
 
 @cache
 def _smi() -> tuple[tuple[str, ...], ...]:
-    """The driver's word: a (uuid, version, errors) for each GPU of the node; none where there is no driver."""
+    """What the driver says: (uuid, version, errors) of each GPU of the node; nothing without a driver."""
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
@@ -67,19 +67,18 @@ def judge_binding(answers: Answers) -> Finding:
         return NONE
     for host, ranks in by_host(answers).items():
         counts, owners = {answer.value.number for answer in ranks}, Counter(answer.value.mine for answer in ranks)
+        uuid, users = owners.most_common(1)[0]
+        cure = "start as many ranks a node as it has GPUs"
         if len(ranks) > 1 and counts == {1} and len(owners) > 1:
+            told = f"each rank of {host} sees only its own GPU, so that NCCL can't reach the others"
             cure = "let each rank see all GPUs of its node: srun without --gpus-per-task and --gpu-bind (take "
             cure += "--gpus-per-node), and set no CUDA_VISIBLE_DEVICES; hpcfast takes the GPU of its local rank"
-            return Finding(
-                f"each rank of {host} sees only its own GPU, so that NCCL can't reach the others", "bad", cure
-            )
-        uuid, users = owners.most_common(1)[0]
+            return Finding(told, "bad", cure)
         if users > 1:
-            told = f"{users} ranks of {host} use one GPU ({uuid})"
-            return Finding(told, "bad", "start as many ranks a node as it has GPUs")
+            return Finding(f"{users} ranks of {host} use one GPU ({uuid})", "bad", cure)
         if len(ranks) < max(counts):
             told = f"{host} has {max(counts)} GPUs and {len(ranks)} ranks"
-            return Finding(told, "warn", "start as many ranks a node as it has GPUs: the others are idle")
+            return Finding(told, "warn", f"{cure}: the others are idle")
         if not all(answer.value.reaches_all for answer in ranks):
             cure = "fine for training, but slower; if the GPUs have NVLink, look at 'nvidia-smi topo -m'"
             return Finding(f"GPUs of {host} can't reach one another directly", "warn", cure)

@@ -1,5 +1,6 @@
 """Each node's own: cores and who is bound to them, limits, local scratch."""
 
+import math
 import os
 import resource
 import shutil
@@ -12,7 +13,6 @@ import torch
 
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, hosts
 
-UNLIMITED = resource.RLIM_INFINITY
 SHM_GB = 0.5
 SCRATCH_GB = 1.0
 
@@ -26,10 +26,10 @@ class Cores(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Of this process: bytes it may lock, files it may open; and whether the node has InfiniBand."""
+    """Of this process: bytes it may lock, files it may open (or infinity); and whether the node has InfiniBand."""
 
-    memlock: int
-    files: int
+    memlock: float
+    files: float
     infiniband: bool
 
 
@@ -50,14 +50,14 @@ def judge_cores(answers: Answers) -> Finding:
     for host, ranks in by_host(answers).items():
         users = Counter(core for answer in ranks for core in answer.value.mine)
         for rank, _, (mine, on_node, threads), _ in ranks:
-            share = sum(1 / users[core] for core in mine)
-            if share < 1 - 1e-6 and len(ranks) <= on_node:
-                told = f"rank {rank} on {host} shares core {_span(mine)} with others; the node has {on_node}"
+            if sum(1 / users[core] for core in mine) < 1 - 1e-6:
+                if len(ranks) > on_node:
+                    told = f"{len(ranks)} ranks on the {on_node} cores of {host}"
+                    return Finding(told, "warn", "start fewer ranks a node: they take turns")
+                span = str(mine[0]) if len(mine) == 1 else f"{mine[0]} to {mine[-1]}"
+                told = f"rank {rank} on {host} shares core {span} with others; the node has {on_node}"
                 cure = "bind no rank, or each to cores of its own: srun --cpu-bind=cores --cpus-per-task=N, "
                 return Finding(told, "bad", cure + "mpirun --bind-to none, no taskset")
-            if share < 1 - 1e-6:
-                told = f"{len(ranks)} ranks on the {on_node} cores of {host}"
-                return Finding(told, "warn", "start fewer ranks a node: they take turns")
             if threads > len(mine):
                 told = f"rank {rank} on {host} has {threads} threads on {len(mine)} cores"
                 return Finding(told, "warn", "unset OMP_NUM_THREADS: hpcfast takes a rank's share of the cores")
@@ -65,59 +65,47 @@ def judge_cores(answers: Answers) -> Finding:
     return Finding(f"{len(first.mine)} of {first.on_node} a rank, {first.threads} threads")
 
 
-def _span(cores: tuple[int, ...]) -> str:
-    return str(cores[0]) if len(cores) == 1 else f"{cores[0]} to {cores[-1]}"
-
-
 def _limits(_: Job) -> Limits:
     interfaces = Path("/sys/class/infiniband")
-    infiniband = interfaces.is_dir() and any(interfaces.iterdir())
-    memlock, files = (resource.getrlimit(what)[0] for what in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_NOFILE))
-    return Limits(memlock, files, infiniband)
+    soft = (resource.getrlimit(what)[0] for what in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_NOFILE))
+    memlock, files = (math.inf if limit == resource.RLIM_INFINITY else limit for limit in soft)
+    return Limits(memlock, files, interfaces.is_dir() and any(interfaces.iterdir()))
 
 
 def judge_memlock(answers: Answers) -> Finding:
-    """Without it InfiniBand's drivers cannot register buffers; elsewhere nobody minds."""
-    tight = [answer for answer in answers if answer.value.infiniband and answer.value.memlock != UNLIMITED]
+    """Without it InfiniBand's drivers cannot register buffers; elsewhere it does not matter."""
+    tight = [answer for answer in answers if answer.value.infiniband and answer.value.memlock < math.inf]
     if tight:
         told = f"{_size(tight[0].value.memlock)} on {hosts(tight)}, which have InfiniBand"
         cure = "'ulimit -l unlimited' in the batch script; if it is refused, ask the administrators (LimitMEMLOCK)"
         return Finding(told, "bad", cure)
-    return Finding(_size(min(answers, key=lambda a: _sortable(a.value.memlock)).value.memlock))
+    return Finding(_size(min(answer.value.memlock for answer in answers)))
 
 
 def judge_files(answers: Answers) -> Finding:
     """Gloo opens connections between every two ranks: up to three, for all, a node's and the nodes' groups."""
     needed = 256 + 4 * len(answers)
-    tight = [answer for answer in answers if _sortable(answer.value.files) < needed]
+    tight = [answer for answer in answers if answer.value.files < needed]
     if tight:
         told = f"{tight[0].value.files} on {hosts(tight)}; {len(answers)} ranks may need {needed}"
         return Finding(told, "warn", f"'ulimit -n {max(4096, needed)}' in the batch script")
-    least = min(_sortable(answer.value.files) for answer in answers)
-    return Finding("unlimited" if least == float("inf") else f"{least:.0f}")
+    least = min(answer.value.files for answer in answers)
+    return Finding("unlimited" if least == math.inf else str(least))
 
 
-def _sortable(limit: int) -> float:
-    return float("inf") if limit == UNLIMITED else limit
-
-
-def _size(limit: int) -> str:
-    return "unlimited" if limit == UNLIMITED else f"{limit / 2**20:.0f} MB"
+def _size(limit: float) -> str:
+    return "unlimited" if limit == math.inf else f"{limit / 2**20:.0f} MB"
 
 
 def _scratch(_: Job) -> tuple[Room, ...]:
-    places = {"/dev/shm": SHM_GB, _temporary(): SCRATCH_GB}
-    return tuple(Room(path, _free(Path(path)), wanted) for path, wanted in places.items())
-
-
-def _temporary() -> str:
     try:
-        return tempfile.gettempdir()
+        temporary = tempfile.gettempdir()
     except OSError:  # it tries several, and none can be written
-        return os.environ.get("TMPDIR", "/tmp")
+        temporary = os.environ.get("TMPDIR", "/tmp")
+    return tuple(Room(path, _free(path), wanted) for path, wanted in (("/dev/shm", SHM_GB), (temporary, SCRATCH_GB)))
 
 
-def _free(path: Path) -> float | None:
+def _free(path: str) -> float | None:
     try:
         with tempfile.TemporaryFile(dir=path):
             return shutil.disk_usage(path).free / 1e9

@@ -45,7 +45,7 @@ def _ahead(here: Answer, there: Answer) -> tuple[float, float]:
 def judge_clock(answers: Answers) -> Finding:
     """``value``: a (entered, left) for each barrier, seconds.
 
-    The clock in the middle of all is taken for right: rank 0's may be the one that is wrong. Of two, nobody knows.
+    The median clock is assumed to be right: rank 0's may be the wrong one. Of two, either may be.
     """
     nodes = [ranks[0] for ranks in by_host(answers).values()]
     if len(nodes) == 1:

@@ -13,7 +13,7 @@ import hpcfast
 from hpcfast.distributed import about, launcher
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, hosts, same
 
-ONE_SET_UP = "use one .venv on a shared file system on all nodes, or run scripts/setup anew on the node that differs"
+ONE_SET_UP = "use one .venv on a shared file system on all nodes, or run scripts/setup again on the node that differs"
 REBUILD = "'rm -r .venv' and scripts/setup, with the compiler and the MPI of your jobs loaded"
 
 
@@ -24,13 +24,6 @@ class Size(NamedTuple):
     horovod: int
     mpi: int | None
     features: tuple[str, ...] = ("Gloo", "MPI")
-
-
-class Build(NamedTuple):
-    """The torch that Horovod was compiled against, and the one that is installed."""
-
-    against: str
-    installed: str
 
 
 def _pins(_: Job) -> tuple[str, ...]:
@@ -54,12 +47,11 @@ def judge_pins(answers: Answers) -> Finding:
 
 
 def judge_build(answers: Answers) -> Finding:
-    """``value``: a Build."""
-    for answer in answers:
-        against, installed = answer.value
+    """``value``: the torch that Horovod was compiled against, and the one that is installed."""
+    for _, host, (against, installed), _ in answers:
         if against != installed:
-            return Finding(f"built for {against}, but torch is {installed} on {answer.host}", "bad", REBUILD)
-    return Finding(f"built for {answers[0].value.against}")
+            return Finding(f"built for {against}, but torch is {installed} on {host}", "bad", REBUILD)
+    return Finding(f"built for {answers[0].value[0]}")
 
 
 def _size(job: Job) -> Size:
@@ -73,14 +65,11 @@ def judge_size(answers: Answers) -> Finding:
         launched, horovod, mpi, features = answer.value
         if launched is not None and launched != horovod:
             told = f"the launcher started {launched} ranks, Horovod sees {horovod}"
-            if "MPI" not in features:
-                cure = f"Horovod was built without MPI: {REBUILD}; or start ranks with horovodrun --gloo"
-            else:
-                cure = (
-                    "use the mpirun of the MPI that Horovod was built with ('which mpirun'), and leave "
-                    "HOROVOD_CONTROLLER unset; or start ranks with horovodrun --gloo"
-                )
-            return Finding(told, "bad", cure)
+            cure = f"Horovod was built without MPI: {REBUILD}"
+            if "MPI" in features:
+                cure = "use the mpirun of the MPI that Horovod was built with ('which mpirun'), and leave "
+                cure += "HOROVOD_CONTROLLER unset"
+            return Finding(told, "bad", f"{cure}; or start ranks with horovodrun --gloo")
         if mpi is not None and mpi != horovod:
             return Finding(f"Horovod sees {horovod} ranks, mpi4py {mpi}", "bad", f"they load two MPIs: {REBUILD}")
     size = answers[0].value
@@ -112,7 +101,7 @@ CHECKS = (
     Check("torch", lambda _: torch.__version__, _agree),
     Check("CUDA runtime", lambda _: torch.version.cuda or "none", _agree),
     Check("Horovod", lambda _: f"{about.version()}, {' '.join(about.features())}", _agree),
-    Check("Horovod's torch", lambda _: Build(about.built_for(), torch.__version__), judge_build),
+    Check("Horovod's torch", lambda _: (about.built_for(), torch.__version__), judge_build),
     Check("MPI", lambda _: (mpi := about.mpi()) and mpi.library, judge_mpi),
     Check("NCCL", _nccl, _agree),
     Check("DALI", _dali, _agree),

@@ -26,31 +26,24 @@ class Speed(NamedTuple):
     path: str
 
 
-class Token(NamedTuple):
-    """A file that rank 0 has left for all to read."""
-
-    place: Path
-    text: str
-    made: list[Path]
-    """Folders that were not there before, the innermost first."""
-
-
 def _shared(job: Job) -> str:
     """Rank 0 leaves a file that all read, and each node writes one; what went wrong here, else ''. A collective."""
     left = comm.on_root(lambda: _leave_token(job.folder))
     if isinstance(left, str):
         return left
-    problem = _see(left, job.world)
+    place, text, made = left
+    problem = _see(place, text, job.world)
     comm.barrier()  # until all have looked
     if job.world.is_root:  # leave no trace
-        shutil.rmtree(left.place, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(OSError):  # another job may use the folder by now
-            for path in left.made:
+            for path in made:
                 path.rmdir()
     return problem
 
 
-def _leave_token(folder: Path) -> Token | str:
+def _leave_token(folder: Path) -> tuple[Path, str, list[Path]] | str:
+    """A new folder with a file, the file's text, and the parents that were made; or what went wrong."""
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,17 +51,17 @@ def _leave_token(folder: Path) -> Token | str:
         (place / "token").write_text(text)
     except OSError as error:
         return f"cannot be written: {error}"
-    return Token(place, text, made)
+    return place, text, made
 
 
-def _see(token: Token, world: comm.World) -> str:
+def _see(place: Path, text: str, world: comm.World) -> str:
     try:
-        if (token.place / "token").read_text() != token.text:
-            return f"{token.place.parent} is another folder"
+        if (place / "token").read_text() != text:
+            return f"{place.parent} is another folder"
         if world.local_rank == 0:
-            (token.place / f"rank-{world.rank}").write_text(token.text)
+            (place / f"rank-{world.rank}").write_text(text)
     except FileNotFoundError:
-        return f"rank 0's file in {token.place.parent} is not there"
+        return f"rank 0's file in {place.parent} is not there"
     except OSError as error:
         return f"cannot be written: {error}"
     return ""
@@ -86,27 +79,23 @@ def _speed(job: Job) -> Speed | str:
     """Of a file that rank 0 writes and reads, past the node's memory as far as the kernel does as it is told."""
     if not job.world.is_root:
         return ""
-    try:
-        return _write_and_read(job)
-    except OSError as error:
-        return f"cannot be written: {error}"
-
-
-def _write_and_read(job: Job) -> Speed:
     block, count = os.urandom(2**20), 8 if job.quick else 64
     existing = next(path for path in (job.folder, *job.folder.parents) if path.exists())
-    with tempfile.TemporaryFile(dir=existing, buffering=0) as file:
-        start = time.perf_counter()
-        for _ in range(count):
-            file.write(block)
-        os.fsync(file.fileno())
-        written = time.perf_counter()
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        file.seek(0)
-        again = time.perf_counter()
-        while file.read(2**20):
-            pass
-        done = time.perf_counter()
+    try:
+        with tempfile.TemporaryFile(dir=existing, buffering=0) as file:
+            start = time.perf_counter()
+            for _ in range(count):
+                file.write(block)
+            os.fsync(file.fileno())
+            written = time.perf_counter()
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+            again = time.perf_counter()
+            while file.read(2**20):
+                pass
+            done = time.perf_counter()
+    except OSError as error:
+        return f"cannot be written: {error}"
     return Speed(count / (written - start), count / (done - again), str(existing))
 
 
@@ -118,9 +107,7 @@ def judge_speed(answers: Answers) -> Finding:
     told = f"{speed.write:,.0f} MB/s written, {speed.read:,.0f} read"
     numbers = {"write_mb_per_second": speed.write, "read_mb_per_second": speed.read}
     if speed.write < SLOW:
-        cure = (
-            "take a parallel or local file system (runs=); or write checkpoints more rarely (checkpoint: in the config)"
-        )
+        cure = "take a parallel or local file system (runs=); or write checkpoints less often (checkpoint: in a config)"
         return Finding(f"{told}, in {speed.path}", "warn", cure, numbers)
     return Finding(told, numbers=numbers)
 

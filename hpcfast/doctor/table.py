@@ -8,23 +8,22 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcfast.doctor.finding import Finding
+from hpcfast.runs import progress
 
 STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red", "not here": "dim"}
 
 
-def table(findings: Mapping[str, Finding], title: str) -> Table:
+def table(findings: Mapping[str, Finding], caption: str) -> Table:
     """A row a finding; below one that is not ok stands its cure."""
-    grid = Table(title=title, title_justify="left")
-    for heading in ("check", "", "found"):
-        grid.add_column(heading)
+    cells = []
     for name, finding in findings.items():
         style = STYLES[finding.verdict]
-        # Text: what a machine says may hold brackets, which rich would take for its own marks
+        # Text: what a machine says may hold brackets, which rich would interpret as its own markup
         found = Text(finding.value, style if finding.verdict != "ok" else "")
         if finding.cure:
             found.append(f"\n-> {finding.cure}", "default")
-        grid.add_row(Text(name), Text(finding.verdict, style), found)
-    return grid
+        cells.append((Text(name), Text(finding.verdict, style), found))
+    return progress.table(("check", "", "found"), cells, caption, left=3)
 
 
 def rows(findings: Mapping[str, Finding]) -> list[dict[str, Any]]:

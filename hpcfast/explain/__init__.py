@@ -34,7 +34,7 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 
 IMAGES = 500
-"""Validation images to measure, where nobody says how many and there are so many."""
+"""Validation images to measure by default, if there are so many."""
 
 FAR = 6
 """How far images are pushed towards another class, in multiples of the threat model's eps."""
@@ -73,7 +73,7 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tu
     train, val = read_splits(subjects[0].config.data.path, subjects[0].config.data.skips)
     if classes != {val.classes}:
         raise UserError(
-            f"{val.root} has not the classes that all runs have learnt: {', '.join(val.classes[:5])} …, not "
+            f"{val.root} does not have the classes of all runs: {', '.join(val.classes[:5])} …, not "
             f"{', '.join((classes - {val.classes}).pop()[:5])} …; set data.path= to the data set of the runs"
         )
     return subjects, train, val

@@ -112,7 +112,7 @@ def measure(
 
     Returns:
         For each model and image, in the order of ``ids``: the numbers (models, n, 3), float32, and whether the
-        image is classified rightly (models, n), bool; and the ids of these images, shape (n,).
+        image is classified correctly (models, n), bool; and the ids of these images, shape (n,).
 
     Raises:
         UserError: fewer than two images can be read.

@@ -1,4 +1,4 @@
-"""What a network has learnt, as images: its gradient at an image, and images made to its liking.
+"""What a network has learnt, as images: its gradient at an image, and images made to maximise a class.
 
 Mathematics: tensors in, tensors out. Images have shape (n, channels, height, width), float32, pixels in [0,1];
 classes have shape (n,), int64. Searches are in Euclidean balls, along the normalised gradient, with steps that
@@ -21,13 +21,13 @@ STEPS = 200
 def slope(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Gradient of (logit of the likeliest wrong class - logit of the true one) with respect to ``x``.
 
-    The loss's gradient points nearly the same way, but loses its digits where the model is sure: p - 1 becomes 0.
+    The loss's gradient points nearly the same way, but loses precision where the model is confident: p - 1 becomes 0.
     """
     return gradient(lambda images: margin(model(images), y).sum(), x)
 
 
 def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
-    """The images within ``radius`` (pixels) of ``x`` that ``model`` takes most surely for class ``y``.
+    """The images within ``radius`` (pixels) of ``x`` that ``model`` predicts most confidently as class ``y``.
 
     From an image of another class: a large targeted perturbation (Tsipras et al. 2019, "Robustness may be at odds
     with accuracy"). From a blurred start: image synthesis (Santurkar et al. 2019, "Image synthesis with a single
@@ -37,7 +37,7 @@ def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
 
 
 def inverted(model: nn.Module, x: Tensor, start: Tensor, radius: float) -> Tensor:
-    """What ``model`` takes for ``x``: the images within ``radius`` (pixels) of ``start`` of the nearest representation.
+    """The images within ``radius`` (pixels) of ``start`` whose representation is nearest to that of ``x``.
 
     The distance is relative to the representation's length (Engstrom et al. 2019, "Adversarial robustness as a
     prior for learned representations").

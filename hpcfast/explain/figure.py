@@ -1,7 +1,6 @@
 """The picture: what each run's network has learnt, side by side."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from hpcfast.attacks import rng
 from hpcfast.explain import features
-from hpcfast.runs.files import write_atomically
+from hpcfast.runs import plot
 from hpcfast.runs.names import in_figure
 
 IMAGES = 4
@@ -28,7 +27,7 @@ ROWS = {
 
 
 def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Places of up to ``IMAGES`` images of different classes that every model classifies rightly.
+    """Places of up to ``IMAGES`` images of different classes that every model classifies correctly.
 
     Where there are no two such images, it takes any: of weak networks they show as much.
 
@@ -79,34 +78,31 @@ def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list
         classes: names of the images' classes.
     """
     n = len(classes)
-    widths = [n + 1.0, *[float(n)] * (len(columns) - 1)]  # the first group has the rows' names too
-    figure = Figure(figsize=(sum(widths), len(ROWS) + 0.6))
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
-    groups = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths, wspace=0.02)[0]
-    for group, (name, kinds) in zip(groups, columns, strict=True):
-        group.suptitle(in_figure(name, 12 * n), fontsize=12, fontweight="bold")
-        axes = group.subplots(len(ROWS), n, squeeze=False)
-        for row, kind in enumerate(ROWS):
-            for column in range(n):
-                _show(axes[row, column], kinds[kind][column], signed=kind == "gradient")
-            if group is groups[0]:
-                axes[row, 0].set_ylabel(ROWS[kind], fontsize=9, rotation=0, ha="right", va="center")
-        for column in range(n):
-            axes[0, column].set_title(in_figure(classes[column], 14), fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=100))
+
+    def figure() -> Figure:
+        widths = [n + 1.0, *[float(n)] * (len(columns) - 1)]  # the first group has the rows' names too
+        figure = Figure(figsize=(sum(widths), len(ROWS) + 0.6))
+        figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
+        groups = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths, wspace=0.02)[0]
+        for group, (name, kinds) in zip(groups, columns, strict=True):
+            group.suptitle(in_figure(name, 12 * n), fontsize=12, fontweight="bold")
+            axes = plot.grid(group, [_row(kinds[kind], kind, classes) for kind in ROWS], title_size=8)
+            for row, label in enumerate(ROWS.values() if group is groups[0] else ()):
+                axes[row, 0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
+        return figure
+
+    plot.save(path, figure)
 
 
-def _show(axes: Any, image: Tensor, signed: bool) -> None:
-    """Draw one image; what is ``signed`` about white in blue and red, or in colours about grey."""
-    pixels = _about_half(image) if signed else image
-    shown = pixels.permute(1, 2, 0).squeeze(-1).cpu().numpy()
-    axes.imshow(shown, cmap="RdBu_r" if signed else "gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _row(images: Tensor, kind: str, classes: list[str]) -> list[plot.Image]:
+    """Images of one kind; gradients are about white in blue and red, or in colours about grey."""
+    titles = [in_figure(name, 14) if kind == "image" else "" for name in classes]
+    colours = "RdBu_r" if kind == "gradient" else "gray"
+    pixels = [about_half(image) if kind == "gradient" else image for image in images.cpu()]
+    return [plot.Image(image.numpy(), title, colours) for image, title in zip(pixels, titles, strict=True)]
 
 
-def _about_half(gradient: Tensor) -> Tensor:
-    """Move zero to a half; the largest entries, one of a hundred, are cut, so that they don't hide the others."""
-    size = gradient.abs().flatten().quantile(0.99).clamp_min(torch.finfo(torch.float32).tiny)
-    return (0.5 + gradient / (2 * size)).clamp(0, 1)
+def about_half(change: Tensor, shown: float = 0.99) -> Tensor:
+    """Move zero to a half; all but this share of the entries, the largest, are cut, so that they don't hide others."""
+    size = change.abs().flatten().quantile(shown).clamp_min(torch.finfo(torch.float32).tiny)
+    return (0.5 + change / (2 * size)).clamp(0, 1)

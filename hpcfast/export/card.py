@@ -7,8 +7,7 @@ import timm
 import yaml
 
 from hpcfast.config import RunConfig
-from hpcfast.export import recipes
-from hpcfast.export.formats import FORMATS
+from hpcfast.export.formats import FORMATS, python
 
 
 def about(
@@ -59,12 +58,15 @@ def markdown(
     out: Path, config: RunConfig, classes: tuple[str, ...], summary: dict[str, Any], result: dict[str, Any]
 ) -> str:
     """The contents of ``FILE.md``: what the file is, what it reached, how it was made, how to load it."""
-    data, model = config.data, config.model
+    data, model, form = config.data, config.model, FORMATS[result["format"]]
+    values = config.model_dump(mode="json")
+    values["data"]["path"] = data.path.name  # without the folders of the one who trained
+    del values["runs"]
     names = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
     colours = "grey" if data.channels == 1 else "RGB"
     return f"""# {out.name}
 
-{FORMATS[result["format"]].describe}
+{form.describe}
 
 - **Network:** {model.name}{f" with {_words(model.options)}" if model.options else ""} (timm {timm.__version__})
 - **Input:** images (n, {data.channels}, {data.size}, {data.size}), {colours}, float32, pixels in [0,1]
@@ -92,13 +94,13 @@ By hpcfast {summary["versions"]["hpcfast"]} with {summary["method"]["name"]}, {s
 {summary["device"]} ({_words({k: v for k, v in summary["versions"].items() if k != "hpcfast"})}).
 
 ```yaml
-{_recipe(config)}```
+{yaml.safe_dump(values, sort_keys=False)}```
 
 ## How to load it
 
 ```python
-{recipes.python(result["format"], out.name, config.model, len(classes))}```
-{recipes.NEXT.get(result["format"], "")}"""
+{python(form, out.name, model, len(classes))}```
+{form.after}"""
 
 
 def _row(what: str, numbers: dict[str, Any], key: str) -> str:
@@ -106,17 +108,8 @@ def _row(what: str, numbers: dict[str, Any], key: str) -> str:
     return f"| {what} | {numbers[key]:.4f} | {low:.4f} to {high:.4f} | {numbers['n_eval']:,} |"
 
 
-def _recipe(config: RunConfig) -> str:
-    """The configuration as YAML, without the folders of the one who trained."""
-    values = config.model_dump(mode="json")
-    values["data"]["path"] = config.data.path.name
-    del values["runs"]
-    return yaml.safe_dump(values, sort_keys=False)
-
-
 def _words(values: dict[str, Any]) -> str:
-    words = [value if key == "name" else f"{key} {value}" for key, value in values.items() if value is not None]
-    return ", ".join(words)
+    return ", ".join(v if key == "name" else f"{key} {v}" for key, v in values.items() if v is not None)
 
 
 def _list(values: tuple[float, ...]) -> str:

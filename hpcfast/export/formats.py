@@ -1,4 +1,4 @@
-"""The formats of an export: how each is written, and read again by the loader that its users have.
+"""The formats of an export: how each is written, read again by the loader that its users have, and used in Python.
 
 Where the normalisation is inside, images in [0,1] go in and logits come out.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -28,29 +29,46 @@ class Format:
 
     describe: str
     """What the file is, in a sentence or two of Markdown."""
-    write: Callable[[nn.Module, Tensor, Path], None]
+    recipe: str
+    """The lines of Python in the card, which tests run as they stand: see :func:`python`."""
+    write: Callable[[nn.Module, Tensor, Path], object]
     """Writes a model, given images for it, to a file."""
     read: Callable[[Path, ModelSettings], Logits]
     """Loads the file again, for a network of these settings."""
+    after: str = ""
+    """What else the card says, at its end."""
 
 
-def _write_safetensors(model: nn.Module, images: Tensor, path: Path) -> None:
-    path.write_bytes(safetensors.torch.save(_plain(model)))  # save_file would hide it from the user's group
+def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
+    """Python that computes ``logits`` of ``images`` (n, channels, h, w), with the file in the working directory."""
+    arguments = [f'"{model.name}"', f"num_classes={classes}", f"in_chans={len(model.mean)}"]
+    arguments += [f"{key}={value!r}" for key, value in model.options.items()]
+    code = form.recipe.format(
+        file=file,
+        create=f"timm.create_model({', '.join(arguments)})",
+        channels=len(model.mean),
+        mean=list(model.mean),
+        std=list(model.std),
+    )
+    imports = []
+    if "timm." in code:
+        if timm.model_entrypoint(model.name).__module__.startswith("hpcfast"):
+            imports.append(f"import hpcfast.models  # adds {model.name} to timm\n")
+        imports.append("import timm\n")
+    if " torch." in code:
+        imports.append("import torch\n")
+    return "".join(imports) + code
 
 
-def _write_state_dict(model: nn.Module, images: Tensor, path: Path) -> None:
-    torch.save(_plain(model.get_submodule("net")), path)
+def _plain(net: nn.Module) -> dict[str, Tensor]:
+    """The state dict in the usual memory layout: channels-last is our choice, not the reader's."""
+    return {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
 
 
 def _write_robustbench(model: nn.Module, images: Tensor, path: Path) -> None:
     normalise = model.get_submodule("normalise").state_dict()
     moments = {"mu": normalise["mean"], "sigma": normalise["std"]}
     torch.save({"state_dict": {**moments, **_plain(model.get_submodule("net"))}}, path)
-
-
-def _plain(net: nn.Module) -> dict[str, Tensor]:
-    """The state dict in the usual memory layout: channels-last is our choice, not the reader's."""
-    return {name: tensor.detach().contiguous() for name, tensor in net.state_dict().items()}
 
 
 def _read_weights(path: Path, settings: ModelSettings) -> Logits:
@@ -117,29 +135,68 @@ FORMATS = {
     "safetensors": Format(
         "Weights as safetensors, which hold no code. The network's names begin with `net.`; `normalise.mean` and "
         "`normalise.std` (pixels in [0,1]) are in the file.",
-        _write_safetensors,
+        """\
+from safetensors.torch import load_file
+weights = load_file("{file}")
+net = {create}
+net.load_state_dict({{name[4:]: tensor for name, tensor in weights.items() if name.startswith("net.")}})
+logits = net.eval()((images - weights["normalise.mean"]) / weights["normalise.std"])
+""",
+        # save_file would hide it from the user's group
+        lambda model, images, path: path.write_bytes(safetensors.torch.save(_plain(model))),
         _read_weights,
     ),
     "state-dict": Format(
         "The network's state dict, written by `torch.save`. **Normalisation is not inside:** subtract the mean and "
         "divide by the standard deviation below.",
-        _write_state_dict,
+        """\
+net = {create}
+net.load_state_dict(torch.load("{file}", weights_only=True))
+mean, std = torch.tensor({mean}).view(1, -1, 1, 1), torch.tensor({std}).view(1, -1, 1, 1)
+logits = net.eval()((images - mean) / std)
+""",
+        lambda model, images, path: torch.save(_plain(model.get_submodule("net")), path),
         _read_state_dict,
     ),
     "torchscript": Format(
         "A TorchScript program, normalisation inside, for batches of any size.",
+        'logits = torch.jit.load("{file}")(images)\n',
         _write_torchscript,
         _read_torchscript,
     ),
     "onnx": Format(
         f"An ONNX program (opset {OPSET}), normalisation inside, for batches of any size: input `images`, output "
         "`logits`.",
+        """\
+import onnxruntime
+session = onnxruntime.InferenceSession("{file}")
+(logits,) = session.run(["logits"], {{"images": images.numpy()}})
+""",
         _write_onnx,
         _read_onnx,
     ),
     "robustbench": Format(
         "A checkpoint for RobustBench: `state_dict`, with the normalisation in the buffers `mu` and `sigma`.",
+        """\
+net = {create}
+net.register_buffer("mu", torch.zeros(1, {channels}, 1, 1))
+net.register_buffer("sigma", torch.ones(1, {channels}, 1, 1))
+net.register_forward_pre_hook(lambda net, inputs: (inputs[0] - net.mu) / net.sigma)
+net.load_state_dict(torch.load("{file}", weights_only=True)["state_dict"])
+logits = net.eval()(images)
+""",
         _write_robustbench,
         _read_weights,
+        """
+## Before it is in RobustBench
+
+The file has the form that RobustBench's `load_model` reads; RobustBench does not know the network yet.
+
+1. Put the file at `MODEL_DIR/DATASET/THREAT/NAME.pt`, the JSON file beside it at `model_info/DATASET/THREAT/NAME.json`.
+2. In its JSON fill in `link`, `name`, `authors` and `venue`; check `dataset` and `additional_data`.
+3. Add the network, with the buffers `mu` and `sigma` as above, to RobustBench's `model_zoo`, under the same name.
+4. Run RobustBench's `benchmark` on all its test images for `autoattack_acc`. `reported` is our number, under the
+   attack in `footnote`.
+""",
     ),
 }

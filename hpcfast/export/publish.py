@@ -34,21 +34,17 @@ TOLERANCE = 1e-4
 
 
 class Agreement(NamedTuple):
-    """What a file that was loaded again does, beside the run's own model."""
+    """A file that was loaded again beside the run's own model."""
 
     n: int
     right: int
-    """Of ``n`` images, by the file."""
+    """Of ``n`` images, classified correctly by the file."""
     right_before: int
     """Of ``n`` images, by the run's model."""
     difference: float
     """Largest of any two logits."""
     largest: float
     """Largest absolute logit of the run's model."""
-
-    @property
-    def good(self) -> bool:
-        return self.difference <= TOLERANCE * max(1.0, self.largest)
 
 
 def publish(
@@ -79,10 +75,10 @@ def publish(
     model, classes = saved.load(run, config.model)
     summary = run.read_summary()
     if summary is None:
-        raise UserError(f"{run.path} is unfinished; go on with 'hpcfast train {run.config}'")
-    split, _ = match(read_splits(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
-    names = {kind: out.with_name(out.name + kind) for kind in (".md", ".json", ".unverified")}
-    _refuse_existing([out, names[".md"], names[".json"]], overwrite)
+        raise UserError(f"{run.path} is unfinished; resume it with 'hpcfast train {run.config}'")
+    split, _ = match(folder.read(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
+    card_file, about_file = out.with_name(f"{out.name}.md"), out.with_name(f"{out.name}.json")
+    _refuse_existing([out, card_file, about_file], overwrite)
     form = FORMATS[name]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +87,17 @@ def publish(
             file = Path(place) / out.name
             form.write(model, torch.full((2, config.data.channels, config.data.size, config.data.size), 0.5), file)
             agreement = compare(form.read(file, config.model), model, split, config, reporter)
-            if not agreement.good:
-                raise _refused(agreement, file.replace(names[".unverified"]))
+            if agreement.difference > TOLERANCE * max(1.0, agreement.largest):
+                unverified = file.replace(out.with_name(f"{out.name}.unverified"))
+                raise UserError(
+                    f"{unverified}, loaded again, does not do what the run's model does: logits differ by up to "
+                    f"{agreement.difference:.3g}, and it classifies {agreement.right} of {agreement.n} images "
+                    f"correctly, the model {agreement.right_before}. It stays under this name; try another --format"
+                )
             result = _describe(out, name, file, agreement)
             about = card.about(config, classes, summary, result)
-            files.save_text(names[".json"], json.dumps(about, indent=1) + "\n")
-            files.save_text(names[".md"], card.markdown(out, config, classes, summary, result))
+            files.save_text(about_file, json.dumps(about, indent=1) + "\n")
+            files.save_text(card_file, card.markdown(out, config, classes, summary, result))
             files.write_atomically(out, file.replace)  # the last, so its presence says that all is there
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error}); give a file in a folder you may write") from None
@@ -134,14 +135,6 @@ def compare(logits: Logits, model: nn.Module, split: Split, config: RunConfig, r
     return Agreement(n, right, right_before, difference, largest)
 
 
-def _refused(agreement: Agreement, unverified: Path) -> UserError:
-    return UserError(
-        f"{unverified}, loaded again, does not do what the run's model does: logits differ by up to "
-        f"{agreement.difference:.3g}, and it classifies {agreement.right} of {agreement.n} images rightly, the "
-        f"model {agreement.right_before}. It stays under this name; try another --format"
-    )
-
-
 def _describe(out: Path, name: str, file: Path, agreement: Agreement) -> dict[str, Any]:
     with file.open("rb") as data:
         digest = hashlib.file_digest(data, "sha256").hexdigest()
@@ -162,5 +155,5 @@ def _refuse_existing(paths: list[Path], overwrite: bool) -> None:
     if folders := [path for path in there if path.is_dir()]:
         raise UserError(f"--out {paths[0]}: {folders[0]} is a folder; name a file, e.g. {folders[0] / 'robust.onnx'}")
     if there and not overwrite:
-        cure = "give another --out, or --overwrite to lose what is there"
+        cure = "give another --out, or --overwrite to replace what is there"
         raise UserError(f"{', '.join(map(str, there))}: already there; {cure}")

@@ -5,15 +5,17 @@ stay text, and values are shown where the mouse or the arrow keys point. Matplot
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 from matplotlib.ticker import MaxNLocator
 
 from hpcfast.report.format import percent
 
-WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 50, 368, 36, 204
-"""Edges of the plot inside WIDTH x HEIGHT."""
+"""Edges of the plot inside 380 x 240."""
 LANES = 3
 """Heights above the plot for arrows back, so that those of different runs don't hide each other."""
 MOST_POINTS = 300
@@ -56,31 +58,10 @@ class Back:
     title: str
 
 
-@dataclass(frozen=True)
-class Chart:
-    """What to draw."""
-
-    title: str
-    x: str
-    y: str
-    lines: list[Line]
-    end: float = 0.0
-    """The x axis goes from 0 to here at least."""
-    fractions: bool = False
-    """Shown as percentages."""
-    from_zero: bool = True
-    backs: list[Back] = field(default_factory=list)
-    looks: list[tuple[int, float]] = field(default_factory=list)
-    """Ticks on the x axis: (run, x)."""
-
-    def say(self, y: float) -> str:
-        return percent(y) if self.fractions else f"{y:,.0f}" if abs(y) >= 1000 else f"{y:.4g}"
-
-
 class Axis:
     """Maps values onto pixels from ``start`` to ``end``, and has round ticks."""
 
-    def __init__(self, values: list[float], start: float, end: float, tight: bool) -> None:
+    def __init__(self, values: Iterable[float], start: float, end: float, tight: bool) -> None:
         low, high = min(values), max(values)
         if low == high:  # as much room as the value itself is large
             low, high = min(low, 0.0), max(low, 0.0) or 1.0
@@ -95,11 +76,9 @@ class Axis:
         return round(self.start + part * (self.end - self.start), 1)
 
 
-@dataclass(frozen=True)
-class DrawnLine:
+class DrawnLine(NamedTuple):
     """A line in pixels: SVG path data."""
 
-    line: Line
     path: str
     markers: str
     undone: list[str]
@@ -110,60 +89,89 @@ class DrawnLine:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A chart in pixels."""
+class Chart:
+    """Lines with at least one sample, over two axes in pixels."""
 
-    chart: Chart
-    x: Axis
-    y: Axis
-    lines: list[DrawnLine]
-    backs: list[tuple[Back, float]]
-    """Each with its height."""
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    description: str
-    """For who cannot see it."""
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+    end: float = 0.0
+    """The x axis goes from 0 to here at least."""
+    fractions: bool = False
+    """Shown as percentages."""
+    from_zero: bool = True
+    backs: list[Back] = field(default_factory=list)
+    looks: list[tuple[int, float]] = field(default_factory=list)
+    """Ticks on the x axis: (run, x)."""
 
+    @cached_property
+    def x(self) -> Axis:
+        return Axis([0.0, self.end, *(sample.x for sample in self._samples)], LEFT, RIGHT, tight=True)
 
-def draw(chart: Chart) -> Drawing:
-    """Lay out a chart that has at least one sample."""
-    samples = [each for line in chart.lines for part in (line.samples, *line.undone) for each in part]
-    bounds = [bound for line in chart.lines for _, *pair in line.band for bound in pair]
-    zero = [0.0] if chart.from_zero else []
-    runs = sorted({back.run for back in chart.backs})
-    x = Axis([0.0, chart.end, *(each.x for each in samples)], LEFT, RIGHT, tight=True)
-    y = Axis([*(each.y for each in samples), *bounds, *zero], BOTTOM, TOP, tight=False)
-    return Drawing(
-        chart=chart,
-        x=x,
-        y=y,
-        lines=[_draw(chart, line, x, y) for line in chart.lines],
-        backs=[(back, TOP - 6 - 5 * (runs.index(back.run) % LANES)) for back in chart.backs],
-        x_ticks=[(x(tick), f"{tick:g}") for tick in x.ticks],
-        y_ticks=[(y(tick), _tick(tick, chart.fractions)) for tick in y.ticks],
-        description=" ".join(_describe(chart, line) for line in chart.lines),
-    )
+    @cached_property
+    def y(self) -> Axis:
+        bounds = [bound for line in self.lines for _, *pair in line.band for bound in pair]
+        values = [*(sample.y for sample in self._samples), *bounds, *[0.0] * self.from_zero]
+        return Axis(values, BOTTOM, TOP, tight=False)
 
+    @property
+    def _samples(self) -> list[Sample]:
+        return [sample for line in self.lines for part in (line.samples, *line.undone) for sample in part]
 
-def _draw(chart: Chart, line: Line, x: Axis, y: Axis) -> DrawnLine:
-    def pixels(samples: list[Sample]) -> list[tuple[float, float]]:
-        return [(x(each.x), y(each.y)) for each in samples]
+    @property
+    def x_ticks(self) -> list[tuple[float, str]]:
+        return [(self.x(tick), f"{tick:g}") for tick in self.x.ticks]
 
-    kept, undone = thinned(line.samples), [thinned(part) for part in line.undone]
-    marked = kept if len(kept) <= MARKED else kept[-1:]
-    words = [(each, "") for each in kept] + [(each, ", undone") for part in undone for each in part]
-    points = [[x(each.x), y(each.y), each.where + note, chart.say(each.y)] for each, note in words]
-    edge = [(x(at), y(high)) for at, _, high in line.band] + [(x(at), y(low)) for at, low, _ in reversed(line.band)]
-    return DrawnLine(
-        line=line,
-        path=_path(pixels(kept)),
-        markers="".join(_marker(line.run, *point) for point in pixels(marked)),
-        # from where the run went back to, if something is left of that
-        undone=[_path(pixels([*[each for each in kept if each.x < part[0].x][-1:], *part])) for part in undone],
-        crosses="".join(f"M{a - 3:g},{b - 3:g}l6,6m0,-6l-6,6" for part in undone for a, b in pixels(part[-1:])),
-        band=_path(edge),
-        points=json.dumps(points),
-    )
+    @property
+    def y_ticks(self) -> list[tuple[float, str]]:
+        def label(tick: float) -> str:
+            if self.fractions:
+                return f"{100 * tick:g} %"
+            return f"{tick:,.0f}" if abs(tick) >= 1000 else f"{round(tick, 10):g}"
+
+        return [(self.y(tick), label(tick)) for tick in self.y.ticks]
+
+    @property
+    def lanes(self) -> list[tuple[Back, float]]:
+        """The arrows back, each with its height."""
+        runs = sorted({back.run for back in self.backs})
+        return [(back, TOP - 6 - 5 * (runs.index(back.run) % LANES)) for back in self.backs]
+
+    @property
+    def description(self) -> str:
+        """For who cannot see it."""
+        return " ".join(self._describe(line) for line in self.lines)
+
+    def draw(self, line: Line) -> DrawnLine:
+        """One of the lines in pixels."""
+        kept, undone = thinned(line.samples), [thinned(part) for part in line.undone]
+        words = [(each, "") for each in kept] + [(each, ", undone") for part in undone for each in part]
+        edge = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
+        return DrawnLine(
+            path=_path(self._pixels(kept)),
+            markers="".join(marker(line.run, *point) for point in self._pixels(kept[-1:] if kept[MARKED:] else kept)),
+            # from where the run went back to, if something is left of that
+            undone=[_path(self._pixels([*[s for s in kept if s.x < part[0].x][-1:], *part])) for part in undone],
+            crosses="".join(
+                f"M{a - 3:g},{b - 3:g}l6,6m0,-6l-6,6" for part in undone for a, b in self._pixels(part[-1:])
+            ),
+            band=_path([(self.x(x), self.y(y)) for x, y in edge]),
+            points=json.dumps([[*self._pixels([s])[0], s.where + note, self._say(s.y)] for s, note in words]),
+        )
+
+    def _pixels(self, samples: list[Sample]) -> list[tuple[float, float]]:
+        return [(self.x(sample.x), self.y(sample.y)) for sample in samples]
+
+    def _say(self, y: float) -> str:
+        return percent(y) if self.fractions else f"{y:,.0f}" if abs(y) >= 1000 else f"{y:.4g}"
+
+    def _describe(self, line: Line) -> str:
+        if not line.samples:
+            return f"{line.name}: all of it was undone."
+        start, end = (f"{self._say(sample.y)} at {sample.where}" for sample in (line.samples[0], line.samples[-1]))
+        back = f" Undone by rollbacks: {len(line.undone)}." if line.undone else ""
+        return f"{line.name}: {f'{start}, ' if len(line.samples) > 1 else ''}{end}.{back}"
 
 
 def thinned(samples: list[Sample]) -> list[Sample]:
@@ -174,8 +182,7 @@ def thinned(samples: list[Sample]) -> list[Sample]:
     kept: set[int] = set()
     for start in range(0, len(samples), size):
         stretch = range(start, min(start + size, len(samples)))
-        lowest, highest = (choose(stretch, key=lambda i: samples[i].y) for choose in (min, max))
-        kept |= {lowest, highest, stretch[-1]}
+        kept |= {choose(stretch, key=lambda i: samples[i].y) for choose in (min, max)} | {stretch[-1]}
     return [samples[i] for i in sorted(kept)]
 
 
@@ -183,7 +190,7 @@ def _path(points: list[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{a:g},{b:g}" for a, b in points) if points else ""
 
 
-def _marker(run: int, x: float, y: float) -> str:
+def marker(run: int, x: float, y: float) -> str:
     """A shape besides the colour, for who cannot tell colours apart."""
     return (
         f"M{x - 3:g},{y:g}a3,3 0 1,0 6,0a3,3 0 1,0 -6,0z",
@@ -191,23 +198,3 @@ def _marker(run: int, x: float, y: float) -> str:
         f"M{x:g},{y - 4:g}l4,7h-8z",
         f"M{x:g},{y - 4:g}l4,4l-4,4l-4,-4z",
     )[run % 4]
-
-
-def swatch(run: int) -> str:
-    """The marker of a run for the legend, centred in 24 x 12."""
-    return _marker(run, 12, 6)
-
-
-def _tick(value: float, as_percent: bool) -> str:
-    if as_percent:
-        return f"{100 * value:g} %"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):g}"
-
-
-def _describe(chart: Chart, line: Line) -> str:
-    if not line.samples:
-        return f"{line.name}: all of it was undone."
-    first, last = line.samples[0], line.samples[-1]
-    start = f"{chart.say(first.y)} at {first.where}, " if first is not last else ""
-    back = f" Undone by rollbacks: {len(line.undone)}." if line.undone else ""
-    return f"{line.name}: {start}{chart.say(last.y)} at {last.where}.{back}"

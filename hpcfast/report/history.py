@@ -1,12 +1,12 @@
 """What happened in a run, from its ``events.jsonl``: curves, what was undone, and a timeline.
 
-A run can go back in two ways. After a kill it goes on from its last checkpoint and repeats steps: they come out the
-same (docs/training.md), and the later line wins. After a collapse a rollback undoes steps that will come out
-otherwise: they are kept apart, so that a chart can show both.
+A run can go back in two ways. After a kill it resumes from its last checkpoint and repeats steps: they come out the
+same (docs/training.md), and the later line counts. After a collapse a rollback undoes steps that will come out
+differently: they are kept apart, so that a chart can show both.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcfast.config import Phase, RunConfig
 from hpcfast.report.format import attack_in_words
@@ -14,13 +14,12 @@ from hpcfast.report.format import attack_in_words
 Event = dict[str, Any]
 
 STARTS = ("run_start", "requeue")
-"""How a process begins to train: the run's first, and each that goes on."""
+"""How a process begins to train: the run's first, and each that resumes it."""
 GUARD = ("seen", "strong", "alignment")
 """What a ``guard`` event holds; each becomes a curve."""
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A value, and when it was measured."""
 
     step: int
@@ -37,18 +36,16 @@ class Curve:
     """A list a rollback."""
 
 
-@dataclass(frozen=True)
-class Rollback:
+class Rollback(NamedTuple):
     """A collapse, answered."""
 
     from_epoch: float
     to_epoch: float
     attack: str
-    """What training went on with, in words."""
+    """What training resumed with, in words."""
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """A line of the timeline."""
 
     time: float
@@ -78,14 +75,17 @@ class History:
 
 
 def tell(events: list[Event], config: RunConfig) -> History:
-    """Read the story of a run of ``config`` out of its ``events``."""
+    """Read the history of a run of ``config`` from its ``events``."""
     kept, undone = _separate(events)
     kept = [*kept, *_rates(kept, config)]
     starts = [event["value"] for event in events if event["key"] in STARTS]
-    samples = _samples(kept)
+    samples, *parts = (_samples(part) for part in (kept, *undone))
     return History(
-        curves={key: Curve(points, _undone(undone, key)) for key, points in samples.items()}
-        | {key: Curve([], _undone(undone, key)) for part in undone for key in _samples(part) if key not in samples},
+        curves={
+            key: Curve(samples.get(key, []), [part[key] for part in parts if key in part])
+            for each in (samples, *parts)
+            for key in each
+        },
         looks=[event["epoch"] for event in kept if event["key"] == "guard"],
         rollbacks=_rollbacks(events),
         timeline=_timeline(events),
@@ -118,13 +118,9 @@ def _samples(events: list[Event]) -> dict[str, list[Point]]:
     for event in events:
         values = event["value"] if event["key"] == "guard" else {event["key"]: event["value"]}
         for key, value in values.items():
-            if isinstance(value, int | float):  # a loss that is no number is recorded as text
+            if isinstance(value, int | float):  # a loss that is not finite is recorded as text
                 found.setdefault(key, {})[event["step"]] = Point(event["step"], event["epoch"], value)
     return {key: [points[step] for step in sorted(points)] for key, points in found.items()}
-
-
-def _undone(parts: list[list[Event]], key: str) -> list[list[Point]]:
-    return [points for part in parts if (points := _samples(part).get(key))]
 
 
 def _rates(kept: list[Event], config: RunConfig) -> list[Event]:
@@ -141,10 +137,9 @@ def _rates(kept: list[Event], config: RunConfig) -> list[Event]:
             start = event
         elif event["key"] == "epoch_stop" and start:
             batch = phase.batch_size * event["ranks"] * config.accumulate
-            seconds = event["time"] - start["time"]
-            if event["step"] > start["step"] and seconds > 0:
-                value = (event["step"] - start["step"]) * batch / seconds
-                rates.append({**event, "key": "images_per_second", "value": value})
+            steps, seconds = (event[unit] - start[unit] for unit in ("step", "time"))
+            if steps > 0 and seconds > 0:
+                rates.append({**event, "key": "images_per_second", "value": steps * batch / seconds})
             if _ended(phase, began, event, batch):
                 phase, began = next(phases, phase), event
             start = None
@@ -153,11 +148,9 @@ def _rates(kept: list[Event], config: RunConfig) -> list[Event]:
 
 def _ended(phase: Phase, began: Event, now: Event, batch: int) -> bool:
     steps = now["step"] - began["step"]
-    if phase.steps:
-        return steps >= phase.steps
-    if phase.images:
-        return steps * batch >= phase.images
-    return now["epoch"] - began["epoch"] >= (phase.epochs or 0) - 1e-5  # the log rounds
+    if phase.epochs:
+        return now["epoch"] - began["epoch"] >= phase.epochs - 1e-5  # the log rounds
+    return steps >= (phase.steps or 0) and steps * batch >= (phase.images or 0)
 
 
 def _rollbacks(events: list[Event]) -> list[Rollback]:
@@ -178,15 +171,15 @@ def _timeline(events: list[Event]) -> list[Moment]:
     for event in events:
         key, value, step = event["key"], event["value"], event["step"]
         if key in STARTS:
-            what = "went on" if moments else "started"
+            what = "resumed" if moments else "started"
             detail = f"ranks: {value['world_size']}, device: {value['device']}"
             if reached > step:
                 detail += f"; at least {reached - step} steps were lost and are repeated"
         elif key == "run_interrupted":
             what, detail = "stopped", str(value or "")
         elif key == "rollback":
-            what = "rollback"
-            detail = f"from step {value['from_step']} to {value['to_step']}, on with {attack_in_words(value['attack'])}"
+            what, attack = "rollback", attack_in_words(value["attack"])
+            detail = f"from step {value['from_step']} to {value['to_step']}, resumed with {attack}"
             if health:
                 detail = f"seen {health['seen']:.0%}, strong {health['strong']:.0%}: {detail}"
         elif key == "target_reached":

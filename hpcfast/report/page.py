@@ -13,7 +13,7 @@ from hpcfast.report.runs import Record
 from hpcfast.runs import files
 
 MARK = '<meta name="generator" content="hpcfast report">'
-"""Says that a file is ours and may be replaced."""
+"""Marks a file as a report, which may be replaced."""
 
 
 def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
@@ -24,7 +24,7 @@ def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
     """
     try:
         if not overwrite and path.is_file() and MARK not in path.read_text(errors="replace")[:1000]:
-            raise UserError(f"{path} is no report of ours; give another --out, or --overwrite to lose that file")
+            raise UserError(f"{path} is not a report of hpcfast; give another --out, or --overwrite to replace it")
         files.save_text(path, render(records))
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error}); give --out a file in a folder you may write") from None
@@ -41,15 +41,16 @@ def render(records: list[Record]) -> str:
     )
     environment.filters.update(
         percent=format.percent, attack=format.attack_in_words, threat=format.threat, duration=format.duration,
-        moment=format.moment, swatch=charts.swatch,
+        moment=format.moment,
     )  # fmt: skip
     return environment.get_template("report.html.j2").render(
         mark=MARK,
+        marker=charts.marker,
         version=hpcfast.__version__,
         now=datetime.now(UTC).timestamp(),
         records=records,
-        over_epochs=[charts.draw(chart) for chart in curves.over_epochs(records)],
-        over_eps=[charts.draw(chart) for chart in curves.over_eps(records)],
+        over_epochs=curves.over_epochs(records),
+        over_eps=curves.over_eps(records),
         evaluations=rows.evaluations(records),
         alignments=rows.alignments(records),
         settings=rows.settings(records),

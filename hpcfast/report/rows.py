@@ -1,7 +1,6 @@
 """The rows of a page's tables. A run is given by its number, which chooses its colour too."""
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -51,12 +50,8 @@ def settings(records: list[Record]) -> list[tuple[str, list[str], bool]]:
 
     A component has settings of its own: a run that uses another has none there, which is shown as ``–``.
     """
-    configs = [flat(yaml.safe_load(record.config.dump())) for record in records]
-    rows = []
-    for key in _keys(configs):
-        values = [config.get(key, "–") for config in configs]
-        rows.append((key, values, len(set(values)) > 1 and key not in NAMES_AND_PLACES))
-    return rows
+    rows = _side_by_side([flat(yaml.safe_load(record.config.dump())) for record in records])
+    return [(key, values, len(set(values)) > 1 and key not in NAMES_AND_PLACES) for key, values in rows]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -77,23 +72,21 @@ def environment(records: list[Record]) -> list[tuple[str, list[str]]]:
         known: dict[str, Any] = record.summary or record.history.start
         chosen = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
         columns.append({key: str(value) for key, value in (chosen | known.get("versions", {})).items()})
-    return [(key.replace("_", " "), [column.get(key, "") for column in columns]) for key in _keys(columns)]
+    return [(key.replace("_", " "), values) for key, values in _side_by_side(columns, missing="")]
 
 
 def times(records: list[Record]) -> list[tuple[str, list[str]]]:
     """Where the time of runs went: each part of the clock, as a share and in seconds, in each run that is finished."""
-    columns = [dict((record.summary or {}).get("seconds", {})) for record in records]
-    totals = [sum(column.values()) for column in columns]
-    return [
-        (key.replace("_", " "), [_share(column.get(key), total) for column, total in zip(columns, totals, strict=True)])
-        for key in _keys(columns)
-    ]
+    clocks = [(record.summary or {}).get("seconds", {}) for record in records]
+    columns = [{part: _share(seconds, sum(clock.values())) for part, seconds in clock.items()} for clock in clocks]
+    return [(key.replace("_", " "), values) for key, values in _side_by_side(columns)]
 
 
-def _share(seconds: float | None, total: float) -> str:
-    return "–" if seconds is None or not total else f"{100 * seconds / total:.1f} % ({duration(seconds)})"
+def _share(seconds: float, total: float) -> str:
+    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else "–"
 
 
-def _keys(columns: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys of all ``columns``, each once, in their order."""
-    return list(dict.fromkeys(key for column in columns for key in column))
+def _side_by_side(columns: list[dict[str, str]], missing: str = "–") -> list[tuple[str, list[str]]]:
+    """A row for each key of any of the ``columns``, in their order."""
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return [(key, [column.get(key, missing) for column in columns]) for key in keys]

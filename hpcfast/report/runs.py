@@ -26,9 +26,9 @@ class Record:
     """None while it is unfinished."""
     history: History
     evaluations: dict[str, dict[str, Any]]
-    """What ``hpcfast eval`` left, by the name of its folder."""
+    """Results of ``hpcfast eval``, by the name of their folder."""
     explanation: dict[str, Any]
-    """What ``hpcfast explain`` left, or nothing."""
+    """The result of ``hpcfast explain``, or nothing."""
     unreadable: list[Path] = field(default_factory=list)
 
     @property
@@ -38,21 +38,21 @@ class Record:
 
     @property
     def progress(self) -> str:
-        """How far it is, e.g. ``epoch 3.2 of 15``."""
+        """Its progress, e.g. ``epoch 3.2 of 15``."""
         of = f" of {self.config.epochs:g}" if self.config.epochs else ""
         return f"epoch {self.history.epoch:.4g}{of}"
 
     @property
     def unfinished(self) -> str | None:
-        """What to know of a run that has no summary yet."""
+        """The state of a run that has no summary yet."""
         if self.summary is not None:
             return None
-        last = f"; last sign of life {moment(self.history.last)}" if self.history.last else ""
-        return f"unfinished: {self.progress}{last}. The command that started it goes on where it stopped."
+        last = f"; last event {moment(self.history.last)}" if self.history.last else ""
+        return f"unfinished: {self.progress}{last}. The command that started it resumes it."
 
     @property
     def warnings(self) -> list[str]:
-        """What must not be overlooked."""
+        """Faults and doubts, shown first."""
         found = [
             f"{name}: robust accuracy may be too high, gradients look masked: {'; '.join(result['masking']['signs'])}"
             for name, result in self.evaluations.items()
@@ -65,7 +65,7 @@ class Record:
             if collapse["answer"] is None
         ]
         if self.run.failures.is_dir():
-            found.append(f"its loss was no number at some step: see {self.run.failures}")
+            found.append(f"its loss was not finite at some step: see {self.run.failures}")
         return found + [f"{path} is damaged and left out" for path in self.unreadable]
 
     def newest(self, key: str) -> float | None:
@@ -78,7 +78,7 @@ def read(runs: list[RunDirectory]) -> list[Record]:
     """Read ``runs``, in this order.
 
     Raises:
-        UserError: one is no run, or its summary is damaged.
+        UserError: one is not a run, or its summary is damaged.
     """
     return [_read(run, name) for run, name in zip(runs, _names(runs), strict=True)]
 
@@ -93,7 +93,7 @@ def _read(run: RunDirectory, name: str) -> Record:
     try:
         summary = run.read_summary()
     except ValueError as error:
-        raise UserError(f"{run.summary} is damaged ({error}); remove it, and train the run on") from None
+        raise UserError(f"{run.summary} is damaged ({error}); remove it and resume the run") from None
     unreadable: list[Path] = []
     results = sorted((run.path / "evaluations").glob("*/result.json"))
     evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}

@@ -2,10 +2,12 @@
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 from hpcfast.distributed import launcher
 
@@ -16,6 +18,17 @@ LINE_EVERY = 5.0
 def console(width: int) -> Console:
     """Prints tables: ``width`` characters wide where no terminal says how wide it is, and [red] as it stands there."""
     return Console(width=None if Console().is_terminal else width, markup=False, emoji=False, highlight=False)
+
+
+def table(
+    headings: Iterable[str], rows: Iterable[Sequence[RenderableType]], caption: str | None = None, left: int = 1
+) -> Table:
+    """``rows`` under ``headings``; all but the first ``left`` columns are numbers, aligned on the right."""
+    columns = [Column(heading, justify="left" if i < left else "right") for i, heading in enumerate(headings)]
+    grid = Table(*columns, caption=caption, caption_justify="left")
+    for row in rows:
+        grid.add_row(*row)
+    return grid
 
 
 class Reporter:

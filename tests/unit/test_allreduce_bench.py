@@ -29,5 +29,5 @@ def test_times_that_fall_with_size_give_no_negative_rate() -> None:
 
 
 def test_one_rank_is_refused(world: World) -> None:
-    with pytest.raises(UserError, match="one rank has nobody to send to; start it under horovodrun"):
+    with pytest.raises(UserError, match="one rank has no peer to send to; start it under horovodrun"):
         allreduce.measure("cifar_resnet8", 8, 1, 1, world)

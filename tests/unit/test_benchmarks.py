@@ -20,12 +20,13 @@ from benchmarks import (
     step,
     table,
     training,
-    turns,
 )
-from benchmarks.table import Ratio, Row
+from benchmarks.table import Row
+from hpcfast.bench import turns
+from hpcfast.bench.turns import Spread
 from hpcfast.datasets.generate import Recipe, drawn
 
-ROW = Row("ours", "a peer", Ratio(0.5, 0.4, 0.625), Ratio(0.75, 0.5, 1.0), 3, "luck", 0.25, 0.8)
+ROW = Row("ours", "a peer", Spread(0.5, 0.4, 0.625), Spread(0.75, 0.5, 1.0), 3, "luck", 0.25, 0.8)
 ABOUT: dict[str, Any] = {
     "title": "A stage", "about": "What it is.", "short": False, "busy": True, "others": 0.5,
     "date": "2026-11-23", "machine": "2 cores", "version": "abc",
@@ -78,9 +79,9 @@ def test_the_reference_way_computes_gradients_of_weights_and_does_not_train_on_t
 def test_ratios_are_of_the_same_round() -> None:
     taken = {"a": [turns.Taken(1, 1), turns.Taken(8, 2), turns.Taken(3, 3)],
              "b": [turns.Taken(2, 2), turns.Taken(8, 8), turns.Taken(1, 1)]}  # fmt: skip
-    row = turns.compare(taken, "a", "b", "chance", limit=0.1)
-    assert row.wall == Ratio(1.0, 0.5, 3.0)
-    assert row.cpu == Ratio(0.5, 0.25, 3.0)
+    row = table.compare(taken, "a", "b", "chance", limit=0.1)
+    assert row.wall == Spread(1.0, 0.5, 3.0)
+    assert row.cpu == Spread(0.5, 0.25, 3.0)
     assert (row.n, row.limit, row.asked) == (3, 0.1, None)
 
 

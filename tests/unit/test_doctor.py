@@ -1,5 +1,6 @@
 """The doctor's judgements, over answers that hold a fault; and its probes, on this machine."""
 
+import math
 import random
 import resource
 from pathlib import Path
@@ -12,8 +13,8 @@ from hpcfast.distributed.comm import World
 from hpcfast.doctor import gpus, machine, network, software, storage
 from hpcfast.doctor.finding import Answer, Check, Finding, Job
 from hpcfast.doctor.gpus import Gpus
-from hpcfast.doctor.machine import UNLIMITED, Cores, Limits, Room
-from hpcfast.doctor.software import Build, Size
+from hpcfast.doctor.machine import Cores, Limits, Room
+from hpcfast.doctor.software import Size
 from hpcfast.doctor.storage import Speed
 from hpcfast.doctor.table import rows, table, verdict
 
@@ -44,7 +45,7 @@ def clocks(*offsets: float, seed: int = 0) -> list[Answer]:
 FAULTS = [
     ("torch", over_nodes("2.14.1", "2.14.1", "2.13.0"), "bad", ["2.13.0 on node2", ".venv"]),
     ("Python", over_nodes("3.11.7", "3.12.1", "3.12.1"), "bad", ["3.12.1, but 3.11.7 on node0"]),
-    ("Horovod's torch", over_nodes(Build("2.14.1", "2.14.1"), Build("2.13", "2.14.1")), "bad", ["node1", "setup"]),
+    ("Horovod's torch", over_nodes(("2.14.1", "2.14.1"), ("2.13", "2.14.1")), "bad", ["node1", "setup"]),
     ("ranks", on_one_node(*[Size(2, 1, None, ("Gloo",))] * 2), "bad", ["2 ranks, Horovod sees 1", "without MPI"]),
     ("ranks", on_one_node(*[Size(2, 1, None)] * 2), "bad", ["2 ranks, Horovod sees 1", "HOROVOD_CONTROLLER"]),
     ("ranks", on_one_node(*[Size(2, 2, 1)] * 2), "bad", ["mpi4py 1", "two MPIs"]),
@@ -53,8 +54,8 @@ FAULTS = [
     ("cores", on_one_node(Cores((0,), 8, 1), Cores((0,), 8, 1)), "bad", ["core 0", "--cpu-bind"]),
     ("cores", on_one_node(*[Cores((0, 1), 2, 1)] * 4), "warn", ["4 ranks on the 2 cores"]),
     ("cores", on_one_node(Cores((0, 1), 2, 16)), "warn", ["16 threads on 2 cores", "OMP_NUM_THREADS"]),
-    ("locked memory", over_nodes(Limits(UNLIMITED, 9999, True), Limits(2**26, 9999, True)), "bad", ["64 MB", "node1"]),
-    ("open files", over_nodes(*[Limits(UNLIMITED, 256, False)] * 2), "warn", ["256", "ulimit -n"]),
+    ("locked memory", over_nodes(Limits(math.inf, 9999, True), Limits(2**26, 9999, True)), "bad", ["64 MB", "node1"]),
+    ("open files", over_nodes(*[Limits(math.inf, 256, False)] * 2), "warn", ["256", "ulimit -n"]),
     ("local scratch", over_nodes((Room("/tmp", 9, 1),), (Room("/tmp", None, 1),)), "bad", ["/tmp", "node1", "TMPDIR"]),
     ("local scratch", over_nodes((Room("/dev/shm", 0.06, 0.5),)), "warn", ["0.06 GB", "/dev/shm", "--shm-size"]),
     ("GPU driver", over_nodes((("580",), True), (("570",), True)), "bad", ["570 on node1"]),
@@ -94,7 +95,7 @@ def test_a_fault_is_found_with_its_place_and_cure(name: str, answers: Any, wante
         ("cores", on_one_node(Cores((0,), 2, 1), Cores((1,), 2, 1))),
         ("cores", over_nodes(Cores((0,), 2, 1), Cores((0,), 2, 1))),
         ("locked memory", over_nodes(Limits(2**16, 1024, False))),
-        ("open files", over_nodes(Limits(UNLIMITED, UNLIMITED, True))),
+        ("open files", over_nodes(Limits(math.inf, math.inf, True))),
         ("GPUs", over_nodes(Gpus(2, "H100", "a"), Gpus(2, "H100", "b"))),
         ("GPU binding", on_one_node(*QUIET)),
         ("GPU binding", over_nodes(Gpus(1, "H100", "a"), Gpus(1, "H100", "b"))),
@@ -154,7 +155,8 @@ def test_an_unwritable_run_directory_is_found(world: World, tmp_path: Path, wher
 
 def test_probes_tell_of_this_machine(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(world, tmp_path, quick=True)
-    assert CHECKS["open files"].probe(job).files == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert CHECKS["open files"].probe(job).files == (math.inf if limit == resource.RLIM_INFINITY else limit)
     assert CHECKS["ranks"].probe(job).horovod == 1
     assert {room.path for room in CHECKS["local scratch"].probe(job)} >= {"/dev/shm"}
     monkeypatch.setattr(machine.tempfile, "tempdir", str(tmp_path / "gone"))

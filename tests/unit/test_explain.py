@@ -148,7 +148,7 @@ def test_data_of_other_classes_is_refused(runs: list[RunDirectory], hpcfast: Any
     data = write_images(tmp_path / "data", {"train": 2, "val": 2}, classes=2)
     code, _, err = hpcfast(*paths(runs), f"data.path={data}")
     assert code == 2
-    assert "has not the classes that all runs have learnt: class0, class1 …, not class0, class1, class2 …" in err
+    assert "does not have the classes of all runs: class0, class1 …, not class0, class1, class2 …" in err
 
 
 def test_an_unfinished_run_is_refused(runs: list[RunDirectory], hpcfast: Any, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], in
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
     model, _ = saved.load(RunDirectory(config.folder), config.model)
-    x, y = fooling._rightly_classified(config, [model], CLASSES)
+    x, y = fooling._all_correct(config, [model], CLASSES)
     found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
     assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
@@ -91,19 +91,19 @@ def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: lis
 
 def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
     models = [saved.load(run, config.model)[0] for run, config in zip(runs, configs, strict=True)]
-    x, y = fooling._rightly_classified(configs[0], models, CLASSES)
+    x, y = fooling._all_correct(configs[0], models, CLASSES)
     assert 1 <= len(x) <= fooling.IMAGES
     for model in models:
         assert torch.equal(model(x).argmax(1), y)
 
 
-def test_without_a_rightly_classified_image_there_is_no_picture(configs: list[RunConfig]) -> None:
+def test_without_a_all_correct_image_there_is_no_picture(configs: list[RunConfig]) -> None:
     class Wrong(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.eye(9)[8].expand(len(x), 9)
 
-    with pytest.raises(UserError, match="no image of 64 is classified rightly by all runs"):
-        fooling._rightly_classified(configs[0], [Wrong()], CLASSES)
+    with pytest.raises(UserError, match="none of 64 images is classified correctly by all runs"):
+        fooling._all_correct(configs[0], [Wrong()], CLASSES)
 
 
 def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_of_repeated_steps_the_later_line_wins(tmp_path: Path) -> None:
     assert history.start["world_size"] == 2
     first, second = history.timeline
     assert (first.what, first.detail) == ("started", "ranks: 1, device: cpu")
-    assert (second.what, second.step) == ("went on", 12)
+    assert (second.what, second.step) == ("resumed", 12)
     assert second.detail == "ranks: 2, device: cpu; at least 3 steps were lost and are repeated"
 
 
@@ -97,9 +97,9 @@ def test_the_timeline_has_what_happened_to_the_run(tmp_path: Path) -> None:
     timeline = told(story, tmp_path).timeline
     assert [(moment.what, moment.detail) for moment in timeline] == [
         ("started", "ranks: 1, device: cpu"),
-        ("rollback", "seen 90%, strong 10%: from step 20 to 10, on with pgd 2 x 1"),
+        ("rollback", "seen 90%, strong 10%: from step 20 to 10, resumed with pgd 2 x 1"),
         ("stopped", "SIGTERM"),
-        ("went on", "ranks: 1, device: cpu"),
+        ("resumed", "ranks: 1, device: cpu"),
         ("target reached", "robust accuracy 60.0%"),
         ("requeued", "3"),
         ("finished", ""),

@@ -79,7 +79,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_reported_as_far_as_it_is(tmp_path: Path) -> None:
     parsed = rendered(write(tmp_path / "running", collapsing(), finished=False))
-    assert "unfinished: epoch 2 of 3; last sign of life 2027-01-15 08:01:00 UTC." in parsed.text
+    assert "unfinished: epoch 2 of 3; last event 2027-01-15 08:01:00 UTC." in parsed.text
     assert "60.0 % last seen by the monitor" in parsed.text
     assert "None yet." in parsed.text
     assert "world size 1" in parsed.text
@@ -153,7 +153,7 @@ def test_only_a_report_is_replaced_unless_told_otherwise(tmp_path: Path) -> None
         page.write(records, target)
     assert page.MARK in target.read_text()
     target.write_text("my thesis")
-    with pytest.raises(UserError, match="is no report of ours; give another --out"):
+    with pytest.raises(UserError, match="is not a report of hpcfast; give another --out"):
         page.write(records, target)
     assert target.read_text() == "my thesis"
     page.write(records, target, overwrite=True)
@@ -180,9 +180,9 @@ def test_a_long_curve_keeps_its_extremes_and_its_end() -> None:
 @pytest.mark.parametrize("values", [[0.0], [0.7], [-2.0, -2.0], [1e-9, 2e-9], [0.0, 1e6]])
 def test_any_values_fit_into_the_plot(values: list[float]) -> None:
     line = Line(0, "run", [Sample(i, value, "") for i, value in enumerate(values)])
-    drawing = charts.draw(Chart("title", "x", "y", [line]))
-    for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", drawing.lines[0].path):
+    chart = Chart("title", "x", "y", [line])
+    for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", chart.draw(line).path):
         assert charts.LEFT <= float(x) <= charts.RIGHT
         assert charts.TOP <= float(y) <= charts.BOTTOM
-    labels = [label for _, label in drawing.y_ticks]
+    labels = [label for _, label in chart.y_ticks]
     assert 2 <= len(set(labels)) == len(labels) <= 8

@@ -7,12 +7,11 @@ import timm
 import torch
 from torch import nn
 
-from benchmarks import gpu
-from hpcfast.attacks.fgsm_rs import FgsmRs
+from benchmarks import gpu, roofline
+from benchmarks.roofline import GPUS, PER_NODE, Gpu, Operation, Step
+from hpcfast.attacks.fgsm import Fgsm
+from hpcfast.attacks.natural import Natural
 from hpcfast.attacks.norms import L2
-from hpcfast.attacks.standard import Standard
-from hpcfast.bench import roofline
-from hpcfast.bench.roofline import GPUS, PER_NODE, Gpu, Operation, Step
 
 SIZE, BATCH = 8, 4
 

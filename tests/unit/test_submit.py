@@ -93,7 +93,7 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     assert run(monkeypatch, "--template", "evaluate") == 2
-    assert "runs/tiny is no finished run" in capfd.readouterr().err
+    assert "runs/tiny is not a finished run" in capfd.readouterr().err
     (folder / "runs" / "tiny").mkdir(parents=True)
     (folder / "runs" / "tiny" / "summary.json").write_text("{}")
     assert run(monkeypatch) == 2
@@ -143,7 +143,7 @@ def test_a_users_own_file_is_left_alone(folder: Path, monkeypatch: pytest.Monkey
     (folder / "runs").mkdir()
     (folder / "runs" / "tiny.train.sh").write_text("mine")
     assert run(monkeypatch) == 2
-    assert "no script of ours" in capfd.readouterr().err
+    assert "not a script of hpcfast" in capfd.readouterr().err
     assert (folder / "runs" / "tiny.train.sh").read_text() == "mine"
 
 
