@@ -47,9 +47,9 @@ class Ball(ABC):
     def random(self, x: Tensor, source: Source) -> Tensor:
         """A random start inside the ball for each image of ``x``; same shape, float32."""
 
-    @abstractmethod
     def noise(self, x: Tensor, source: Source) -> Tensor:
         """Directionless noise of about the ball's size, for each image of ``x``; same shape, float32."""
+        return self.random(x, source)
 
     @abstractmethod
     def normalise(self, gradient: Tensor) -> Tensor:
@@ -85,9 +85,6 @@ class Linf(Ball):
 
     def random(self, x: Tensor, source: Source) -> Tensor:
         return self.eps * (2 * rng.uniform(x, source) - 1)
-
-    def noise(self, x: Tensor, source: Source) -> Tensor:
-        return self.random(x, source)
 
     def normalise(self, gradient: Tensor) -> Tensor:
         return gradient.float().sign()
@@ -140,9 +137,6 @@ class L1(Ball):
         direction = sizes * (rng.uniform(x, source) - 0.5).sign()
         radius = self.eps * rng.uniform(x[:, :1, :1, :1], source)
         return direction * (radius / _per_row(self.length(direction), x).clamp_min(_TINY))
-
-    def noise(self, x: Tensor, source: Source) -> Tensor:
-        return self.random(x, source)
 
     def normalise(self, gradient: Tensor) -> Tensor:
         size = gradient.float().abs().flatten(1)

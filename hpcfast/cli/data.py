@@ -1,17 +1,37 @@
 """``hpcfast data``."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hpcfast.cli import data_pack, data_synthetic, data_verify, options
+from hpcfast.cli import data_pack, data_verify, options
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
 app.command("verify")(data_verify.command)
 app.command("pack")(data_pack.pack)
-app.command("synthetic")(data_synthetic.command)
 app.command("stage")(data_pack.stage)
+
+
+def _write(
+    title: str,
+    work: Callable[[Callable[[int], None]], dict[str, Any]],
+    described: Callable[[dict[str, Any]], str],
+    json: Path | None,
+    total: int | None = None,
+) -> None:
+    """Have ``work`` write images, show how many are done, and report its manifest."""
+    from hpcfast.runs.progress import Reporter
+    from hpcfast.runs.signals import KEPT, at_once
+
+    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
+        task = reporter.task(title, total, "images")
+        manifest = work(task.update)
+        task.close()
+        reporter.say(described(manifest))
+    options.write_json(json, manifest)
 
 
 @app.command()
@@ -26,8 +46,6 @@ def prepare(
     from hpcfast import component
     from hpcfast.datasets import prepare as preparing
     from hpcfast.errors import UserError
-    from hpcfast.runs.progress import Reporter
-    from hpcfast.runs.signals import KEPT, at_once
 
     try:
         given = {"source": source, "devkit": devkit}
@@ -36,12 +54,8 @@ def prepare(
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None
     target = out or Path("data") / name
-    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
-        task = reporter.task(f"prepare {name}", None, "images")
-        manifest = preparing.prepare(chosen, target, task.update)  # type: ignore[arg-type]
-        task.close()
-        reporter.say(f"{target}: {manifest['images']}")
-    options.write_json(json, manifest)
+    work = partial(preparing.prepare, chosen, target)  # type: ignore[arg-type]
+    _write(f"prepare {name}", work, lambda manifest: f"{target}: {manifest['images']}", json)
 
 
 @app.command()
@@ -56,18 +70,32 @@ def corrupt(
 ) -> None:
     """Write validation images with common corruptions: OUT/CORRUPTION/SEVERITY/CLASS/FILE.png, as ImageNet-C.
 
-    Stopped or killed, the same command goes on.
+    Stopped or killed, the same command resumes.
     """
     from hpcfast.datasets.corrupt import Plan
     from hpcfast.datasets.corrupt import corrupt as write
-    from hpcfast.runs.progress import Reporter
-    from hpcfast.runs.signals import KEPT, at_once
 
     plan = Plan.of(names, severities, seed)
-    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
-        task = reporter.task(f"corrupt {data}", None, "images")
-        manifest = write(data, out, plan, images, task.update)
-        task.close()
-        kinds = f"{len(plan.names)} corruptions at {len(plan.severities)} severities"
-        reporter.say(f"{out}: {manifest['images']:,} images, {kinds}")
-    options.write_json(json, manifest)
+    kinds = f"{len(plan.names)} corruptions at {len(plan.severities)} severities"
+    work = partial(write, data, out, plan, images)
+    _write(f"corrupt {data}", work, lambda manifest: f"{out}: {manifest['images']:,} images, {kinds}", json)
+
+
+@app.command()
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="folder to write", show_default=False)],
+    images: Annotated[int, typer.Option(help="training images; a twentieth more to validate with", show_default=False)],
+    classes: Annotated[int, typer.Option(help="class folders")] = 1000,
+    size: Annotated[str | None, typer.Option(help="of all images, e.g. 500x375; default: mixed like ImageNet")] = None,
+    seed: Annotated[int, typer.Option(help="another one gives other images")] = 0,
+    json: options.Json = None,
+) -> None:
+    """Write an image folder like ImageNet's, of any size, from photographs that ship with packages.
+
+    Stopped or killed, the same command resumes.
+    """
+    from hpcfast.datasets.generate import Recipe, synthesise
+
+    recipe = Recipe.of(images, classes, size, seed)
+    work, total = partial(synthesise, recipe, out), sum(recipe.counts().values())
+    _write(f"synthetic {out}", work, lambda manifest: f"{out}: {manifest['images']}", json, total)

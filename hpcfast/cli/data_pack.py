@@ -32,7 +32,7 @@ def pack(
 ) -> None:
     """Write a data set as a few large files (WebDataset shards), alone or under horovodrun, mpirun or srun.
 
-    Stopped or killed, the same command goes on.
+    Stopped or killed, the same command resumes.
     """
     from hpcfast.datasets.packs import write as packing
     from hpcfast.distributed import comm
@@ -66,7 +66,7 @@ def stage(
 ) -> None:
     """Copy a pack to every node's own disk, reading it once, alone or under mpirun, srun or horovodrun --mpi.
 
-    Stopped or killed, the same command goes on.
+    Stopped or killed, the same command resumes.
     """
     from hpcfast.datasets.packs import stage as staging
     from hpcfast.distributed import comm

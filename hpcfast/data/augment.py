@@ -1,6 +1,6 @@
 """What augmentation draws at random: a function of (key, image) alone.
 
-So an image looks the same on any rank, at any place of any batch, and where training went on after a stop.
+So an image looks the same on any rank, at any place of any batch, and where training resumed after a stop.
 Numbers are computed as they are needed, from a counter: there is no generator whose state would have to be kept.
 """
 

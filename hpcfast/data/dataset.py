@@ -60,7 +60,7 @@ class Dataset:
         if [*known["train"].classes] != [*self.identities["train"].classes]:
             raise UserError(f"{said}. Labels would mean other classes: put the classes back, or give another name=")
         if not accept:
-            raise UserError(f"{said}. Put the data back, go on with these by --accept-data, or give another name=")
+            raise UserError(f"{said}. Put the data back, continue with these by --accept-data, or give another name=")
         return f"{said}; accepted"
 
     def summary(self) -> dict[str, Any]:

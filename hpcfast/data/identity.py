@@ -5,11 +5,11 @@ seed. Where ``hpcfast data verify`` or ``pack`` has hashed every byte of both, t
 Every rank reads its own copy of the data; one rank for each distinct copy works out what it is.
 """
 
+import hashlib
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ def _copy(splits: tuple[Split, ...]) -> str:
 def content_digest(split: Split, image: int) -> str | None:
     """SHA-256 of an image's bytes; None where they cannot be read."""
     data = attempt(split, image)
-    return None if isinstance(data, str) else sha256(data.tobytes()).hexdigest()
+    return None if isinstance(data, str) else hashlib.sha256(data.tobytes()).hexdigest()
 
 
 def some(names: Iterable[str]) -> str:

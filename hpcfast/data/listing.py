@@ -45,7 +45,9 @@ def _walk(folder: str, inside: tuple[str, ...], images: list[str], others: list[
 
 
 def folders_in(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the class folders in ``folder``, and of all else that is not hidden; sorted."""
+    """Names of the class folders in ``folder``, and of all else that is not hidden; sorted. Nothing if it is none."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - text, see above
+        return [], []
     with os.scandir(folder) as entries:
         listed = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
     return [name for name, is_folder in listed if is_folder], [name for name, is_folder in listed if not is_folder]

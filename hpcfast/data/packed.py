@@ -113,7 +113,7 @@ def read(root: Path) -> tuple[PackedSplit, PackedSplit]:
 def _split(root: Path, described: Manifest, name: str) -> PackedSplit:
     shards = described.of(name)
     for file, blob in chain.from_iterable(shard.files().items() for shard in shards):
-        if fault := _size_fault(root / file, blob):
+        if fault := _fault(root / file, blob, quick=True):
             raise _mismatch(root, file, fault)
     index = np.concatenate([np.empty(0, INDEX), *(_index(root, shard) for shard in shards)])
     labels = index["label"].astype(np.int64)
@@ -177,23 +177,18 @@ def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
         return
     for shard in described.shards:
         for name, blob in shard.files().items():
-            fault = _size_fault(root / name, blob) or (None if quick else _hash_fault(root / name, blob))
-            if fault:
+            if fault := _fault(root / name, blob, quick):
                 yield name, fault
 
 
-def _size_fault(file: Path, blob: Blob) -> str | None:
+def _fault(file: Path, blob: Blob, quick: bool) -> str | None:
+    """What is wrong with a file; ``quick``: with its size."""
     try:
         size = file.stat().st_size
-    except OSError as error:
-        return error.strerror or str(error)
-    if size == blob.bytes:
-        return None
-    return f"{'truncated' if size < blob.bytes else 'too long'}: {size:,} of {blob.bytes:,} bytes"
-
-
-def _hash_fault(file: Path, blob: Blob) -> str | None:
-    try:
+        if size != blob.bytes:
+            return f"{'truncated' if size < blob.bytes else 'too long'}: {size:,} of {blob.bytes:,} bytes"
+        if quick:
+            return None
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from types import TracebackType
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -31,7 +30,7 @@ Image = np.ndarray | str
 class BadImages(UserError):
     """Images that cannot be read or decoded, of the batch that comes next.
 
-    Training and evaluation leave them out and go on; whoever needs just these images ends with the message.
+    Training and evaluation leave them out and continue; whoever needs just these images ends with the message.
     """
 
     def __init__(self, split: Split, faults: dict[int, str]) -> None:
@@ -63,9 +62,7 @@ class Feed:
     def __enter__(self) -> "Feed":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from hpcfast.component import choices
 from hpcfast.data.folder import read_split
@@ -23,7 +22,7 @@ from hpcfast.data.images import ImageError, opened
 from hpcfast.data.split import Split
 from hpcfast.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from hpcfast.datasets.unfinished import fill
-from hpcfast.datasets.workers import cores, pool
+from hpcfast.datasets.workers import work_on
 from hpcfast.errors import UserError
 from hpcfast.runs.files import replacing
 
@@ -80,19 +79,18 @@ def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Cal
         UserError: ``data/val`` is no folder of classes, ``images`` leave a class without any, an image cannot be read,
             or ``out`` holds something else or cannot be written.
     """
-    split = _chosen(data / "val", images)
+    folder = data / "val"
+    split = read_split(folder, "DATA").some(images if images is None else max(images, 1))
+    if len(set(split.labels)) < len(split.classes):
+        raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
     files = _named(split)
     manifest = _manifest(files, plan) | {"contents": identify(split).digest}
-    fill(out, MANIFEST, manifest, "these corruptions", lambda part: _write(files, part, plan, progress))
+
+    def write(part: Path) -> None:
+        work_on(files.items(), partial(_write_one, part, plan), 8, progress)
+
+    fill(out, MANIFEST, manifest, "these corruptions", write)
     return manifest
-
-
-def _chosen(folder: Path, images: int | None) -> Split:
-    split = read_split(folder, "DATA")
-    some = split.some(images) if images is None or images > 0 else None
-    if some is None or len(set(some.labels)) < len(split.classes):
-        raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
-    return some
 
 
 def _named(split: Split) -> dict[str, str]:
@@ -118,29 +116,18 @@ def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write(files: dict[str, str], part: Path, plan: Plan, progress: Callable[[int], None]) -> None:
-    for name, severity, folder in product(plan.names, plan.severities, {file.rpartition("/")[0] for file in files}):
-        (part / name / str(severity) / folder).mkdir(parents=True, exist_ok=True)
-    with pool(min(cores(), len(files))) as executor:
-        results = executor.map(partial(_write_one, part, plan), files.items(), chunksize=8)
-        for done, _ in enumerate(results, 1):
-            progress(done)
-
-
 def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
     """Write what is missing of one image."""
     file, source = item
     targets = {each: part / each[0] / str(each[1]) / file for each in product(plan.names, plan.severities)}
     missing = [each for each, target in targets.items() if not target.exists()]
-    if missing:
-        image = _read(source)
-    for each in missing:
-        with replacing(targets[each], durable=False) as half:
-            corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
-
-
-def _read(source: str) -> Image.Image:
+    if not missing:
+        return
     try:
-        return opened(Path(source).read_bytes())
+        image = opened(Path(source).read_bytes())
     except (OSError, ImageError) as error:
         raise UserError(f"{source} cannot be read: {error}. Put a whole image there or remove it.") from None
+    for each in missing:
+        targets[each].parent.mkdir(parents=True, exist_ok=True)
+        with replacing(targets[each], durable=False) as half:
+            corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)

@@ -22,7 +22,7 @@ from PIL import Image
 from hpcfast.data.images import opened
 from hpcfast.datasets.prepare import MANIFEST
 from hpcfast.datasets.unfinished import fill
-from hpcfast.datasets.workers import cores, pool
+from hpcfast.datasets.workers import work_on
 from hpcfast.errors import UserError
 from hpcfast.runs.files import replacing
 
@@ -96,35 +96,18 @@ def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> di
 
 
 def _write(recipe: Recipe, part: Path, progress: Callable[[int], None]) -> None:
-    for split in recipe.counts():
-        for label in range(recipe.classes):
-            (part / split / _name(label)).mkdir(parents=True, exist_ok=True)
-    chunks = [
-        (split, range(start, min(start + CHUNK, count)))
-        for split, count in recipe.counts().items()
-        for start in range(0, count, CHUNK)
-    ]
-    done = 0
-    with pool(min(cores(), len(chunks))) as executor:
-        for count in executor.map(partial(_write_chunk, recipe, part), chunks):
-            done += count
-            progress(done)
+    jobs = [(split, number) for split, count in recipe.counts().items() for number in range(count)]
+    work_on(jobs, partial(_write_one, recipe, part), CHUNK, progress)
 
 
-def _name(label: int) -> str:
-    return f"class{label:05d}"
-
-
-def _write_chunk(recipe: Recipe, part: Path, chunk: tuple[str, range]) -> int:
-    """Write what is missing of some images; return how many there are."""
-    split, numbers = chunk
-    for number in numbers:
-        label = number * recipe.classes // recipe.counts()[split]
-        target = part / split / _name(label) / f"{split}_{number:08d}.jpg"
-        if not target.exists():
-            with replacing(target, durable=False) as half:
-                drawn(recipe, split, number, label).save(half, "JPEG", quality=QUALITY)
-    return len(numbers)
+def _write_one(recipe: Recipe, part: Path, job: tuple[str, int]) -> None:
+    split, number = job
+    label = number * recipe.classes // recipe.counts()[split]
+    target = part / split / f"class{label:05d}" / f"{split}_{number:08d}.jpg"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target, durable=False) as half:
+            drawn(recipe, split, number, label).save(half, "JPEG", quality=QUALITY)
 
 
 def drawn(recipe: Recipe, split: str, number: int, label: int) -> Image.Image:

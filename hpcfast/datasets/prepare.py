@@ -22,7 +22,7 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
 
     Pixels become PNG files; files that are images already are copied as they are or linked to. A finished ``out`` of
     the same data set is left as it is. Until all is written the folder's name ends in ``.part``: a killed preparation,
-    given again, goes on there.
+    given again, resumes there.
 
     Args:
         progress: called with the number of images written so far.

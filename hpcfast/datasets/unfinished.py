@@ -41,6 +41,8 @@ def holds(place: Path, name: str, text: str, what: str) -> bool:
     Raises:
         UserError: ``place`` holds something else than ``what``.
     """
+    # First, since another node may be writing the file: only then comes what else is there.
+    taken = place.exists() and (not place.is_dir() or any(not _left_by_kill(each, name) for each in place.iterdir()))
     try:
         found = json.loads((place / name).read_text())
     except (OSError, ValueError):
@@ -50,7 +52,7 @@ def holds(place: Path, name: str, text: str, what: str) -> bool:
         odd = [key for key, value in json.loads(text).items() if found.get(key) != value]
         if not odd:
             return True
-    if place.exists() and (not place.is_dir() or any(not _left_by_kill(each, name) for each in place.iterdir())):
+    if taken:
         hint = f" (made with other {', '.join(odd)})" if odd else ""
         raise UserError(f"{place} exists and is not {what}{hint}; give another folder or remove it")
     return False

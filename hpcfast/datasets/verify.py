@@ -13,7 +13,7 @@ from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import described, folders_in, images_below, kinds
 from hpcfast.data.split import stats
 from hpcfast.datasets.faults import examine
-from hpcfast.datasets.workers import cores, pool
+from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
 
@@ -67,7 +67,7 @@ def verify(
     validation: dict[bytes, str] = {}
     digests: list[str] = []
     files, glances = [f"{root}/{name}" for name in names], [quick and name not in known for name in names]
-    with pool(max(1, min(workers or cores(), len(names)))) as executor:
+    with pool(len(names), workers) as executor:
         results = executor.map(examine, files, glances, chunksize=256 if quick else 16)
         for done, (name, (faults, digest)) in enumerate(zip(names, results, strict=True), 1):
             found += [Found(name, fault.kind, fault.reason, "skip" if fault.bad else "note") for fault in faults]
@@ -88,7 +88,7 @@ def _survey(root: Path) -> tuple[list[str], list[Found]]:
     found: list[Found] = []
     classes: dict[str, set[str]] = {}
     for split in SPLITS:
-        folders, loose = folders_in(str(root / split)) if (root / split).is_dir() else ([], [])
+        folders, loose = folders_in(f"{root}/{split}")
         classes[split] = set(folders)
         found += _unread(split, loose)
         for label in folders:

@@ -128,7 +128,7 @@ def test_digits_are_prepared_once(hpcfast: Run, tmp_path: Path) -> None:
 def test_an_unknown_data_set_gets_a_suggestion(hpcfast: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert_refused(hpcfast("data", "prepare", "digit"), "'digit' is not one of", "did you mean 'digits'")
-    assert_refused(hpcfast("data", "prepare", "fashion-mnist"), "--source DIR")
+    assert_refused(hpcfast("data", "prepare", "fashion-mnist"), "needs --source, the folder of its four IDX files")
 
 
 def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> None:

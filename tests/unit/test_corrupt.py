@@ -53,7 +53,7 @@ def test_a_file_depends_on_its_image_name_corruption_severity_and_seed_alone(
 
 
 def test_a_finished_folder_is_left_as_it_is(made: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcfast.datasets.corrupt._write", None)
+    monkeypatch.setattr("hpcfast.datasets.corrupt.work_on", None)
     before = pngs(made)
     assert corrupt(images, made, FEW, None, ignore)["images"] == 12
     assert pngs(made) == before

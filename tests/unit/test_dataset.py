@@ -66,7 +66,7 @@ def test_changed_images_are_named_and_can_be_accepted(
 ) -> None:
     add_image(killed.data.path)
     said = "train: class class1 has 11 images instead of 10"
-    with pytest.raises(UserError, match=rf"{said}. Put the data back, go on with these by --accept-data"):
+    with pytest.raises(UserError, match=rf"{said}. Put the data back, continue with these by --accept-data"):
         train.train(killed, world)
     summary = train.train(killed, world, accept_data=True)
     assert f"{said}; accepted" in capsys.readouterr().out

@@ -90,7 +90,7 @@ def test_fashion_mnist_is_read_uncompressed_too(published: Path) -> None:
 
 
 def test_fashion_mnist_without_a_source_says_where_to_get_it() -> None:
-    with pytest.raises(UserError, match="needs --source DIR.*apt install dataset-fashion-mnist"):
+    with pytest.raises(UserError, match="needs --source, .*apt install dataset-fashion-mnist"):
         next(FashionMnist(name="fashion_mnist").items())
 
 

@@ -163,7 +163,7 @@ class _Sender:
                 if self._where.here == source and not fault:
                     try:
                         if not start:
-                            file = stack.enter_context((self._pack / name).open("rb", buffering=0))
+                            file = stack.enter_context((self._pack / name).open("rb"))
                         self._fill(chunk, file)
                     except OSError as error:
                         fault = error
@@ -172,13 +172,11 @@ class _Sender:
         if fault:
             raise UserError(f"{self._pack / name} cannot be read on node {self._where.name}: {fault}")
 
-    def _fill(self, chunk: memoryview, file: io.RawIOBase) -> None:
-        while chunk:
-            count = file.readinto(chunk)
-            if not count:
-                raise OSError("it is truncated")
-            self.bytes_read += count
-            chunk = chunk[count:]
+    def _fill(self, chunk: memoryview, file: io.BufferedReader) -> None:
+        count = file.readinto(chunk)
+        self.bytes_read += count
+        if count < len(chunk):
+            raise OSError("it is truncated")
 
 
 def _finish(place: Path, target: Path, where: nodes.Nodes) -> None:

@@ -181,7 +181,10 @@ def _begin(out: Path, head: Head, parts: list[Part]) -> list[int]:
     Raises:
         UserError: it or ``out`` holds something else, or cannot be written.
     """
-    _refuse_odd_classes(head.classes)
+    # A pack's manifest is JSON, whose text is Unicode.
+    if odd := [name for name in head.classes if any("\ud800" <= char <= "\udfff" for char in name)]:
+        shown = printable(odd[0])
+        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
     text = head.model_dump_json(indent=1)
     if holds(out, MANIFEST, text, WHAT):
         return []
@@ -191,13 +194,6 @@ def _begin(out: Path, head: Head, parts: list[Part]) -> list[int]:
             (half / name).mkdir(exist_ok=True)
         files.clean(half)  # of a command that was killed
     return [i for i, part in enumerate(parts) if not _is_done(half, part)]
-
-
-def _refuse_odd_classes(classes: tuple[str, ...]) -> None:
-    """A pack's manifest is JSON, whose text is Unicode."""
-    if odd := [name for name in classes if any("\ud800" <= char <= "\udfff" for char in name)]:
-        shown = printable(odd[0])
-        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
 
 
 def _is_done(half: Path, part: Part) -> bool:

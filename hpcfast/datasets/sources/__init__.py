@@ -59,11 +59,6 @@ def images_in(folder: Path) -> list[str]:
     return [image.removeprefix(f"{folder}/") for image in listing.images_below(str(folder)).images]
 
 
-def folders_in(folder: Path) -> list[str]:
-    """Names of the class folders of a split, sorted; none if there is no such folder."""
-    return listing.folders_in(str(folder))[0] if folder.is_dir() else []
-
-
 def extracted(place: Path, archive: str, folder: str, names: list[str]) -> dict[str, bytes]:
     """The files ``names`` of an archive, or of what it unpacks to.
 

@@ -20,17 +20,16 @@ class FashionMnist(Source):
     """60,000 training and 10,000 validation images, 28x28, grey."""
 
     def items(self) -> Iterator[Item]:
-        if self.source is None:
-            raise UserError(
-                "data prepare fashion-mnist needs --source DIR, the folder of its four IDX files; on Debian: "
-                "apt install dataset-fashion-mnist, then --source /usr/share/datasets/fashion-mnist"
-            )
+        source = self.needed(
+            "the folder of its four IDX files (on Debian: apt install dataset-fashion-mnist, "
+            "then --source /usr/share/datasets/fashion-mnist)"
+        )
         for split, prefix in SPLITS.items():
-            images = read_idx(_find(self.source, f"{prefix}-images-idx3-ubyte"))
-            labels = read_idx(_find(self.source, f"{prefix}-labels-idx1-ubyte"))
+            images = read_idx(_find(source, f"{prefix}-images-idx3-ubyte"))
+            labels = read_idx(_find(source, f"{prefix}-labels-idx1-ubyte"))
             if len(images) != len(labels) or labels.max() >= len(CLASSES):
                 raise UserError(
-                    f"--source {self.source}: {prefix} has {len(images)} images and {len(labels)} labels up to "
+                    f"--source {source}: {prefix} has {len(images)} images and {len(labels)} labels up to "
                     f"{labels.max()}; Fashion-MNIST has as many of both, labels 0 to 9. Fetch its files again."
                 )
             for image, label in zip(images, labels, strict=True):

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from scipy.io import loadmat
 
-from hpcfast.datasets.sources import DAMAGES, Item, Source, extracted, folders_in, images_in
+from hpcfast.data.listing import folders_in
+from hpcfast.datasets.sources import DAMAGES, Item, Source, extracted, images_in
 from hpcfast.errors import UserError
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -41,10 +42,14 @@ class Imagenet(Source):
             )
 
     def _val(self, source: Path) -> Iterator[Item]:
-        if classes := folders_in(source / "val"):
+        if classes := folders_in(f"{source}/val")[0]:
             yield from (Item("val", label, source / "val" / label) for label in classes)
             return
-        images = _flat(source)
+        images: Iterator[tuple[str, bytes | Path]]
+        if (source / "val").is_dir():  # images as they are published: without classes
+            images = ((name, source / "val" / name) for name in images_in(source / "val"))
+        else:
+            images = _members(_archive(source, VAL, "val/"))
         truth = self._truth(source)
         seen = 0
         for name, image in images:
@@ -79,20 +84,13 @@ class Imagenet(Source):
 
 
 def _train(source: Path) -> Iterator[Item]:
-    if classes := folders_in(source / "train"):
+    if classes := folders_in(f"{source}/train")[0]:
         yield from (Item("train", label, source / "train" / label) for label in classes)
         return
     archive = _archive(source, TRAIN, "train/ with one folder a class")
     for inner, data in _members(archive):  # an archive a class, of 140 MB
         for name, image in _members(archive, data):
             yield Item("train", PurePosixPath(inner).stem, image, name)
-
-
-def _flat(source: Path) -> Iterator[tuple[str, bytes | Path]]:
-    """Validation images as they are published: without classes."""
-    if (source / "val").is_dir():
-        return ((name, source / "val" / name) for name in images_in(source / "val"))
-    return _members(_archive(source, VAL, "val/"))
 
 
 def _archive(source: Path, name: str, folder: str) -> Path:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from hpcfast.datasets.sources import Item, Source, folders_in, images_in
+from hpcfast.data.listing import folders_in
+from hpcfast.datasets.sources import Item, Source, images_in
 from hpcfast.errors import UserError
 
 CLASSES = 1000
@@ -18,7 +19,7 @@ class RestrictedImagenet(Source):
 
     def items(self) -> Iterator[Item]:
         source = self.needed("an ImageNet folder with train/ and val/, such as data/imagenet")
-        classes = {split: folders_in(source / split) for split in ("train", "val")}
+        classes = {split: folders_in(f"{source}/{split}")[0] for split in ("train", "val")}
         for split, found in classes.items():
             if len(found) != CLASSES or found != classes["train"]:
                 raise UserError(

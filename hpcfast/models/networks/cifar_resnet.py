@@ -35,9 +35,15 @@ class CifarResNet(nn.Module):
         for stage, depth in enumerate(layers):
             planes = width * 2**stage
             for index in range(depth):
-                stride = 2 if stage > 0 and index == 0 else 1
-                stages.append(_residual(block, channels, planes, stride, padded))
-                channels = planes * block.expansion
+                stride, out = 2 if stage > 0 and index == 0 else 1, planes * block.expansion
+                if stride == 1 and channels == out:
+                    shortcut = None
+                elif padded:
+                    shortcut = PaddedShortcut(channels, out, stride)
+                else:
+                    shortcut = downsample_conv(channels, out, kernel_size=1, stride=stride)
+                stages.append(block(channels, planes, stride, shortcut))
+                channels = out
         self.blocks = nn.Sequential(*stages)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
@@ -60,52 +66,18 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], self.pad)
 
 
-def _residual(
-    block: type[BasicBlock] | type[Bottleneck], channels: int, planes: int, stride: int, padded: bool
-) -> nn.Module:
-    out = planes * block.expansion
-    if stride == 1 and channels == out:
-        shortcut = None
-    elif padded:
-        shortcut = PaddedShortcut(channels, out, stride)
-    else:
-        shortcut = downsample_conv(channels, out, kernel_size=1, stride=stride)
-    return block(channels, planes, stride, shortcut)
-
-
-def _build(block: Any, layers: tuple[int, ...], options: dict[str, Any]) -> CifarResNet:
-    for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm's, for downloaded weights only
-        options.pop(key, None)
-    return CifarResNet(block, layers, **options)
-
-
-@register_model
-def cifar_resnet8(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """Three stages of one basic block, 16 channels by default: a few CPU minutes to train."""
-    return _build(BasicBlock, (1, 1, 1), {"width": 16, **options})
-
-
-@register_model
-def cifar_resnet18(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-18 with a 3x3 stem, the network of most CIFAR-10 robustness papers."""
-    return _build(BasicBlock, (2, 2, 2, 2), options)
-
-
-@register_model
-def cifar_resnet50(pretrained: bool = False, **options: Any) -> CifarResNet:
-    """ResNet-50 with a 3x3 stem, for the paper's network at CIFAR-10's size."""
-    return _build(Bottleneck, (3, 4, 6, 3), options)
-
-
-def _thin(depth: int) -> None:
-    """Register ResNet-``depth`` of He et al., 16 channels: 0.27, 0.46, 0.66, 0.85 and 1.7 million weights."""
-
+def _register(name: str, block: Any, layers: tuple[int, ...], defaults: dict[str, Any]) -> None:
     def build(pretrained: bool = False, **options: Any) -> CifarResNet:
-        return _build(BasicBlock, ((depth - 2) // 6,) * 3, {"width": 16, "padded": True, **options})
+        for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm's, for downloaded weights only
+            options.pop(key, None)
+        return CifarResNet(block, layers, **{**defaults, **options})
 
-    build.__name__ = f"cifar_resnet{depth}"
+    build.__name__ = name
     register_model(build)
 
 
-for _depth in (20, 32, 44, 56, 110):
-    _thin(_depth)
+_register("cifar_resnet8", BasicBlock, (1, 1, 1), {"width": 16})  # a few CPU minutes to train
+_register("cifar_resnet18", BasicBlock, (2, 2, 2, 2), {})  # the network of most CIFAR-10 robustness papers
+_register("cifar_resnet50", Bottleneck, (3, 4, 6, 3), {})  # the paper's network at CIFAR-10's size
+for _depth in (20, 32, 44, 56, 110):  # of He et al.: 0.27, 0.46, 0.66, 0.85 and 1.7 million weights
+    _register(f"cifar_resnet{_depth}", BasicBlock, ((_depth - 2) // 6,) * 3, {"width": 16, "padded": True})

@@ -45,10 +45,10 @@ def find(
         origin = f"the model of {path}"
         return ClassNames(_counted(beside, count, f"the file beside {path}", path), origin, [])
     if count == IMAGENET and {*folders} <= {*(ids := ImageNetInfo().label_names())}:
-        said = f"{path} does not name its {count} classes; taken for ImageNet-1k's, as the class folders are"
+        said = f"{path} does not name its {count} classes; read as ImageNet-1k's, as the class folders are"
         return ClassNames(tuple(ids), "ImageNet-1k", [said])
     if count == len(folders):
-        said = f"{path} does not name its {count} classes; taken for the class folders in alphabetical order, "
+        said = f"{path} does not name its {count} classes; read as the class folders in alphabetical order, "
         return ClassNames(tuple(folders), str(path), [f"{said}as torchvision's ImageFolder numbers them"])
     raise UserError(
         f"{path} tells {count} classes apart and does not name them, the data have {len(folders)} "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings, not_finite
 from hpcfast.models.pretrained import renaming
+from hpcfast.models.pretrained.naming import some
 from hpcfast.models.pretrained.renaming import COUNTER, PROBE, Shapes, Weights, alike, shapes
 
 COMMON = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "densenet121",
@@ -36,7 +37,7 @@ def build(settings: ModelSettings, weights: Weights, path: Path, ordered: bool) 
     weights = {**{name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}, **weights}
     if wrong := _differences(shapes(own), shapes(weights)):
         raise UserError(f"{path} does not hold weights of {settings.name}: {wrong}. {_cure(settings, weights)}")
-    if whole := [name for name, tensor in weights.items() if own[name].is_floating_point() > _is_plain(tensor)]:
+    if whole := [name for name, tensor in weights.items() if own[name].is_floating_point() and not _is_plain(tensor)]:
         raise UserError(
             f"{path}: {whole[0]} holds {weights[whole[0]].dtype}, not plain floating-point numbers; "
             f"quantised weights are not read, give those they were made from"
@@ -81,11 +82,7 @@ def _differences(own: Shapes, found: Shapes) -> str:
             f"{name} {found[name]} instead of {own[name]}" for name in own if name in found and own[name] != found[name]
         ],
     }
-    return "; ".join(f"{len(names)} {group} ({_some(names)})" for group, names in groups.items() if names)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return "; ".join(f"{len(names)} {group} ({some(names)})" for group, names in groups.items() if names)
 
 
 def _cure(settings: ModelSettings, weights: Weights) -> str:

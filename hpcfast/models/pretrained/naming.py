@@ -57,7 +57,7 @@ def sort_out(weights: Weights, wanted: Collection[str], path: Path, key: str | N
     if copied := [name for name in beside if copies and name.startswith(copies)]:
         notes.append(f"{len(copied)} tensors of '{', '.join(copies)}' are copies and left out")
     if left := [name for name in beside if name not in copied]:
-        notes.append(f"{len(left)} tensors that are not the network's are left out: {_some(left)}")
+        notes.append(f"{len(left)} tensors that are not the network's are left out: {some(left)}")
     values = {
         head: (weights[mean].flatten().tolist(), weights[std].flatten().tolist())
         for head, (mean, std) in moments.items()
@@ -126,5 +126,6 @@ def _moments(weights: Weights) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first names, for a message."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
