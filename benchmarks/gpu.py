@@ -12,9 +12,9 @@ from torch import nn
 
 from benchmarks import roofline, table
 from benchmarks.roofline import GPUS, Gpu, Step
-from hpcfast.attacks.fgsm import Fgsm
-from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
+from hpcfast.attacks.standard import Standard
 
 SIZES = (128, 224, 288)
 BATCH = 256

@@ -44,7 +44,7 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
     """
     if world.size == 1:
         raise UserError("bench allreduce: one rank has no peer to send to; start it under horovodrun, mpirun or srun")
-    learner = learner_of(Case("fast", {"name": "fgsm"}), model, {}, size, batch, world)
+    learner = learner_of(Case("fast", {"name": "fgsm_rs"}), model, {}, size, batch, world)
     single = [{f"bench.{bytes_}": torch.zeros(bytes_ // 4, device=world.device)} for bytes_ in SIZES]
     fused = {
         f"bench.gradient.{i}": torch.zeros(each.shape, device=world.device)

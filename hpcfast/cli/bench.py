@@ -88,7 +88,6 @@ def loader(
 ) -> None:
     """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
     from hpcfast.bench import loader as bench
-    from hpcfast.data.reader import read_splits
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
 
@@ -96,7 +95,7 @@ def loader(
     if world.size > 1:
         raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
     work = bench.Work(data, size, images, batch, threads or world.threads, rounds)
-    report = bench.measure(folder.read(data)[0], work, world.device)
+    report = bench.measure(read_splits(data)[0], work, world.device)
     options.write_json(json, report)
     _show_loader(report)
 

@@ -40,7 +40,7 @@ def command(
         allreduce = None  # the ranks must meet first, so that they can report it together
 
     def run(world: comm.World, first: bool = True) -> None:
-        run_config = comm.together(lambda: load(config, overrides))
+        run_config = comm.raise_on_all_ranks(lambda: load(config, overrides))
         summary = train.train(run_config, world, overwrite and first, profile if first else None, accept_data)
         if world.is_root:
             low, high = summary["ci95"]["robust_accuracy"]

@@ -20,7 +20,7 @@ import torch
 from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast.distributed import launcher, rendezvous, variables
-from hpcfast.distributed.elastic import elastically, make_way
+from hpcfast.distributed.elastic import commit, elastically
 from hpcfast.distributed.gradients import (
     average_buffers,
     broadcast_parameters,
@@ -136,7 +136,7 @@ def shares(mine: list[int], everyone: list[tuple[str, list[int]]]) -> tuple[int,
     return max(1, int(sum(1 / users[core] for core in mine) + 1e-6)), len(users)
 
 
-def together(work: Callable[[], T]) -> T:
+def raise_on_all_ranks(work: Callable[[], T]) -> T:
     """Run ``work`` on every rank; where any rank raises UserError, all ranks raise the first one's.
 
     For checks whose outcome may differ between nodes (is the data set there?): without this the healthy ranks

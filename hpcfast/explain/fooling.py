@@ -68,7 +68,7 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> tuple[Ten
 
 
 def _all_correct(config: RunConfig, models: list[nn.Module], classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    split, _ = match(folder.read(config.data.path, config.data.skips)[1], classes, "the runs' models")
+    split, _ = match(read_splits(config.data.path, config.data.skips)[1], classes, "the runs' models")
     shard = dali.Shard(0, 1, torch.device("cpu"), 1)
     faults: dict[int, str] = {}
     batch = next(good_batches(split, split.evenly(64), config.data, shard, 64, faults), None)
@@ -82,7 +82,7 @@ def _all_correct(config: RunConfig, models: list[nn.Module], classes: tuple[str,
         raise UserError(
             f"{config.data.path}: none of 64 images is classified correctly by all runs, so there is nothing to draw"
         )
-    chosen = correct[torch.as_tensor(folder.spread(len(correct), IMAGES))]
+    chosen = correct[torch.as_tensor(spread(len(correct), IMAGES))]
     return x[chosen], y[chosen]
 
 

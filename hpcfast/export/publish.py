@@ -76,7 +76,7 @@ def publish(
     summary = run.read_summary()
     if summary is None:
         raise UserError(f"{run.path} is unfinished; resume it with 'hpcfast train {run.config}'")
-    split, _ = match(folder.read(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
+    split, _ = match(read_splits(config.data.path, config.data.skips)[1].some(images), classes, str(run.path))
     card_file, about_file = out.with_name(f"{out.name}.md"), out.with_name(f"{out.name}.json")
     _refuse_existing([out, card_file, about_file], overwrite)
     form = FORMATS[name]

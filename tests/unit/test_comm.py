@@ -14,7 +14,7 @@ from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
 HERE = socket.gethostname()
-both = pytest.mark.parametrize("collective", [comm.together, comm.on_root])
+both = pytest.mark.parametrize("collective", [comm.raise_on_all_ranks, comm.on_root])
 
 
 def test_alone_the_world_is_one_rank(world: World) -> None:

@@ -9,9 +9,9 @@ from torch import nn
 
 from benchmarks import gpu, roofline
 from benchmarks.roofline import GPUS, PER_NODE, Gpu, Operation, Step
-from hpcfast.attacks.fgsm import Fgsm
-from hpcfast.attacks.natural import Natural
+from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
+from hpcfast.attacks.standard import Standard
 
 SIZE, BATCH = 8, 4
 

@@ -55,13 +55,13 @@ def check(run: Path) -> Sound:
         rules = Rules(terms(run / "config.yaml"))
         events, faults = read(log)
         for event in events:
-            story.look(event)
-        lines = [f"{log}:{line}: {what}" for line, what in sorted([*faults, *story.faults], key=itemgetter(0))]
+            rules.look(event)
+        lines = [f"{log}:{line}: {what}" for line, what in sorted([*faults, *rules.faults], key=itemgetter(0))]
         said: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
         if not events or events[-1].key != "run_stop" or not said:
             lines.append(f"{run} is unfinished: it has no run_stop at the log's end, or no summary.json; train it on")
         elif not lines:
-            lines = [f"{summary}: {what}" for what in _contradictions(said, story)]
+            lines = [f"{summary}: {what}" for what in _contradictions(said, rules)]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{run}: config.yaml or summary.json is damaged or of another version ({error!r})") from None
     if lines:
@@ -69,36 +69,36 @@ def check(run: Path) -> Sound:
     return Sound(run, events, said)
 
 
-def _contradictions(summary: dict[str, Any], story: Story) -> Iterator[str]:
-    """What ``summary.json`` says otherwise than the ``story`` that ended with run_stop.
+def _contradictions(summary: dict[str, Any], rules: Rules) -> Iterator[str]:
+    """What ``summary.json`` says otherwise than the ``rules`` that ended with run_stop.
 
     Raises:
         KeyError: a number is missing; another version wrote it.
     """
-    terms, first, start, end = story.terms, story.first, story.start, story.now
+    terms, first, start, end = rules.terms, rules.first, rules.start, rules.now
     if not (first and start and end):
         return  # such a log has been refused
     expected = {"epochs": end.epoch, "steps": end.step, "world_size": start.value["world_size"], "target": terms.target}
     if terms.rank_batch:
         expected["global_batch"] = terms.rank_batch * start.value["world_size"]
-        expected["images"] = story.images
-    found = [value for purpose, value in story.measured if purpose == "final"]
+        expected["images"] = rules.images
+    found = [value for purpose, value in rules.measured if purpose == "final"]
     for value in found[-1:]:
         expected |= {key: value[key] for key in ("clean_accuracy", "robust_accuracy")}
     for key, value in expected.items():
         if not _same(summary[key], value):
             yield f"{key} is {summary[key]}, but the log says {value}"
-    yield from _times(summary, story, first.time, end.time)
-    yield from _confirmation(summary, [value for purpose, value in story.measured if purpose == "confirm"])
+    yield from _times(summary, rules, first.time, end.time)
+    yield from _confirmation(summary, [value for purpose, value in rules.measured if purpose == "confirm"])
 
 
-def _times(summary: dict[str, Any], story: Story, first: float, end: float) -> Iterator[str]:
-    reached = story.reached.time - first if story.reached else None
+def _times(summary: dict[str, Any], rules: Rules, first: float, end: float) -> Iterator[str]:
+    reached = rules.reached.time - first if rules.reached else None
     for key, seconds in (("wall_seconds", end - first), ("target_reached_seconds", reached)):
         said = summary[key]
         if (said is None) != (seconds is None) or (said is not None and abs(said - seconds) > SLACK):
             yield f"{key} is {said}, but the log says {seconds}"
-    target = story.terms.target
+    target = rules.terms.target
     confirmed = target is not None and all(each["robust_accuracy"] >= target for each in summary["confirmation"])
     expected = summary["target_reached_seconds"] if confirmed else None
     if summary["time_to_robust_accuracy_seconds"] != expected:
