@@ -23,7 +23,7 @@ def on_nodes(playground: Playground, tmp_path: Path) -> Callable[..., Job]:
             shutil.copytree(playground.path / "data", node / "data")
         change(nodes[1] / "data")
         shared = (f"runs={tmp_path / 'runs'}",) if command[0] == "train" else ()
-        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command, *shared, launcher="mpirun")
+        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command, *shared)
 
     return start
 

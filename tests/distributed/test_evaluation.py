@@ -65,7 +65,7 @@ def test_corruptions_are_the_same_on_any_number_of_ranks(playground: Playground,
 
 
 def test_a_wrong_question_ends_all_ranks_with_one_message(playground: Playground, trained: str) -> None:
-    job = playground.hpcfast(2, "eval", trained, "--eps", "0", launcher="mpirun")
+    job = playground.hpcfast(2, "eval", trained, "--eps", "0")
     assert job.code == 2, job.output
     assert job.output.count("error: ") == 1
     assert "threat.eps" in job.output
