@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,11 +22,20 @@ LIBRARIES = (
     *("torch", "torch.fx.experimental.optimization", "horovod.torch", "mpi4py", "nvidia.dali.pipeline"),
     *("nvidia.dali.fn", "timm", "pydantic", "omegaconf", "safetensors.torch", "PIL.Image", "sklearn.datasets"),
     *("pyautoattack", "matplotlib", "scipy.ndimage", "rich", "yaml", "typer"),
-    *("hpcfast.training.train", "hpcfast.evaluation", "hpcfast.explain", "hpcfast.cli"),
 )
-"""Imported once; none of them starts a thread, which would not survive a fork."""
+"""Imported once; none of them starts a thread, which would not survive a fork.
+
+Nothing of hpcfast, so that a fork may import a copy of it that has a fault.
+"""
 GRACE = 10.0
 """Seconds that the other ranks have to notice that one has failed."""
+
+
+def prepared() -> ForkServerContext:
+    """Processes of it are forked from one that has imported the libraries."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(LIBRARIES))
+    return context
 
 
 def run(ranks: int, command: list[str], place: Path, env: dict[str, str], limit: float) -> tuple[int, str]:
@@ -34,8 +44,7 @@ def run(ranks: int, command: list[str], place: Path, env: dict[str, str], limit:
     Returns:
         The exit code of the rank that failed first (0: all ended well), and what they wrote, rank by rank.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(LIBRARIES))
+    context = prepared()
     with tempfile.TemporaryDirectory() as folder, _rendezvous(ranks) as found:
         outputs = [Path(folder) / str(rank) for rank in range(max(ranks, 1))]
         jobs: list[BaseProcess] = []

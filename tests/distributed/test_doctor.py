@@ -26,7 +26,7 @@ def findings(playground: Playground, name: str) -> dict[str, Any]:
 
 
 def test_two_ranks_over_gloo_are_examined(playground: Playground) -> None:
-    job = playground.hpcfast(2, "doctor", "--quick", "--json", "fine.json", launcher="gloo")
+    job = playground.hpcfast(2, "doctor", "--quick", "--json", "fine.json")
     assert job.code == 0, job.output
     found = findings(playground, "fine.json")
     assert {row["verdict"] for row in found.values()} <= {"ok", "warn", "not here"}

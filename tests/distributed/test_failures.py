@@ -14,8 +14,7 @@ from tests.distributed.conftest import FORKED, WORKERS, Playground
 pytestmark = pytest.mark.distributed
 
 
-@pytest.mark.parametrize("launcher", ["gloo", "mpirun"])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 1), ("mpirun", 0), (FORKED, 0), (FORKED, 1)])
 def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, launcher: str, rank: int) -> None:
     job = playground.start(
         2, str(WORKERS / "faulty_train.py"), "raise", str(rank), "1", "train", str(playground.config),
@@ -70,7 +69,7 @@ def test_a_checkpoint_of_another_model_is_refused_on_every_rank(playground: Play
     assert job.output.count("holds the weights of another model") == 1
 
 
-@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 0), ("gloo", 1), ("mpirun", 1)])
+@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 0), (FORKED, 1), ("mpirun", 1)])
 def test_a_stopped_rank_is_named_and_its_job_ends(
     playground: Playground, launcher: str, rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
