@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 LIBRARIES = (
-    *("torch", "torch.fx.experimental.optimization", "horovod.torch", "mpi4py", "nvidia.dali.pipeline"),
+    *("pytest", "torch", "torch.fx.experimental.optimization", "horovod.torch", "mpi4py", "nvidia.dali.pipeline"),
     *("nvidia.dali.fn", "timm", "pydantic", "omegaconf", "safetensors.torch", "PIL.Image", "sklearn.datasets"),
     *("pyautoattack", "matplotlib", "scipy.ndimage", "rich", "yaml", "typer"),
 )
