@@ -38,6 +38,7 @@ BUSY = [
     "attack={name: fgsm, start: zero, alpha: 1.0e-6}",
     "guard={every: 1, images: 6, limit: 0.01, attack: {name: pgd, steps: 2}, ladder: [{name: pgd, steps: 2}]}",
     "threat.eps=2",
+    "evaluation.every=2",
     "checkpoint={minutes: 1.0e-9, asynchronous: true}",
 ]
 
