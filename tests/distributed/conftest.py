@@ -19,6 +19,8 @@ LIMIT = 200
 """Seconds that a job may take."""
 FORKED = "forked"
 """Ranks without a launcher: a job begins in a second instead of ten. Its exit code is that of a rank that failed."""
+PLAIN = "plain"
+"""One process, for scripts that fork ranks themselves."""
 LAUNCHERS = {
     "gloo": ["horovodrun", "--gloo", "-np"],
     "horovodrun-mpi": ["horovodrun", "--mpi", "-np"],
@@ -65,7 +67,7 @@ class Playground:
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         if launcher == FORKED:
             return Job(*forked.run(ranks, [*command], self.path, env, LIMIT))
-        started = [*LAUNCHERS[launcher], str(ranks), sys.executable, *command]
+        started = [*([] if launcher == PLAIN else [*LAUNCHERS[launcher], str(ranks)]), sys.executable, *command]
         done = subprocess.run(
             started, cwd=self.path, env=env, text=True, timeout=LIMIT,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
