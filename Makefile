@@ -30,9 +30,9 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	python scripts/setuplib/requirements.py run onnx >.venv/requirements.txt && deptry .
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
-test: check ## check, then all tests with coverage but those of minutes on a Slurm (make test-slurm)
-	pytest tests/unit --numprocesses auto --cov=hpcfast --cov-report=
-	pytest tests --ignore tests/unit -m "not long" --cov=hpcfast --cov-append --cov-fail-under=90
+test: check ## check, then all tests but those of minutes on a Slurm (make test-slurm); unit tests with their coverage
+	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=85
+	pytest tests --ignore tests/unit -m "not long"
 
 test-slurm: setup ## all tests on a Slurm of four nodes that lives on this machine while they run
 	pytest -x tests/slurm

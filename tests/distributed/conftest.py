@@ -1,4 +1,4 @@
-"""Real ranks: fixtures that start jobs with horovodrun and mpirun on a tiny data set."""
+"""Real ranks: fixtures that start jobs on a tiny data set, forked or with horovodrun and mpirun."""
 
 import json
 import os
@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked
+
 WORKERS = Path(__file__).parent / "workers"
 BIN = Path(sys.executable).parent
+LIMIT = 200
+"""Seconds that a job may take."""
+FORKED = "forked"
+"""Ranks without a launcher: a job begins in a second instead of ten. Its exit code is that of a rank that failed."""
+PLAIN = "plain"
+"""One process, for scripts that fork ranks themselves."""
 LAUNCHERS = {
     "gloo": ["horovodrun", "--gloo", "-np"],
     "horovodrun-mpi": ["horovodrun", "--mpi", "-np"],
@@ -52,22 +60,24 @@ class Playground:
     def config(self) -> Path:
         return self.path / "tiny.yaml"
 
-    def start(self, ranks: int, *command: str, launcher: str = "gloo") -> Job:
-        """Run ``python command`` on ``ranks`` ranks; 0 means without a launcher."""
+    def start(self, ranks: int, *command: str, launcher: str = FORKED) -> Job:
+        """Run ``python command`` on ``ranks`` ranks; 0 means in a process that is no rank."""
         # One thread a rank: sums in another order would hide whether ranks agree.
         env = dict(os.environ, PATH=f"{BIN}:{os.environ['PATH']}", OMP_NUM_THREADS="1")
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        prefix = [*LAUNCHERS[launcher], str(ranks)] if ranks else []
+        if launcher == FORKED:
+            return Job(*forked.run(ranks, [*command], self.path, env, LIMIT))
+        started = [*([] if launcher == PLAIN else [*LAUNCHERS[launcher], str(ranks)]), sys.executable, *command]
         done = subprocess.run(
-            [*prefix, sys.executable, *command], cwd=self.path, env=env, text=True, timeout=200,
+            started, cwd=self.path, env=env, text=True, timeout=LIMIT,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
         return Job(done.returncode, done.stdout)
 
-    def hpcfast(self, ranks: int, *arguments: str, launcher: str = "gloo") -> Job:
+    def hpcfast(self, ranks: int, *arguments: str, launcher: str = FORKED) -> Job:
         return self.start(ranks, "-m", "hpcfast", *arguments, launcher=launcher)
 
-    def train(self, ranks: int, name: str, *arguments: str, launcher: str = "gloo") -> Job:
+    def train(self, ranks: int, name: str, *arguments: str, launcher: str = FORKED) -> Job:
         return self.hpcfast(ranks, "train", str(self.config), f"name={name}", *arguments, launcher=launcher)
 
     def values(self, name: str, key: str) -> list[float]:

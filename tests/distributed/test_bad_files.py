@@ -31,7 +31,7 @@ def test_bad_files_begun_on_two_ranks_and_ended_on_three(playground: Playground)
     assert killed.code != 0
     run = playground.path / "runs" / "spoilt"
     first = [json.loads(line) for file in run.glob("seen-*.jsonl") for line in file.read_text().splitlines()]
-    job = playground.start(3, FAULTY, "none", "all", "0", *command, launcher="mpirun")
+    job = playground.start(3, FAULTY, "none", "all", "0", *command)
     assert job.code == 0, job.output
     assert "now on 3 ranks instead of 2" in job.output
     assert "left out of the evaluation: val/2/6.png is empty" in job.output

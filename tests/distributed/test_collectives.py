@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.distributed.conftest import WORKERS, Job, Playground
+from tests.distributed.conftest import FORKED, WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
 
@@ -13,7 +13,7 @@ def checks(worker: str) -> list[str]:
     return re.findall(r"^def (check_\w+)", (WORKERS / worker).read_text(), re.MULTILINE)
 
 
-@pytest.fixture(scope="module", params=["gloo", "mpirun"])
+@pytest.fixture(scope="module", params=[FORKED, "mpirun"])
 def collectives(request: pytest.FixtureRequest, playground: Playground) -> Job:
     return playground.start(2, str(WORKERS / "collectives.py"), launcher=request.param)
 

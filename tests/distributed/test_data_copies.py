@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.distributed.conftest import WORKERS, Job, Playground
+from tests.distributed.conftest import FORKED, WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
 
@@ -23,7 +23,7 @@ def on_nodes(playground: Playground, tmp_path: Path) -> Callable[..., Job]:
             shutil.copytree(playground.path / "data", node / "data")
         change(nodes[1] / "data")
         shared = (f"runs={tmp_path / 'runs'}",) if command[0] == "train" else ()
-        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command, *shared, launcher="mpirun")
+        return Playground(tmp_path).start(3, str(WORKERS / "on_nodes.py"), *command, *shared)
 
     return start
 
@@ -76,7 +76,7 @@ def test_evaluation_names_the_node_whose_data_differ(playground: Playground, on_
     assert job.output.count(message) == 1, job.output
 
 
-@pytest.mark.parametrize("launcher", ["gloo", "mpirun"])
+@pytest.mark.parametrize("launcher", [FORKED, "mpirun"])
 def test_ranks_that_wait_for_one_another_at_different_places_are_ended(
     playground: Playground, launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

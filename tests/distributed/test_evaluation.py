@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.distributed.conftest import WORKERS, Playground
+from tests.distributed.conftest import PLAIN, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
 KILLS = Path(__file__).parents[2] / "campaigns" / "kill_evaluations.py"
@@ -46,7 +46,7 @@ def test_memory_that_runs_out_on_one_rank_changes_nothing(playground: Playground
 
 
 def test_killed_evaluations_end_as_if_nothing_had_happened(playground: Playground) -> None:
-    job = playground.start(0, str(KILLS), "--kills", "3")
+    job = playground.start(0, str(KILLS), "--kills", "3", launcher=PLAIN)
     assert job.code == 0, job.output
     assert "3 kills" in job.output
 
@@ -65,7 +65,7 @@ def test_corruptions_are_the_same_on_any_number_of_ranks(playground: Playground,
 
 
 def test_a_wrong_question_ends_all_ranks_with_one_message(playground: Playground, trained: str) -> None:
-    job = playground.hpcfast(2, "eval", trained, "--eps", "0", launcher="mpirun")
+    job = playground.hpcfast(2, "eval", trained, "--eps", "0")
     assert job.code == 2, job.output
     assert job.output.count("error: ") == 1
     assert "threat.eps" in job.output

@@ -9,13 +9,12 @@ import socket
 
 import pytest
 
-from tests.distributed.conftest import WORKERS, Playground
+from tests.distributed.conftest import FORKED, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
 
 
-@pytest.mark.parametrize("launcher", ["gloo", "mpirun"])
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 1), ("mpirun", 0), (FORKED, 0), (FORKED, 1)])
 def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, launcher: str, rank: int) -> None:
     job = playground.start(
         2, str(WORKERS / "faulty_train.py"), "raise", str(rank), "1", "train", str(playground.config),
@@ -29,17 +28,23 @@ def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, 
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("launcher", "setting", "message"),
     [
-        ("threat.eps=-1", "threat.eps: input should be greater than 0 (got -1)"),
-        ("data.path=nowhere", "no folder nowhere/train"),
-        ("data.batch_size=100", "has 48 images to train on, fewer than one global batch of 100 images x 2 ranks"),
-        ("model.name=resnt50", "did you mean 'resnet50'?"),
-        ("runs=tiny.yaml", "cannot write the run directory"),
+        ("mpirun", "threat.eps=-1", "threat.eps: input should be greater than 0 (got -1)"),
+        (FORKED, "data.path=nowhere", "no folder nowhere/train"),
+        (
+            FORKED,
+            "data.batch_size=100",
+            "has 48 images to train on, fewer than one global batch of 100 images x 2 ranks",
+        ),
+        (FORKED, "model.name=resnt50", "did you mean 'resnet50'?"),
+        (FORKED, "runs=tiny.yaml", "cannot write the run directory"),
     ],
 )
-def test_a_users_error_is_told_once_and_exits_2(playground: Playground, setting: str, message: str) -> None:
-    job = playground.train(2, "wrong", setting, launcher="mpirun")
+def test_a_users_error_is_told_once_and_exits_2(
+    playground: Playground, launcher: str, setting: str, message: str
+) -> None:
+    job = playground.train(2, "wrong", setting, launcher=launcher)
     assert job.code == 2, job.output
     assert job.output.count("error: ") == 1, job.output
     assert job.output.count(message) == 1, job.output
@@ -47,7 +52,7 @@ def test_a_users_error_is_told_once_and_exits_2(playground: Playground, setting:
 
 
 def test_fewer_images_to_evaluate_than_ranks_is_refused(playground: Playground) -> None:
-    job = playground.train(2, "few", "evaluation.final.images=1", "epochs=2", launcher="mpirun")
+    job = playground.train(2, "few", "evaluation.final.images=1", "epochs=2")
     assert job.code == 2, job.output
     assert job.output.count("1 images to evaluate on 2 ranks; use fewer ranks") == 1
 
@@ -59,12 +64,12 @@ def test_a_checkpoint_of_another_model_is_refused_on_every_rank(playground: Play
     runs = playground.path / "runs"
     shutil.rmtree(runs / "wide" / "checkpoints")
     shutil.copytree(runs / "narrow" / "checkpoints", runs / "wide" / "checkpoints")
-    job = playground.hpcfast(2, *command, launcher="mpirun")
+    job = playground.hpcfast(2, *command)
     assert job.code == 2, job.output
     assert job.output.count("holds the weights of another model") == 1
 
 
-@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 0), ("gloo", 1), ("mpirun", 1)])
+@pytest.mark.parametrize(("launcher", "rank"), [("gloo", 0), (FORKED, 1), ("mpirun", 1)])
 def test_a_stopped_rank_is_named_and_its_job_ends(
     playground: Playground, launcher: str, rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.conftest import Playground
+from tests.distributed.conftest import PLAIN, Playground
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 SCRIPT = Path(__file__).parents[2] / "campaigns" / "kill_trainings.py"
 
 
 def test_killed_runs_end_as_if_nothing_had_happened(playground: Playground) -> None:
-    job = playground.start(0, str(SCRIPT), "--kills", "6", "--launched", "0", "--json", "kills.json")
+    job = playground.start(0, str(SCRIPT), "--kills", "6", "--launched", "0", "--json", "kills.json", launcher=PLAIN)
     assert job.code == 0, job.output
     report = json.loads((playground.path / "kills.json").read_text())
     assert report["wrong"] == []

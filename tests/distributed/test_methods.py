@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hpcfast.component import find, names
-from tests.distributed.conftest import WORKERS, Playground
+from tests.distributed.conftest import FORKED, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -22,7 +22,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 Results = dict[tuple[str, str], dict[str, Any]]
 
 
-def results(playground: Playground, ranks: int, *settings: str, launcher: str = "gloo") -> Results:
+def results(playground: Playground, ranks: int, *settings: str, launcher: str = FORKED) -> Results:
     command = (str(WORKERS / "methods.py"), str(playground.config), *settings)
     job = playground.start(ranks, *command, launcher=launcher)
     assert job.code == 0, job.output[-5000:]

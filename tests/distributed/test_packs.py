@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.distributed.conftest import WORKERS, Job, Playground
+from tests.distributed.conftest import FORKED, WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
 NODES = ("node0", "node1")
@@ -93,7 +93,7 @@ def test_a_disk_that_is_too_small_is_refused_by_all(playground: Playground, pack
 
 
 def test_a_job_without_mpi_is_refused(playground: Playground, pack: Path) -> None:
-    job = stage(playground, pack, "elsewhere", launcher="gloo")
-    assert job.code  # of horovodrun, which hides that of the ranks
+    job = stage(playground, pack, "elsewhere", launcher=FORKED)
+    assert job.code == 2, job.output
     assert job.output.count("error: ") == 1, job.output
     assert "2 nodes, but no MPI with threads between them; start the ranks with mpirun" in job.output

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.distributed.conftest import LAUNCHERS, WORKERS, Playground
+from tests.distributed.conftest import FORKED, LAUNCHERS, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
 FAULTY = str(WORKERS / "faulty_train.py")
@@ -21,7 +21,7 @@ IMAGES, VAL_IMAGES = 48, 21
 @pytest.fixture(scope="module")
 def reference(playground: Playground) -> str:
     """An uninterrupted run on 2 ranks."""
-    job = playground.train(2, "reference")
+    job = playground.train(2, "reference", launcher="gloo")
     assert job.code == 0, job.output
     return "reference"
 
@@ -61,11 +61,13 @@ def test_summary_says_what_was_reached(playground: Playground, reference: str) -
     assert summary["train_images_per_second"] * summary["train_seconds"] == pytest.approx(3 * IMAGES)
 
 
-@pytest.mark.parametrize("epoch", [0, 1.5])
-def test_a_killed_run_goes_on_to_the_same_weights(playground: Playground, reference: str, epoch: float) -> None:
+@pytest.mark.parametrize(("epoch", "launcher"), [(0, FORKED), (1.5, "gloo")])
+def test_a_killed_run_goes_on_to_the_same_weights(
+    playground: Playground, reference: str, epoch: float, launcher: str
+) -> None:
     name = f"killed-{epoch}"
     command = ("train", str(playground.config), f"name={name}", ALWAYS)
-    killed = playground.start(2, FAULTY, "kill", "1", str(epoch), *command)
+    killed = playground.start(2, FAULTY, "kill", "1", str(epoch), *command, launcher=launcher)
     assert killed.code != 0
     assert not (playground.path / "runs" / name / "summary.json").exists()
     again = playground.hpcfast(2, *command)
@@ -75,18 +77,18 @@ def test_a_killed_run_goes_on_to_the_same_weights(playground: Playground, refere
     assert not other_weights(playground, reference, name)
 
 
-@pytest.mark.parametrize("rank", ["all", "1"])
+@pytest.mark.parametrize(("rank", "launcher"), [("all", "mpirun"), ("1", FORKED)])
 def test_ranks_asked_to_stop_save_and_go_on_to_the_same_weights(
-    playground: Playground, reference: str, rank: str
+    playground: Playground, reference: str, rank: str, launcher: str
 ) -> None:
     name = f"stopped-{rank}"
     command = ("train", str(playground.config), f"name={name}")
-    stopped = playground.start(2, FAULTY, "stop", rank, "1.5", *command, launcher="mpirun")
+    stopped = playground.start(2, FAULTY, "stop", rank, "1.5", *command, launcher=launcher)
     assert stopped.code == 75, stopped.output
     assert stopped.output.count("the same command goes on from there") == 1, stopped.output
     steps = len(playground.values(name, "train_loss"))
     assert 9 < steps < 18, "it stopped within the second epoch or soon after, not before the signal nor at the end"
-    again = playground.hpcfast(2, *command, launcher="mpirun")
+    again = playground.hpcfast(2, *command)
     assert again.code == 0, again.output
     assert len(playground.values(name, "train_loss")) == 18, "no step was lost, none taken twice"
     assert not other_weights(playground, reference, name)
@@ -109,7 +111,7 @@ def test_another_number_of_ranks_takes_what_is_left_of_the_epoch(
     run = runs / "resized"
     before = trained_on(run)
     command = ("train", str(playground.config), "name=resized", ALWAYS, f"runs={runs}")
-    job = playground.start(ranks, FAULTY, "none", "all", "0", *command, launcher="mpirun")
+    job = playground.start(ranks, FAULTY, "none", "all", "0", *command)
     assert job.code == 0, job.output
     assert f"now on {ranks} ranks instead of 2" in job.output
     after = trained_on(run)[:]
@@ -127,7 +129,7 @@ def test_another_number_of_ranks_takes_what_is_left_of_the_epoch(
 
 def test_a_loss_that_is_no_number_on_one_rank_ends_all_with_one_message(playground: Playground) -> None:
     command = ("train", str(playground.config), "name=poisoned")
-    job = playground.start(2, FAULTY, "poison", "1", "1.5", *command, launcher="mpirun")
+    job = playground.start(2, FAULTY, "poison", "1", "1.5", *command)
     assert job.code == 2, job.output
     assert job.output.count("error: ") == 1, job.output
     assert "the loss is nan at step 9 (epoch 1.50) on rank 1" in job.output

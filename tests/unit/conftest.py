@@ -1,14 +1,18 @@
 """What holds for all tests in one process."""
 
+import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from hpcfast.datasets import workers
+from tests import forked
 from tests.conftest import RUN
 
 
@@ -34,6 +38,15 @@ def _handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ready_workers() -> Iterator[None]:
+    """Workers of the data commands begin at once; those of commands that tests kill are spawned, as always."""
+    ready = SimpleNamespace(get_context=lambda _: forked.prepared(), parent_process=multiprocessing.parent_process)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "multiprocessing", ready)
+        yield
 
 
 @pytest.fixture(scope="session")

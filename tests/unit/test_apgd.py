@@ -70,7 +70,7 @@ def test_in_the_l1_ball_pgd_finds_nearly_what_apgd_finds(eps: float) -> None:
     assert counts[0] - 1 <= counts[1] <= counts[0] + 12, f"{counts} hold under apgd and pgd"
 
 
-@in_decisive_balls
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(0.6), L1(2.0)], ids=ball_name)
 def test_the_same_images_hold_in_one_batch_of_ten_and_two_of_five(ball: Ball) -> None:
     model, x, y = trained_digits()
     attack, decided = Apgd(name="apgd", steps=STEPS), 0

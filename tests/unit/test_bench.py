@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 from hpcfast.bench import loader, rivals
@@ -16,6 +17,7 @@ from hpcfast.data import augment
 from hpcfast.data.reader import read_splits
 from hpcfast.datasets.generate import Recipe, drawn
 from hpcfast.errors import UserError
+from tests import forked
 from tests.unit.loading import CPU, by_id, read, settings
 
 
@@ -56,7 +58,11 @@ def test_windows_of_rivals_lie_inside_the_image(extent: tuple[int, int]) -> None
         assert left + width <= extent[1]
 
 
-def test_the_loader_command_measures_each_loader_and_names_the_best_settings(photos: Path, tmp_path: Path) -> None:
+def test_the_loader_command_measures_each_loader_and_names_the_best_settings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = {"multiprocessing_context": forked.prepared()}
+    monkeypatch.setattr(loader, "DataLoader", lambda *args, **kwargs: DataLoader(*args, **kwargs | at_once))
     out = tmp_path / "numbers.json"
     words = ["bench", "loader", photos, "--size", "32", "--images", "8", "--batch", "4", "--rounds", "1"]
     done = CliRunner().invoke(app, [str(word) for word in [*words, "--threads", "1", "--json", out]])

@@ -46,6 +46,7 @@ def run(folder: Path, listed: str, *flags: str, ci: str = "1") -> tuple[int, str
         "from tests.skips import pytest_configure\n"
     )
     env = {**os.environ, "CI": ci, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # they take longer to import than these tests to run
     command = [
         sys.executable,
         "-m",
@@ -70,7 +71,7 @@ test_module.py  could not import 'nothing_of_this_name'*
 """
 
 
-@pytest.mark.parametrize("flags", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("flags", [[], ["-p", "xdist.plugin", "-n", "2"]], ids=["alone", "xdist"])
 def test_each_skip_that_nobody_expects_is_a_failure(tmp_path: Path, flags: list[str]) -> None:
     code, out = run(tmp_path, ALL.replace("no tool here", "the moon is full").partition("test_marked")[0], *flags)
     assert code == 1, out

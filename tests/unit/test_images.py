@@ -217,8 +217,7 @@ def test_corruptions_and_small_copies_stand_upright(tmp_path: Path, orientation:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["train", "eval", "explain"])
-def test_one_damaged_image_in_a_large_batch_is_named_and_crashes_nothing(reader: str) -> None:
-    command = [sys.executable, str(SCRIPT), "--only", reader, "--runs", "1"]
+def test_one_damaged_image_in_a_large_batch_is_named_and_crashes_nothing() -> None:
+    command = [sys.executable, str(SCRIPT), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

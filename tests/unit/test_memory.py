@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcfast import evaluation
-from hpcfast.attacks import Attack, margin, rng
+from hpcfast.attacks import Attack, autoattack, margin, rng
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.autoattack import Autoattack
 from hpcfast.attacks.norms import L1, L2, Ball, Linf
@@ -236,12 +236,14 @@ FAB = type("Fab", (Autoattack,), {"tries": lambda self, ball, classes: {
     ],
     ids=lambda value: value.name if isinstance(value, Attack) else type(value).__name__,
 )
-def test_every_images_outcome_is_the_same_in_any_batch(attack: Attack, ball: Ball) -> None:
+def test_every_images_outcome_is_the_same_in_any_batch(
+    attack: Attack, ball: Ball, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoattack, "STEPS", 20)
     expected, margins = outcomes(attack, ball, 250)
     assert 0 < expected.any(0).sum() < 100, "choose a ball that matters"
-    for size in (32, 7):
-        found, others = outcomes(attack, ball, size)
-        turned = found != expected
-        close = turned & (torch.minimum(margins.abs(), others.abs()) < CLOSE)
-        assert torch.equal(turned, close), f"{int(turned.sum())} turned, of which {int(close.sum())} are close"
-        assert turned.sum() <= 1
+    found, others = outcomes(attack, ball, 13)
+    turned = found != expected
+    close = turned & (torch.minimum(margins.abs(), others.abs()) < CLOSE)
+    assert torch.equal(turned, close), f"{int(turned.sum())} turned, of which {int(close.sum())} are close"
+    assert turned.sum() <= 1
