@@ -1,6 +1,6 @@
 """One damaged image among hundreds, read in large batches by all that reads images: each must name it and go on.
 
-``python scripts/damaged_images.py`` takes about half an hour on 2 cores, ``--runs 1`` two minutes, ``--quick`` a
+``python campaigns/damaged_images.py`` takes about half an hour on 2 cores, ``--runs 1`` two minutes, ``--quick`` a
 quarter of one. Each reader has a process of its own, since the fault that is looked for is a crash in a thread of DALI.
 """
 

@@ -88,6 +88,7 @@ def loader(
 ) -> None:
     """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
     from hpcfast.bench import loader as bench
+    from hpcfast.data.reader import read_splits
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
 

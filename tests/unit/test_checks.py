@@ -142,7 +142,7 @@ def test_a_collapse_is_really_found_and_answered(tmp_path: Path, tiny: Tiny, wor
 
 
 def examine(model: Any, split: Any, config: RunConfig, attack: Any, *_: Any) -> Health:
-    return COLLAPSED if attack.name == "fgsm" else WELL
+    return COLLAPSED if attack.name == "fgsm_rs" else WELL
 
 
 @pytest.fixture(scope="module")

@@ -94,8 +94,8 @@ def look(_few: None, tiny: Tiny, prepared: Path, world: World) -> Callable[[nn.M
 
 
 def test_honest_models_are_not_flagged(prepared: Path, look: Callable[..., dict[str, Any]]) -> None:
-    natural, robust = (look(trained(prepared, robust)) for robust in (False, True))
-    for found in (natural, robust):
+    standard, robust = (look(trained(prepared, robust)) for robust in (False, True))
+    for found in (standard, robust):
         assert found["n"] > 50
         assert not found["suspicious"], found
         assert found["signs"] == []
