@@ -1,8 +1,9 @@
-"""The process, before torch and Horovod are imported: who started it, and how its threads wait.
+"""The process, before torch and Horovod are imported: who started it, how its threads wait, and keep their memory.
 
 An error found at import time must be printed by rank 0 only, so the rank is read from the launcher's variables.
 """
 
+import ctypes
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 # PMI are MPI's ways to learn them, PMI that of MPICH, of Intel MPI and of srun --mpi=pmi2.
 RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,15 @@ def prepare() -> None:
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # Gloo gives up on a silent rank after 30 s without saying which; our watchdog, which says it, comes first then.
     os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "60")
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Have malloc keep what is freed, for the next step's activations.
+
+    It would give much of that back to the kernel, which then clears every page of it anew, at every step.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # GNU's
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)

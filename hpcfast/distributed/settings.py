@@ -12,8 +12,9 @@ class AllreduceSettings(Settings):
 
     ``op``: "average", or "adasum" (Maleki et al. 2020), which needs MPI and no rule for the learning rate.
     ``compression``: "fp16" sends gradients in half precision. ``fusion_megabytes``: small tensors are sent
-    together up to this size. ``cycle_milliseconds``: how often Horovod looks for ready tensors; null: every 20 on
-    CPUs. ``hierarchical``: first within a node (NCCL), then between nodes (MPI).
+    together up to this size. ``cycle_milliseconds``: how often Horovod looks for ready tensors while there are any;
+    null: every 20 on CPUs.
+    ``hierarchical``: first within a node (NCCL), then between nodes (MPI).
     """
 
     op: Literal["average", "adasum"] = "average"

@@ -108,3 +108,28 @@ def test_neither_a_batch_script_nor_an_interactive_shell_is_a_rank(
 )
 def test_rank_0_is_on_the_first_node_of_the_list(nodes: str, first: str, step: launcher.Step) -> None:
     assert replace(step, nodes=nodes).first_node == first
+
+
+FAULTS = """
+import resource
+from hpcfast.distributed import launcher
+if {keep}:
+    launcher.prepare()
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        buffers = [b"x" * size for size in [{size}] * 8]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(2)
+print(faults(10))
+"""
+
+
+@pytest.mark.parametrize("size", [3 << 20, 50 << 20])
+def test_memory_that_is_freed_is_kept_for_the_next_step(size: int) -> None:
+    """Counted in pages that the kernel must hand out, of which a step has hundreds of thousands."""
+    kept, plain = (
+        int(subprocess.check_output([sys.executable, "-c", FAULTS.format(keep=keep, size=size)], text=True))
+        for keep in (True, False)
+    )
+    assert kept < 100 < size // 4096 < plain
