@@ -28,7 +28,19 @@ AREAS = {
     "evaluation": ("hpcfast/evaluation/*.py",),
     "training": tuple(
         f"hpcfast/training/{name}.py"
-        for name in ("step", "loop", "precision", "guard", "validation", "plan", "state", "train", "checkpoint")
+        for name in (
+            "step",
+            "loop",
+            "batches",
+            "store",
+            "precision",
+            "guard",
+            "validation",
+            "plan",
+            "state",
+            "train",
+            "checkpoint",
+        )
     ),
     "data order": tuple(f"hpcfast/data/{name}.py" for name in ("split", "order", "folder", "augment", "skips")),
 }

@@ -81,7 +81,8 @@ def test_losses_are_those_recorded(alone: Results) -> None:
     assert recorded.keys() == losses.keys()
     for method in METHODS:
         # Other processors sum in another order and round differently, which a few steps amplify a little, and those of
-        # TRADES a lot, since its gradient all but vanishes where it starts: weights that are 6e-8 off change its losses
-        # by up to 3 %. What changes a method's mathematics changes its losses by more.
-        expected = pytest.approx(recorded[method], rel=0.05 if method == "trades" else 1e-3)
-        assert losses[method] == expected, method
+        # TRADES a lot, since its gradient all but vanishes where it starts: with oneDNN's AVX2, AVX and SSE4.1 kernels
+        # its third loss is 1.125, 1.034 and 1.035. Of its losses only the first two tell of its mathematics.
+        told, rel = (2, 0.01) if method == "trades" else (len(recorded[method]), 1e-3)
+        assert losses[method][:told] == pytest.approx(recorded[method][:told], rel=rel), method
+        assert len(losses[method]) == len(recorded[method])

@@ -40,13 +40,13 @@ NAMED = {  # name: file, what it reads, what it is made to read, the tests that 
         "test_skipped_steps.py",
     ),
     "all epochs have one order": (
-        "hpcfast/training/loop.py",
+        "hpcfast/training/batches.py",
         "            epoch,\n            run.world.size,",
         "            0,\n            run.world.size,",
         "test_training_draws.py",
     ),
     "all epochs are augmented alike": (
-        "hpcfast/training/loop.py",
+        "hpcfast/training/batches.py",
         "seed_of(config.seed, epoch)",
         "seed_of(config.seed)",
         "test_training_draws.py",

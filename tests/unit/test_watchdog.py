@@ -247,7 +247,7 @@ def test_the_table_lists_the_longest_silent_first_and_not_thousands() -> None:
 @pytest.mark.parametrize(
     ("places", "ended"),
     [
-        (("vote", "gather", "gather"), True),
+        (("barrier", "gather", "gather"), True),
         (("vote", "vote", "vote"), False),
         (("vote", "", "gather"), False),
     ],
@@ -267,7 +267,7 @@ def test_ranks_that_wait_at_different_places_end_together(
     assert err.count("ending the job") == ended
     if ended:
         assert "rank 0 on host a" in err
-        assert "in 'vote', rank 1 on host a" in err
+        assert "in 'barrier', rank 1 on host a" in err
 
 
 def test_a_rank_that_leaves_is_no_part_of_a_deadlock() -> None:
