@@ -31,7 +31,7 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
 test: check ## check, then all tests but those of minutes on a Slurm (make test-slurm); unit tests with their coverage
-	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=85
+	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=94
 	pytest tests --ignore tests/unit -m "not long"
 
 test-slurm: setup ## all tests on a Slurm of four nodes that lives on this machine while they run
