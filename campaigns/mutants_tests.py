@@ -18,7 +18,7 @@ from coverage import CoverageData
 TESTS = (
     *("apgd", "attacks", "augment", "autoattack", "bad_files", "balls", "checkpoint", "checkpoint_writing", "checks"),
     *("corrupted_accuracy", "dali", "evaluate", "failure", "feed", "folder", "freeze", "gradients", "guard", "kept"),
-    *("learner", "masking", "methods", "mixed", "noise", "outcomes", "pgd", "pgd_search", "plan", "precision"),
+    *("learner", "masking", "methods", "mixed", "noise", "pgd", "pgd_search", "plan", "precision"),
     *("random_starts", "resume", "rounds", "session", "skipped_steps", "skips", "target", "train", "training_draws"),
 )
 """Files of tests/unit that test these areas; what others touch of them is not what they are for."""

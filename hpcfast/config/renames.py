@@ -14,7 +14,7 @@ def rename(values: Any, at: str = "") -> dict[str, str]:
     """
     found = {}
     is_attack = at.rpartition(".")[2] == "attack" or at.rstrip("0123456789").endswith("ladder.")
-    if isinstance(values, dict) and is_attack and values.get("name") in ATTACKS:
+    if isinstance(values, dict) and is_attack and str(values.get("name")) in ATTACKS:
         values["name"] = found[f"{at}.name"] = ATTACKS[values["name"]]
     inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in inner:

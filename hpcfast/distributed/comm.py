@@ -1,4 +1,4 @@
-"""The ranks of a job: the only package that knows Horovod and MPI.
+"""The ranks of a job.
 
 Everything else sees a :class:`World` (numbers) and the few collectives below. Every collective has a name: an
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
@@ -140,7 +140,7 @@ def raise_on_all_ranks(work: Callable[[], T]) -> T:
     """Run ``work`` on every rank; where any rank raises UserError, all ranks raise the first one's.
 
     For checks whose outcome may differ between nodes (is the data set there?): without this the healthy ranks
-    would wait for ever for the others.
+    would wait permanently for the others.
     """
     outcome = _attempt(work)
     _raise_first(gather(outcome[1]))

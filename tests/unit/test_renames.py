@@ -34,6 +34,11 @@ def test_an_old_name_is_refused_with_the_line_to_write(tiny: Tiny, change: str, 
         tiny(change)
 
 
+def test_a_name_that_is_no_word_is_refused_as_one(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="attack.name: .* is not one of"):
+        tiny("attack.name=[1]")
+
+
 def test_a_runs_name_is_its_own(tiny: Tiny) -> None:
     assert tiny("name=natural").name == "natural"
 
