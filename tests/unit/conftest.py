@@ -1,6 +1,7 @@
 """What holds for all tests in one process."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +17,14 @@ from tests import forked
 from tests.conftest import RUN
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny networks are slower with more threads, and many times slower where other work runs."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # comm.init() then leaves torch's threads as they are
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Compute with one thread: tiny networks are slower with more, and many times slower where other work runs.
+
+    No fixture: a session's fixtures are made before those of a test, and what they train must be equal to what the
+    tests train.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # comm.init() then leaves torch's threads as they are
     torch.set_num_threads(1)
 
 
