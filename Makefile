@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills mutants
+.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills coverage mutants
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -30,8 +30,8 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	python scripts/setuplib/requirements.py run onnx >.venv/requirements.txt && deptry .
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
-test: check ## check, then all tests but those of minutes on a Slurm (make test-slurm); unit tests with their coverage
-	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=94
+test: check ## check, then all tests but those of minutes on a Slurm (make test-slurm)
+	pytest tests/unit --numprocesses auto --dist worksteal
 	pytest tests --ignore tests/unit -m "not long"
 
 test-slurm: setup ## all tests on a Slurm of four nodes that lives on this machine while they run
@@ -55,6 +55,9 @@ campaign-kills: setup ## 200 kills at random moments; each run must end as one t
 
 campaign-eval-kills: setup ## 50 kills of evaluations; each must end with the numbers of one that nothing interrupted
 	@nice -n 5 python campaigns/kill_evaluations.py
+
+coverage: setup ## which lines the unit tests run (tracing takes as long again as the tests)
+	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=94
 
 mutants: setup ## docs/testing.md: 100 faults put into a copy of the code; how many do the unit tests notice? (an hour)
 	@python campaigns/mutants.py
