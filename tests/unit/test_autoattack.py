@@ -9,6 +9,7 @@ from hpcfast.attacks import Attack, autoattack, rng
 from hpcfast.attacks.autoattack import Autoattack
 from hpcfast.attacks.norms import L1, L2, Ball, Linf
 from hpcfast.attacks.square import Square
+from tests.oracles import shorten
 from tests.unit.nets import ball_name, linear, trained_digits
 
 PUBLISHED = autoattack.STEPS, autoattack.TARGETS, autoattack.QUERIES, autoattack.SAMPLES
@@ -53,8 +54,9 @@ def test_as_many_images_hold_as_under_the_authors_code(ball: Ball) -> None:
     ours = worst_of(Autoattack(name="autoattack"), model, x, y, ball)
     assert_inside(ball, x, ours)
     theirs = AutoAttack(model, norm=type(ball).__name__, eps=ball.eps, seed=0)
-    for attack in (theirs.apgd, theirs.apgd_targeted, theirs.fab):
-        attack.n_iter = attack.n_iter_orig = STEPS
+    theirs.fab.n_iter = STEPS
+    for attack in (theirs.apgd, theirs.apgd_targeted):
+        shorten(attack, STEPS)
     theirs.square.n_queries, theirs.verbose = QUERIES, False
     with torch.random.fork_rng():
         images, _ = theirs.run_standard_evaluation(x, y, batch_size=N)

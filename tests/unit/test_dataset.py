@@ -95,8 +95,8 @@ def test_a_checkpoint_that_knows_no_data_resumes_with_one_warning(
 def test_monitor_and_guard_never_see_what_judges(
     more_images: Path, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: dict[str, set[str]] = {"watched": set(), "judged": set(), "trained": set()}
-    for module, name, kind in ((validation, "evaluate", "watched"), (guard, "shared_out", "watched")):
+    seen: dict[str, set[str]] = {kind: set() for kind in ("monitor", "guard", "judged", "trained")}
+    for module, name, kind in ((validation, "evaluate", "monitor"), (guard, "shared_out", "guard")):
         original = getattr(module, name)
 
         def spy(*args: Any, original: Any = original, kind: str = kind, **kwargs: Any) -> Any:
@@ -117,13 +117,14 @@ def test_monitor_and_guard_never_see_what_judges(
         seen["trained"].update(split.files[i] for batch in batches for i in batch.ids.tolist())
         return step(self, batches, *args)
 
-    config = tiny("guard={images: 6, attack: {name: pgd, steps: 2}}", "target=0.001", "epochs=1")
+    config = tiny("guard={every: 1, images: 6, attack: {name: pgd, steps: 2}}", "target=0.001", "epochs=1")
     split = train.dataset.read(config.data, world).train
     monkeypatch.setattr(Learner, "step", trained)
     summary = train.train(config, world)
-    assert len(seen["watched"]) == 6
+    assert len(seen["monitor"]) == 6
+    assert seen["guard"] == seen["monitor"]
     assert len(seen["trained"]) == 24
-    assert seen["watched"] | seen["trained"] == {*read_splits(more_images)[0].files}
+    assert seen["monitor"] | seen["trained"] == {*read_splits(more_images)[0].files}
     assert seen["judged"] == {*read_splits(more_images)[1].files}
     assert summary["data"]["measured_on"] == {
         "monitor": "held_out", "guard": "held_out", "final": "val", "confirm": "val",
