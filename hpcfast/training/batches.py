@@ -43,19 +43,19 @@ class Batches:
             self._run.leave_out({image: fault for faults in found for image, fault in faults.items()})
 
     def _read(self) -> "zip[tuple[Batch, ...]]":
-        run, config = self._run, self._run.config
-        phase, epoch = run.plan.phase(run.position), run.position.epoch
+        run, config, course = self._run, self._run.config, self._run.course
+        phase, epoch = course.phase, course.epoch
         order = train_order(
-            len(run.train_split),
+            len(course.split),
             config.seed,
             epoch,
             run.world.size,
             phase.batch_size * config.accumulate,
-            done=run.position.offset,
-            steps=run.plan.steps(run.position),
-            skips=run.train_split.skips,
+            done=course.position.offset,
+            steps=course.plan.steps(course.position),
+            skips=course.split.skips,
         )
         settings = config.data.model_copy(update={"size": phase.size})
         shard = dali.Shard.of(run.world, config.data.threads)
-        batches = dali.batches(run.train_split, order, settings, shard, phase.batch_size, seed_of(config.seed, epoch))
+        batches = dali.batches(course.split, order, settings, shard, phase.batch_size, seed_of(config.seed, epoch))
         return zip(*[batches] * config.accumulate, strict=True)

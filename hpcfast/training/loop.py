@@ -45,7 +45,7 @@ class Loop:
                     loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
                     self._meter += torch.stack((loss, torch.ones_like(loss)))
                     self._look_at(loss, lr, batches)
-                run.advance_by(batches)
+                run.course.advance(batches)
                 self._show(lr)
                 self._agree()
                 if self._profile:
@@ -57,7 +57,7 @@ class Loop:
         run, own = self.run, self.run.clock.own
         self._meter.zero_()
         run.record("epoch_start")
-        comm.set_status(run.position.step, "training")
+        comm.set_status(run.course.step, "training")
         run.learner.model.train()
         with run.clock.training():
             yield
@@ -70,13 +70,11 @@ class Loop:
 
     def _show(self, lr: float) -> None:
         """Tell the log, the progress bar and the watchdog where the run is."""
-        run = self.run
-        comm.set_status(run.position.step, "training")
-        if run.position.step % run.config.log_every == 0:
+        course = self.run.course
+        comm.set_status(course.step, "training")
+        if course.step % self.run.config.log_every == 0:
             self._note = self._log(lr)
-        self.task.update(
-            run.position.images, f"epoch {run.plan.at(run.position):.1f}/{run.plan.epochs:g}  {self._note}"
-        )
+        self.task.update(course.position.images, f"epoch {course.at:.1f}/{course.plan.epochs:g}  {self._note}")
 
     def _agree(self) -> None:
         """Vote on what this rank has seen, and act on the votes of the step before: nobody waits for a vote."""
@@ -88,20 +86,20 @@ class Loop:
         self._act_on(votes)
 
     def _learning_rate(self) -> float:
-        run, phase = self.run, self.run.plan.phase(self.run.position)
-        factor = run.config.schedule.factor(run.plan.at(run.position), run.plan.epochs)
-        return run.config.optim.scaled_lr(run.plan.global_batch(phase), phase.lr) * factor
+        config, course = self.run.config, self.run.course
+        factor = config.schedule.factor(course.at, course.plan.epochs)
+        return config.optim.scaled_lr(course.global_batch, course.phase.lr) * factor
 
     def _seed(self) -> int:
-        return seed_of(self.run.config.seed, self.run.position.step, self.run.world.rank)
+        return seed_of(self.run.config.seed, self.run.course.step, self.run.world.rank)
 
     def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
         """Note a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
         value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
         if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
-            files = [self.run.train_split.files[i] for batch in batches for i in batch.ids.tolist()]
-            at = self.run.plan.at(self.run.position)
-            self._failed = NonFiniteLoss(self.run.world.rank, self.run.position.step, at, str(value), lr, files)
+            rank, course = self.run.world.rank, self.run.course
+            files = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
+            self._failed = NonFiniteLoss(rank, course.step, course.at, str(value), lr, files)
 
     def _act_on(self, votes: list[int]) -> bool:
         """Do what ranks have voted for: leave images out, give up because of a loss that is no number, save, or stop.

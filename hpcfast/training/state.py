@@ -5,15 +5,13 @@ weights after every step: a checkpoint of rank 0's is the whole state. (With Ada
 what goes on from a checkpoint then goes on with rank 0's.)
 """
 
-from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 import torch
 
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, skips
+from hpcfast.data import skips
 from hpcfast.data.dataset import Dataset
-from hpcfast.data.order import resume_offset
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -23,8 +21,8 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.training import profile
+from hpcfast.training.course import Course
 from hpcfast.training.guard import Guard
-from hpcfast.training.plan import Plan, Position
 from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
 from hpcfast.training.store import Store
@@ -45,10 +43,7 @@ class Run:
     ) -> None:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
         self.config, self.world, self.reporter = config, world, reporter
-        self.data, self.train_split = data, data.train
-        self._listed = frozenset(self.train_split.skips)
-        self.dir = RunDirectory(config.folder)
-        self.plan = Plan.of(config, len(self.train_split.good), world.size)
+        self.data, self.dir = data, RunDirectory(config.folder)
         self._stop, self.store = stop, store
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
@@ -56,15 +51,13 @@ class Run:
         self._requeued = any(event["key"] == "run_start" for event in past)
         # What follows is the run's state.
         self.clock = Clock(past[0]["time"] if past else began, profile.mark_of(world.device))
-        self.learner = Learner(config, len(self.train_split.classes), world, self.clock)
+        self.learner = Learner(config, len(data.train.classes), world, self.clock)
         self.guard = Guard(config)
         self.rank_stats = RankStats(world)
         self._stragglers_said = False
-        self.position = Position()
+        self.course = Course(data.train, config, world.size)
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
-        self.images = 0
-        """Trained on in all, those of steps that were undone too."""
         self.target_reached: float | None = None
         """When it was (seconds of the wall clock)."""
 
@@ -93,24 +86,16 @@ class Run:
             return
         self.unexamined &= not healthy
         self.advance()
-        if self.position.step == 0:  # killed between the two calls above
+        if self.course.step == 0:  # killed between the two calls above
             self.store.mark_healthy()
         same = state["world_size"] == self.world.size
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
-        done = f"{self.plan.at(self.position):.4g}/{self.plan.epochs:g}"
+        done = f"{self.course.at:.4g}/{self.course.plan.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
-
-    def advance_by(self, batches: tuple[Batch, ...]) -> None:
-        """Count a step on ``batches``."""
-        self.position = self.plan.advance(self.position)
-        self.images += sum(len(batch.y) for batch in batches) * self.world.size
 
     def advance(self) -> None:
         """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
-        before = self.position
-        self.position = self.plan.enter_next(before)
-        ended = self.plan.finished(self.position) and not self.plan.finished(before)
-        self.unexamined |= ended or self.position.epoch > before.epoch
+        self.unexamined |= self.course.enter_next()
 
     def save(self) -> None:
         """Save a checkpoint; a collective.
@@ -120,7 +105,7 @@ class Run:
         """
         self.record("checkpoint_start")
         with self.clock.part("checkpoint"):
-            self.store.save(self.position.step, self.state_dict)
+            self.store.save(self.course.step, self.state_dict)
         self.record("checkpoint_stop")
         comm.commit()
 
@@ -132,17 +117,15 @@ class Run:
         """
         if not self.learner.finite():
             raise UserError(
-                f"training has diverged: at step {self.position.step} weights are no longer finite. Lower optim.lr "
+                f"training has diverged: at step {self.course.step} weights are no longer finite. Lower optim.lr "
                 f"(now {self.config.optim.lr}) or lengthen schedule.warmup; the last checkpoint is as it was."
             )
         return {
             "learner": self.learner.state_dict(),
             "guard": self.guard.history,
-            "position": asdict(self.position),
+            **self.course.state_dict(),
             "data": self.data.state(),
-            "skips": dict(self.train_split.skips),
             "unexamined": self.unexamined,
-            "images": self.images,
             "trained_seconds": (self.clock.trained, self.clock.trained_cpu),
             "clock": self.clock.state_dict(),
             "survey": self.rank_stats.state_dict(),
@@ -154,9 +137,8 @@ class Run:
         """Become what ``state`` was."""
         self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
         self.guard.history = list(state["guard"])
-        self.position = Position(**state["position"])
-        self._reconcile(state.get("skips", {}))
-        self.unexamined, self.images = state["unexamined"], state["images"]
+        self.course.load_state_dict(state)
+        self.unexamined = state["unexamined"]
         self.clock.trained, self.clock.trained_cpu = state["trained_seconds"]
         self.clock.load_state_dict(state.get("clock", {}))
         self.target_reached = state["target_reached"]
@@ -167,10 +149,9 @@ class Run:
         Args:
             seconds: that this rank has spent in steps since the last call, without waiting for others.
         """
-        phase = self.plan.phase(self.position)
         with self.clock.part("communication"):
             slow = self.rank_stats.take(
-                seconds, self.learner.noise.take(), phase.batch_size, self.plan.global_batch(phase)
+                seconds, self.learner.noise.take(), self.course.phase.batch_size, self.course.global_batch
             )
         if not slow:
             return
@@ -188,29 +169,10 @@ class Run:
         Raises:
             UserError: on all ranks: there are too many, or the list cannot be written.
         """
-        self.reporter.say(f"left out: {skips.described(self.train_split, faults)}; {self.dir.skips} lists all")
-        self.record("left_out", [skips.name(self.train_split, image) for image in faults])
-        self._leave_out({**self.train_split.skips, **faults})
-        comm.on_root(lambda: files.save_text(self.dir.skips, skips.text(self.train_split)))
-
-    def _leave_out(self, all_skips: dict[int, str]) -> None:
-        split = replace(self.train_split, skips=all_skips)
-        plan = replace(self.plan, images=len(split.good))
-        found = {image: fault for image, fault in all_skips.items() if image not in self._listed}
-        skips.refuse_many(split, found, len(split))
-        if not all(map(plan.steps_an_epoch, plan.phases)):
-            raise UserError(
-                f"data.path: {plan.images} good images are left in {split.root}, fewer than one global batch: "
-                f"{skips.described(split, found)}. Put whole images there or lower data.batch_size."
-            )
-        self.train_split, self.plan = split, plan
-
-    def _reconcile(self, saved: dict[int, str]) -> None:
-        """Make of a checkpoint's position, which counts images without those it ``saved`` as bad, one without all."""
-        self._leave_out({**saved, **self.train_split.skips})
-        n, seed, now = len(self.train_split), self.config.seed, self.position
-        done = resume_offset(n, seed, now.epoch, now.offset, saved, self.train_split.skips)
-        self.position = replace(now, offset=done)
+        self.reporter.say(f"left out: {skips.described(self.course.split, faults)}; {self.dir.skips} lists all")
+        self.record("left_out", [skips.name(self.course.split, image) for image in faults])
+        self.course.leave_out({**self.course.split.skips, **faults})
+        comm.on_root(lambda: files.save_text(self.dir.skips, skips.text(self.course.split)))
 
     @property
     def asked_to_stop(self) -> bool:
@@ -221,7 +183,7 @@ class Run:
         """End early, on all ranks, with the checkpoint that was saved last."""
         self.record("run_interrupted", self._stop.requested)
         self.store.wait()
-        raise Stopped(f"{self.dir.path} stopped at step {self.position.step}; the same command goes on from there")
+        raise Stopped(f"{self.dir.path} stopped at step {self.course.step}; the same command goes on from there")
 
     def stop_if_asked(self) -> None:
         """Between the batches of an evaluation, before which a checkpoint was saved; a collective."""
@@ -230,4 +192,4 @@ class Run:
 
     def record(self, key: str, value: Any = None) -> None:
         """Write to the event log."""
-        self._log.write(key, value, step=self.position.step, epoch=self.plan.at(self.position))
+        self._log.write(key, value, step=self.course.step, epoch=self.course.at)

@@ -72,9 +72,9 @@ def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     profile = Profile(folder, run.world, run.clock) if folder else None
     run.begin(accept_data)
     run.clock.switch("other")
-    task = run.reporter.task("training", run.plan.total_images, "images", done=run.position.images)
+    task = run.reporter.task("training", run.course.plan.total_images, "images", done=run.course.position.images)
     loop = Loop(run, task, profile)
-    while run.unexamined or not (run.plan.finished(run.position) or run.target_reached):
+    while run.unexamined or not (run.course.finished or run.target_reached):
         if run.unexamined:
             validation.after_epoch(run)
         else:

@@ -18,9 +18,9 @@ from hpcfast.training.summary import summarise
 
 def after_epoch(run: Run) -> None:
     """Ask the guard, which may undo the epoch, and the monitor, which may end the training."""
-    epoch, every = run.position.epoch, run.config.evaluation.every
+    epoch, every = run.course.epoch, run.config.evaluation.every
     healthy = not run.guard.on
-    if run.guard.due(epoch, run.plan.finished(run.position)):
+    if run.guard.due(epoch, run.course.finished):
         with run.clock.training(), run.clock.part("guard"):  # it is a cost of training
             health = examine(
                 run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.stop_if_asked
@@ -29,7 +29,7 @@ def after_epoch(run: Run) -> None:
         healthy = not run.guard.collapsed(health)
         if not healthy and _go_back(run, health):
             return
-    if every and run.position.offset == 0 and epoch % every == 0:
+    if every and run.course.position.offset == 0 and epoch % every == 0:
         _monitor(run)
     run.unexamined = False
     if run.target_reached:
@@ -40,7 +40,7 @@ def after_epoch(run: Run) -> None:
 
 def _go_back(run: Run, health: Health) -> bool:
     """Answer a collapse: back to the last healthy checkpoint, on with another attack, if there is one left."""
-    old, epoch, step = run.guard.attack, run.position.epoch, run.position.step
+    old, epoch, step = run.guard.attack, run.course.epoch, run.course.step
     able = run.guard.answer(health, epoch)
     found = f"collapse after epoch {epoch}: accuracy {health.seen:.2f} under {old.name}, "
     found += f"{health.strong:.2f} under {run.config.guard.attack.name}"
@@ -48,21 +48,21 @@ def _go_back(run: Run, health: Health) -> bool:
         run.reporter.say(f"{found}; guard.ladder has no other attack, so training goes on as it is")
         return False
     # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
-    spent = run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu
+    spent = run.guard.history, run.course.images, run.clock.trained, run.clock.trained_cpu
     run.load_state_dict(run.store.load_healthy())
-    run.guard.history, run.images, run.clock.trained, run.clock.trained_cpu = spent
+    run.guard.history, run.course.images, run.clock.trained, run.clock.trained_cpu = spent
     run.unexamined = False
-    run.record("rollback", {"from_step": step, "to_step": run.position.step, "attack": run.guard.attack.model_dump()})
+    run.record("rollback", {"from_step": step, "to_step": run.course.step, "attack": run.guard.attack.model_dump()})
     run.save()
     run.store.mark_healthy()
-    run.reporter.say(f"{found}; back to epoch {run.position.epoch}, on with {run.guard.attack.name}")
+    run.reporter.say(f"{found}; back to epoch {run.course.epoch}, on with {run.guard.attack.name}")
     return True
 
 
 def _monitor(run: Run) -> None:
     check = run.config.evaluation.monitor
     run.record("eval_start", "monitor")
-    comm.set_status(run.position.step, "evaluation")
+    comm.set_status(run.course.step, "evaluation")
     with run.clock.part("evaluation"):
         result = evaluate(
             run.learner.result, run.data.held_out, run.config, check, run.world, lambda done: run.stop_if_asked(),
@@ -76,7 +76,7 @@ def _monitor(run: Run) -> None:
         run.target_reached = run.clock.stop()
         run.record("target_reached", result["robust_accuracy"])
     run.reporter.say(
-        f"epoch {run.position.epoch}/{run.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
+        f"epoch {run.course.epoch}/{run.course.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
         f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
     )
 
@@ -105,7 +105,7 @@ def _write(run: Run, summary: dict[str, Any]) -> None:
     config = run.config
     about = {
         "model": config.model.model_dump(),
-        "classes": run.train_split.classes,
+        "classes": run.course.split.classes,
         "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
         "threat": config.threat.model_dump(),
     }
@@ -125,7 +125,7 @@ def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
         run.stop_if_asked()
 
     run.record("eval_start", purpose)
-    comm.set_status(run.position.step, title)
+    comm.set_status(run.course.step, title)
     result, _ = evaluate_cached(
         model, split, run.data.identities["val"], config, check, run.world, run.dir.evaluations, progress,
         say=run.reporter.say,

@@ -110,7 +110,7 @@ def read_ids(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[int]]]:
     steps: list[tuple[int, list[int]]] = []
 
     def record(self: loop.Loop, loss: Any, lr: float, batches: Any) -> None:
-        steps.append((self.run.position.epoch, batches[0].ids.tolist()))
+        steps.append((self.run.course.epoch, batches[0].ids.tolist()))
 
     monkeypatch.setattr(loop.Loop, "_look_at", record)
     return steps

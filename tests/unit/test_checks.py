@@ -37,7 +37,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, dict[str, Any
 
     def noted(self: loop.Loop) -> None:
         state = {name: tensor.clone() for name, tensor in self.run.learner.model.state_dict().items()}
-        found.append((self.run.position.step, self.run.guard.attack.name, state))
+        found.append((self.run.course.step, self.run.guard.attack.name, state))
         original(self)
 
     monkeypatch.setattr(loop.Loop, "train", noted)

@@ -133,7 +133,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tiny: Tiny, world: World, m
 
     def spoilt(self: loop.Loop) -> None:
         original_save = self.run.save
-        if self.run.position.epoch == 1:
+        if self.run.course.epoch == 1:
 
             def save() -> None:
                 with torch.no_grad():

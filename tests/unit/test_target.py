@@ -111,6 +111,6 @@ def test_the_time_to_the_target_survives_an_interruption(
 
 def test_the_monitor_looks_as_often_as_asked(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(validation, "_monitor", lambda run: asked.append(run.position.epoch))
+    monkeypatch.setattr(validation, "_monitor", lambda run: asked.append(run.course.epoch))
     train.train(tiny("epochs=5", "evaluation.every=2"), world)
     assert asked == [2, 4]

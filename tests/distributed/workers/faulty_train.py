@@ -25,7 +25,7 @@ poisoned = False
 
 
 def is_due(run: Run) -> bool:
-    return rank in ("all", str(run.world.rank)) and run.plan.at(run.position) >= epoch
+    return rank in ("all", str(run.world.rank)) and run.course.at >= epoch
 
 
 def with_fault(self: Loop) -> float:
@@ -50,7 +50,7 @@ def with_poison(self: Learner, batches: tuple[Batch, ...], *arguments: Any) -> A
 
 def with_record(self: Loop, loss: Any, lr: float, batches: tuple[Batch, ...]) -> None:
     look_at(self, loss, lr, batches)
-    seen = {"epoch": self.run.position.epoch, "step": self.run.position.step}
+    seen = {"epoch": self.run.course.epoch, "step": self.run.course.step}
     seen["ids"] = [number for batch in batches for number in batch.ids.tolist()]
     with (self.run.dir.path / f"seen-{self.run.world.rank}.jsonl").open("a") as file:
         file.write(json.dumps(seen) + "\n")
