@@ -24,7 +24,7 @@ def command(
     from hpcfast import explain
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
-    from hpcfast.report.table import with_interval
+    from hpcfast.report.format import with_interval
     from hpcfast.runs.directory import RunDirectory
     from hpcfast.runs.names import printable
     from hpcfast.runs.progress import Reporter, console, table

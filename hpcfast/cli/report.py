@@ -19,9 +19,8 @@ def command(
 ) -> None:
     """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""
     from hpcfast.explain import fooling
-    from hpcfast.report import page
+    from hpcfast.report import page, tables
     from hpcfast.report import runs as reading
-    from hpcfast.report.table import clock, table
     from hpcfast.runs.directory import RunDirectory
     from hpcfast.runs.progress import console
 
@@ -30,14 +29,14 @@ def command(
     target = out or last.path / "report.html"
     picture: Path | None = last.figures / "adversarial.png"
     try:
-        fooling.picture([record.run for record in records if record.summary], last.figures / "adversarial.png")
+        fooling.picture([record.run for record in records if record.summary], picture)
     except UserError as error:  # the data may be elsewhere; numbers and curves are reported without them
         picture, why = None, error
     page.write(records, target, overwrite or out is None)
     screen = console(140)
-    screen.print(table(records))
-    if any(record.summary for record in records):
-        screen.print(clock(records))
+    for table in (tables.results(records), tables.times(records)):
+        if table.rows:
+            screen.print(table.printed())
     print(f"picture: {picture}" if picture else f"no picture: {why}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]

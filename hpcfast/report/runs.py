@@ -68,10 +68,10 @@ class Record:
             found.append(f"its loss was not finite at some step: see {self.run.failures}")
         return found + [f"{path} is damaged and left out" for path in self.unreadable]
 
-    def newest(self, key: str) -> float | None:
-        """The newest value of a curve."""
-        curve = self.history.curves.get(key)
-        return curve.kept[-1].value if curve and curve.kept else None
+    @property
+    def trained_with(self) -> str:
+        """Its attack, and those that the guard chose instead."""
+        return ", then ".join([self.config.attack.name, *self.history.answers])
 
 
 def read(runs: list[RunDirectory]) -> list[Record]:
@@ -95,16 +95,16 @@ def _read(run: RunDirectory, name: str) -> Record:
     except ValueError as error:
         raise UserError(f"{run.summary} is damaged ({error}); remove it and resume the run") from None
     unreadable: list[Path] = []
-    results = sorted((run.path / "evaluations").glob("*/result.json"))
+    results = sorted(run.evaluations.glob("*/result.json"))
     evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
     return Record(
         run=run,
         name=name,
         config=config,
         summary=summary,
-        history=history.tell(events.read(run.events), config),
+        history=history.tell(events.read(run.events)),
         evaluations={key: result for key, result in evaluations.items() if result},
-        explanation=_optional(run.path / "explain.json", "alignment", unreadable),
+        explanation=_optional(run.explain, "alignment", unreadable),
         unreadable=unreadable,
     )
 

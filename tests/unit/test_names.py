@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from hpcfast.explain import figure, fooling
-from hpcfast.report import table
+from hpcfast.report import tables
 from hpcfast.runs import progress
 from hpcfast.runs.names import in_figure, printable
 from hpcfast.scaling import figures
@@ -67,10 +67,8 @@ def test_two_dollars_are_no_formula() -> None:
 def test_tables_show_names_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(progress, "Console", _console(out))
-    record = SimpleNamespace(
-        name=name, summary=None, progress="epoch 1 of 2", config=SimpleNamespace(attack=SimpleNamespace(name="fgsm_rs"))
-    )
-    progress.console(2000).print(table.table([record]))  # type: ignore[list-item]
+    record = SimpleNamespace(name=name, summary=None, progress="epoch 1 of 2", trained_with="fgsm_rs")
+    progress.console(2000).print(tables.results([record]).printed())  # type: ignore[list-item]
     out.flush()
     shown = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert printable(name) in shown
