@@ -28,7 +28,7 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
     """Time allreduces of float32 tensors, and steps of training with and without theirs, side by side; a collective.
 
     Args:
-        model: whose gradients are sent, and which is trained by the fast method.
+        model: whose gradients are sent, and which is trained by fgsm_rs.
         size: of its images, pixels.
         batch: a rank's.
         repeats: timed rounds, after one that is not.
@@ -44,7 +44,7 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
     """
     if world.size == 1:
         raise UserError("bench allreduce: one rank has no peer to send to; start it under horovodrun, mpirun or srun")
-    learner = learner_of(Case("fast", {"name": "fgsm_rs"}), model, {}, size, batch, world)
+    learner = learner_of(Case("fgsm_rs", {"name": "fgsm_rs"}), model, {}, size, batch, world)
     single = [{f"bench.{bytes_}": torch.zeros(bytes_ // 4, device=world.device)} for bytes_ in SIZES]
     fused = {
         f"bench.gradient.{i}": torch.zeros(each.shape, device=world.device)
@@ -108,7 +108,7 @@ def _row(tensors: dict[str, Tensor], kind: str, taken: list[Taken], world: World
 
 
 def _step(learner: Any, batch: int, size: int, repeats: int, world: World) -> dict[str, Any]:
-    """Seconds (medians) of a fast step ``with`` allreduces and ``without``, of rank 0.
+    """Seconds (medians) of a step of fgsm_rs ``with`` allreduces and ``without``, of rank 0.
 
     ``exposed`` is the median over rounds of their difference, with its ``spread``; ``waited`` is what the run's clock
     calls communication in those steps.
