@@ -1,4 +1,4 @@
-"""Each node's own: cores and who is bound to them, limits, local scratch."""
+"""Each node's own: cores and who is bound to them, locked memory, local scratch."""
 
 import math
 import os
@@ -13,9 +13,6 @@ import torch
 
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, hosts
 
-SHM_GB = 0.5
-SCRATCH_GB = 1.0
-
 
 class Cores(NamedTuple):
     """The cores a rank may use, how many its node has, and the threads it computes with."""
@@ -23,22 +20,6 @@ class Cores(NamedTuple):
     mine: tuple[int, ...]
     on_node: int
     threads: int
-
-
-class Limits(NamedTuple):
-    """Of this process: bytes it may lock, files it may open (or infinity); and whether the node has InfiniBand."""
-
-    memlock: float
-    files: float
-    infiniband: bool
-
-
-class Room(NamedTuple):
-    """A local folder that libraries write to; GB that are free, None where nothing can be written."""
-
-    path: str
-    free: float | None
-    wanted: float
 
 
 def _cores(_: Job) -> Cores:
@@ -65,44 +46,28 @@ def judge_cores(answers: Answers) -> Finding:
     return Finding(f"{len(first.mine)} of {first.on_node} a rank, {first.threads} threads")
 
 
-def _limits(_: Job) -> Limits:
-    interfaces = Path("/sys/class/infiniband")
-    soft = (resource.getrlimit(what)[0] for what in (resource.RLIMIT_MEMLOCK, resource.RLIMIT_NOFILE))
-    memlock, files = (math.inf if limit == resource.RLIM_INFINITY else limit for limit in soft)
-    return Limits(memlock, files, interfaces.is_dir() and any(interfaces.iterdir()))
+def _memlock(_: Job) -> tuple[float, bool]:
+    limit, interfaces = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0], Path("/sys/class/infiniband")
+    return math.inf if limit == resource.RLIM_INFINITY else limit, interfaces.is_dir() and any(interfaces.iterdir())
 
 
 def judge_memlock(answers: Answers) -> Finding:
-    """Without it InfiniBand's drivers cannot register buffers; elsewhere it does not matter."""
-    tight = [answer for answer in answers if answer.value.infiniband and answer.value.memlock < math.inf]
-    if tight:
-        told = f"{_size(tight[0].value.memlock)} on {hosts(tight)}, which have InfiniBand"
-        cure = "'ulimit -l unlimited' in the batch script; if it is refused, ask the administrators (LimitMEMLOCK)"
-        return Finding(told, "bad", cure)
-    return Finding(_size(min(answer.value.memlock for answer in answers)))
+    """``value``: bytes a process may lock, and whether the node has InfiniBand, whose drivers must lock all buffers."""
+    tight = [answer for answer in answers if answer.value[1] and answer.value[0] < math.inf]
+    least = min(answer.value[0] for answer in tight or answers)
+    told = "unlimited" if least == math.inf else f"{least / 2**20:.0f} MB"
+    if not tight:
+        return Finding(told)
+    cure = "'ulimit -l unlimited' in the batch script; if it is refused, ask the administrators (LimitMEMLOCK)"
+    return Finding(f"{told} on {hosts(tight)}, which have InfiniBand", "bad", cure)
 
 
-def judge_files(answers: Answers) -> Finding:
-    """Gloo opens connections between every two ranks: up to three, for all, a node's and the nodes' groups."""
-    needed = 256 + 4 * len(answers)
-    tight = [answer for answer in answers if answer.value.files < needed]
-    if tight:
-        told = f"{tight[0].value.files} on {hosts(tight)}; {len(answers)} ranks may need {needed}"
-        return Finding(told, "warn", f"'ulimit -n {max(4096, needed)}' in the batch script")
-    least = min(answer.value.files for answer in answers)
-    return Finding("unlimited" if least == math.inf else str(least))
-
-
-def _size(limit: float) -> str:
-    return "unlimited" if limit == math.inf else f"{limit / 2**20:.0f} MB"
-
-
-def _scratch(_: Job) -> tuple[Room, ...]:
+def _scratch(_: Job) -> dict[str, float | None]:
     try:
         temporary = tempfile.gettempdir()
     except OSError:  # it tries several, and none can be written
         temporary = os.environ.get("TMPDIR", "/tmp")
-    return tuple(Room(path, _free(path), wanted) for path, wanted in (("/dev/shm", SHM_GB), (temporary, SCRATCH_GB)))
+    return {path: _free(path) for path in ("/dev/shm", temporary)}
 
 
 def _free(path: str) -> float | None:
@@ -114,21 +79,20 @@ def _free(path: str) -> float | None:
 
 
 def judge_scratch(answers: Answers) -> Finding:
-    """``value``: Rooms."""
+    """``value``: GB that are free in each local folder that libraries write to; None where it cannot be written."""
     for answer in answers:
-        for path, free, wanted in answer.value:
+        for path, free in answer.value.items():
             if free is None:
                 cure = "set TMPDIR to a folder you may write, on all nodes; /dev/shm is the node's or the container's"
                 return Finding(f"{path} cannot be written on {answer.host}", "bad", cure)
-            if free < wanted:
-                told = f"{free:.2f} GB are free in {path} on {answer.host}, less than {wanted:g}"
+            if free < 0.5:
+                told = f"{free:.2f} GB are free in {path} on {answer.host}, less than 0.5"
                 return Finding(told, "warn", "delete what is left there; in a container give it more (--shm-size)")
-    return Finding(", ".join(f"{path} {free:.0f} GB" for path, free, _ in answers[0].value))
+    return Finding(", ".join(f"{path} {free:.0f} GB" for path, free in answers[0].value.items()))
 
 
 CHECKS = (
     Check("cores", _cores, judge_cores),
-    Check("locked memory", _limits, judge_memlock),
-    Check("open files", _limits, judge_files),
+    Check("locked memory", _memlock, judge_memlock),
     Check("local scratch", _scratch, judge_scratch),
 )
