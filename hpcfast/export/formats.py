@@ -50,14 +50,8 @@ def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
         mean=list(model.mean),
         std=list(model.std),
     )
-    imports = []
-    if "timm." in code:
-        if timm.model_entrypoint(model.name).__module__.startswith("hpcfast"):
-            imports.append(f"import hpcfast.models  # adds {model.name} to timm\n")
-        imports.append("import timm\n")
-    if " torch." in code:
-        imports.append("import torch\n")
-    return "".join(imports) + code
+    ours = "{create}" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
+    return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
 
 def _plain(net: nn.Module) -> dict[str, Tensor]:
@@ -136,6 +130,7 @@ FORMATS = {
         "Weights as safetensors, which hold no code. The network's names begin with `net.`; `normalise.mean` and "
         "`normalise.std` (pixels in [0,1]) are in the file.",
         """\
+import timm
 from safetensors.torch import load_file
 weights = load_file("{file}")
 net = {create}
@@ -150,6 +145,8 @@ logits = net.eval()((images - weights["normalise.mean"]) / weights["normalise.st
         "The network's state dict, written by `torch.save`. **Normalisation is not inside:** subtract the mean and "
         "divide by the standard deviation below.",
         """\
+import timm
+import torch
 net = {create}
 net.load_state_dict(torch.load("{file}", weights_only=True))
 mean, std = torch.tensor({mean}).view(1, -1, 1, 1), torch.tensor({std}).view(1, -1, 1, 1)
@@ -160,7 +157,7 @@ logits = net.eval()((images - mean) / std)
     ),
     "torchscript": Format(
         "A TorchScript program, normalisation inside, for batches of any size.",
-        'logits = torch.jit.load("{file}")(images)\n',
+        'import torch\nlogits = torch.jit.load("{file}")(images)\n',
         _write_torchscript,
         _read_torchscript,
     ),
@@ -178,6 +175,8 @@ session = onnxruntime.InferenceSession("{file}")
     "robustbench": Format(
         "A checkpoint for RobustBench: `state_dict`, with the normalisation in the buffers `mu` and `sigma`.",
         """\
+import timm
+import torch
 net = {create}
 net.register_buffer("mu", torch.zeros(1, {channels}, 1, 1))
 net.register_buffer("sigma", torch.ones(1, {channels}, 1, 1))
