@@ -38,15 +38,13 @@ def step(
 
 
 @app.command()
-def allreduce(
-    model: Model = "resnet18", size: Size = 64, batch: Batch = 16, repeats: Repeats = 5, json: options.Json = None
-) -> None:
-    """Time allreduces by size, and what of a training step's is not hidden, under horovodrun, mpirun or srun."""
+def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Json = None) -> None:
+    """Time allreduces by size, and of all gradients of a network, under horovodrun, mpirun or srun."""
     from hpcfast.bench.allreduce import measure
     from hpcfast.distributed import comm
 
     world = comm.init()
-    found = measure(model, size, batch, repeats, world)
+    found = measure(model, repeats, world)
     if world.is_root:
         _show_allreduce(found, model)
     comm.on_root(lambda: options.write_json(json, found))
@@ -69,10 +67,6 @@ def _show_allreduce(found: dict[str, Any], model: str) -> None:
     screen.print(
         f"the last two: all gradients of {model}, fused\n"
         f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({found['bytes_per_second'] / 1e6:,.0f} MB/s)"
-    )
-    screen.print(
-        "a step of fgsm_rs: {with:.3f} s with allreduce, {without:.3f} s without; exposed {exposed:.3f} s ({0:.3f} to "
-        "{1:.3f}), of which the clock saw {waited:.3f} s".format(*found["step"]["spread"], **found["step"])
     )
 
 
