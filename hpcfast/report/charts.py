@@ -16,12 +16,15 @@ MARKED = 40
 
 
 class Chart(NamedTuple):
-    """What a chart is of."""
+    """What a chart is of, and once it is drawn, its SVG element."""
 
     title: str
     y: str
     fractions: bool = False
     """Shown as percentages."""
+    svg: str = ""
+    description: str = ""
+    """For who cannot see it."""
 
 
 OVER_EPOCHS = {
@@ -54,17 +57,7 @@ class Line(NamedTuple):
     style: str = "-"
 
 
-class Drawn(NamedTuple):
-    """A chart as an SVG element."""
-
-    title: str
-    y: str
-    svg: str
-    description: str
-    """For who cannot see it."""
-
-
-def over_epochs(records: list[Record]) -> list[Drawn]:
+def over_epochs(records: list[Record]) -> list[Chart]:
     """A chart for each quantity that any of the runs has recorded."""
     end = max(record.history.epoch for record in records)
     charts = []
@@ -83,7 +76,7 @@ def over_epochs(records: list[Record]) -> list[Drawn]:
     return charts
 
 
-def over_eps(records: list[Record]) -> list[Drawn]:
+def over_eps(records: list[Record]) -> list[Chart]:
     """Robust accuracy against the size of the ball, a chart for each norm that was evaluated so."""
     lines: dict[str, list[Line]] = {}
     for i, record in enumerate(records):
@@ -104,7 +97,7 @@ def _samples(points: Sequence[Point]) -> list[Sample]:
     return [Sample(point.epoch, point.value, f"epoch {point.epoch:.4g}, step {point.step}") for point in points]
 
 
-def _draw(chart: Chart, x: str, lines: list[Line], end: float = 0.0) -> Drawn:
+def _draw(chart: Chart, x: str, lines: list[Line], end: float = 0.0) -> Chart:
     def figure() -> Figure:
         figure = Figure(figsize=(4.2, 2.7))
         axes = figure.add_axes((0.13, 0.16, 0.84, 0.8))
@@ -120,7 +113,7 @@ def _draw(chart: Chart, x: str, lines: list[Line], end: float = 0.0) -> Drawn:
         return figure
 
     last = [f"{line.name}: {_say(chart, line.samples[-1])}" for line in lines]
-    return Drawn(chart.title, chart.y, plot.inline(figure), f"{chart.title}; {'; '.join(last)}")
+    return chart._replace(svg=plot.inline(figure), description=f"{chart.title}; {'; '.join(last)}")
 
 
 def _line(axes: Axes, chart: Chart, line: Line) -> None:

@@ -51,8 +51,6 @@ class History:
     timeline: list[Moment]
     epoch: float
     """How far the run is."""
-    last: float | None
-    """When something was recorded last (seconds since 1970)."""
     start: Event
     """What the last of STARTS says of ranks and device; empty where there is none."""
 
@@ -67,7 +65,6 @@ def tell(events: list[Event]) -> History:
         answers=[attack_in_words(event["value"]["attack"]) for event in events if event["key"] == "rollback"],
         timeline=_timeline(events),
         epoch=max((event["epoch"] for event in kept), default=0.0),
-        last=events[-1]["time"] if events else None,
         start=starts[-1] if starts else {},
     )
 

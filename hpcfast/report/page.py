@@ -11,7 +11,7 @@ import jinja2
 import hpcfast
 from hpcfast.errors import UserError
 from hpcfast.report import charts, tables
-from hpcfast.report.charts import Drawn
+from hpcfast.report.charts import Chart
 from hpcfast.report.format import moment
 from hpcfast.report.runs import Record
 from hpcfast.report.tables import Table
@@ -26,7 +26,7 @@ class Section(NamedTuple):
 
     title: str
     tables: list[Table]
-    charts: Sequence[Drawn] = ()
+    charts: Sequence[Chart] = ()
     pictures: Sequence[tuple[str, str]] = ()
     """A caption, and a PNG file in base64."""
 

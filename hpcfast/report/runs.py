@@ -8,7 +8,6 @@ from typing import Any
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.report import history
-from hpcfast.report.format import moment
 from hpcfast.report.history import History
 from hpcfast.runs import events
 from hpcfast.runs.directory import RunDirectory
@@ -41,14 +40,6 @@ class Record:
         """Its progress, e.g. ``epoch 3.2 of 15``."""
         of = f" of {self.config.epochs:g}" if self.config.epochs else ""
         return f"epoch {self.history.epoch:.4g}{of}"
-
-    @property
-    def unfinished(self) -> str | None:
-        """The state of a run that has no summary yet."""
-        if self.summary is not None:
-            return None
-        last = f"; last event {moment(self.history.last)}" if self.history.last else ""
-        return f"unfinished: {self.progress}{last}. The command that started it resumes it."
 
     @property
     def warnings(self) -> list[str]:

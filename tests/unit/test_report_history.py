@@ -82,4 +82,4 @@ def test_a_loss_that_is_no_number_is_no_point() -> None:
 
 def test_a_run_without_events_has_no_history() -> None:
     history = tell([])
-    assert (history.kept, history.timeline, history.epoch, history.last, history.start) == ({}, [], 0.0, None, {})
+    assert (history.kept, history.timeline, history.epoch, history.start) == ({}, [], 0.0, {})

@@ -62,7 +62,7 @@ def test_everything_about_a_finished_run_is_on_the_page(tmp_path: Path) -> None:
         "fgsm_rs, then pgd 2 x 1", "Warning complete: strong: robust accuracy may be too high",
         "a black box breaks more",
         "What the guard saw", "Gradient alignment", "Training loss", "Accuracy, monitor",
-        "Robust accuracy against eps, L2", "strong: 50.0% (eps 0.25)", "class mean 0.250 [0.125, 0.375]",
+        "Robust accuracy against eps, L2", "strong: 50.0% (eps 0.25)", "image 0.250 [0.125, 0.375]",
         "adversarial.png of complete", "threat.eps", "torch 2.14.1", "2027-01-15 08:00:00 UTC",
         "complete, train loss: 1.5 (epoch 1.5, step 15)", "complete, train loss, undone: 1 (epoch 1.5, step 15)",
     ):  # fmt: skip
@@ -78,7 +78,7 @@ def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_is_reported_as_far_as_it_is(tmp_path: Path) -> None:
     parsed = rendered(write(tmp_path / "running", collapsing(), finished=False))
-    assert "unfinished: epoch 2 of 3; last event 2027-01-15 08:01:00 UTC." in parsed.text
+    assert "unfinished, epoch 2 of 3" in parsed.text
     assert "running, robust accuracy: 60.0% (epoch 2, step 20)" in parsed.text
     assert "Evaluations" not in parsed.text
     assert "world size 1" in parsed.text
@@ -88,7 +88,7 @@ def test_a_run_that_has_just_been_claimed_has_a_page(tmp_path: Path) -> None:
     story = Story()
     story.events.clear()
     text = rendered(write(tmp_path / "new", story, finished=False)).text
-    assert "unfinished: epoch 0 of 3." in text
+    assert "unfinished, epoch 0 of 3" in text
     assert "Timeline" not in text
 
 
