@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.distributed import comm
-from hpcfast.doctor import gpus, job, machine, software
+from hpcfast.doctor import cores, gpus, job, software
 from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
 
-CHECKS: tuple[Check, ...] = (*software.CHECKS, *machine.CHECKS, *gpus.CHECKS, *job.CHECKS)
+CHECKS: tuple[Check, ...] = (*software.CHECKS, *cores.CHECKS, *gpus.CHECKS, *job.CHECKS)
 
 
 def examine(

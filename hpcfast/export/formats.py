@@ -6,6 +6,7 @@ Where the normalisation is inside, images in [0,1] go in and logits come out.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import safetensors.torch
@@ -104,7 +105,6 @@ def _write_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
 
 
 def _read_onnx(path: Path, settings: ModelSettings) -> Logits:
-    _need_onnx()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -114,15 +114,12 @@ def _read_onnx(path: Path, settings: ModelSettings) -> Logits:
 
 
 def _need_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--format onnx needs the package {error.name}, which is not installed; "
-            f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
-        ) from None
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise UserError(
+                f"--format onnx needs the package {package}, which is not installed; "
+                f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
+            )
 
 
 FORMATS = {

@@ -14,6 +14,11 @@ Event = dict[str, Any]
 
 STARTS = ("run_start", "requeue")
 """How a process begins to train: the run's first, and each that resumes it."""
+TOLD = {
+    "run_start": "started", "requeue": "resumed", "run_interrupted": "stopped", "rollback": "rollback",
+    "target_reached": "target reached", "run_stop": "finished",
+}  # fmt: skip
+"""What the timeline has."""
 
 
 class Point(NamedTuple):
@@ -96,30 +101,26 @@ def _curves(events: list[Event]) -> Curves:
 
 def _timeline(events: list[Event]) -> list[Moment]:
     moments: list[Moment] = []
-    reached = 0
-    health: Event = {}
+    reached, health = 0, Event()
     for event in events:
-        key, value, step = event["key"], event["value"], event["step"]
-        if key in STARTS:
-            what = "resumed" if moments else "started"
-            detail = f"ranks: {value['world_size']}, device: {value['device']}"
-            if reached > step:
-                detail += f"; at least {reached - step} steps were lost and are repeated"
-        elif key == "run_interrupted":
-            what, detail = "stopped", str(value or "")
-        elif key == "rollback":
-            what, attack = "rollback", attack_in_words(value["attack"])
-            detail = f"from step {value['from_step']} to {value['to_step']}, resumed with {attack}"
-            if health:
-                detail = f"seen {health['seen']:.0%}, strong {health['strong']:.0%}: {detail}"
-        elif key == "target_reached":
-            what, detail = "target reached", f"robust accuracy {value:.1%}"
-        elif key == "run_stop":
-            what, detail = "finished", ""
-        else:
-            health = value if key == "guard" else health
-            reached = max(reached, step)
-            continue
-        reached = step
-        moments.append(Moment(event["time"], what, step, event["epoch"], detail))
+        key, step = event["key"], event["step"]
+        if key in TOLD:
+            detail = _detail(key, event["value"], reached - step, health)
+            moments.append(Moment(event["time"], TOLD[key], step, event["epoch"], detail))
+            reached = step
+        health = event["value"] if key == "guard" else health
+        reached = max(reached, step)
     return moments
+
+
+def _detail(key: str, value: Any, lost: int, health: Event) -> str:
+    if key in STARTS:
+        again = f"; at least {lost} steps were lost and are repeated" if lost > 0 else ""
+        return f"ranks: {value['world_size']}, device: {value['device']}{again}"
+    if key == "rollback":
+        seen = f"seen {health['seen']:.0%}, strong {health['strong']:.0%}: " if health else ""
+        attack = attack_in_words(value["attack"])
+        return f"{seen}from step {value['from_step']} to {value['to_step']}, resumed with {attack}"
+    if key == "target_reached":
+        return f"robust accuracy {value:.1%}"
+    return str(value or "") if key == "run_interrupted" else ""

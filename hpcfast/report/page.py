@@ -36,7 +36,7 @@ def sections(records: list[Record]) -> list[Section]:
     pictures = [
         (f"{path.name} of {record.name}", base64.b64encode(path.read_bytes()).decode())
         for record in records
-        for path in record.figures
+        for path in sorted(record.run.figures.glob("*.png"))
     ]
     found = [
         Section("Results", [tables.results(records)]),

@@ -31,11 +31,6 @@ class Record:
     unreadable: list[Path] = field(default_factory=list)
 
     @property
-    def figures(self) -> list[Path]:
-        """Pictures that ``hpcfast report`` and ``hpcfast explain`` have drawn."""
-        return sorted(self.run.figures.glob("*.png"))
-
-    @property
     def progress(self) -> str:
         """Its progress, e.g. ``epoch 3.2 of 15``."""
         of = f" of {self.config.epochs:g}" if self.config.epochs else ""

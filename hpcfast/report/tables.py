@@ -1,6 +1,7 @@
 """The tables of a report, each made once: the terminal prints some, the page shows all."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import yaml
@@ -21,7 +22,7 @@ class Table(NamedTuple):
 
     title: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     left: int = 1
     """Columns of text; the others are numbers, aligned on the right."""
     caption: str = ""
@@ -34,10 +35,9 @@ class Table(NamedTuple):
 
 def results(records: list[Record]) -> Table:
     """A row a run: method, accuracies with their 95 % intervals, speed and time; or how far it is."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for record in records:
-        summary = record.summary
-        words = (record.name, record.trained_with)
+        summary, words = record.summary, (record.name, record.trained_with)
         if summary is None:
             rows.append((*words, f"unfinished, {record.progress}"))
             continue

@@ -1,7 +1,5 @@
 """The doctor's judgements, over answers that hold a fault; and its probes, on this machine."""
 
-import math
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +7,10 @@ import pytest
 
 from hpcfast import doctor
 from hpcfast.distributed.comm import World
-from hpcfast.doctor import job, machine
+from hpcfast.doctor import job
+from hpcfast.doctor.cores import Cores
 from hpcfast.doctor.finding import Answer, Check, Finding, Job
 from hpcfast.doctor.gpus import Gpus
-from hpcfast.doctor.machine import Cores
 from hpcfast.doctor.table import rows, table, verdict
 
 CHECKS = {check.name: check for check in doctor.CHECKS}
@@ -35,9 +33,6 @@ FAULTS = [
     ("cores", on_one_node(Cores((0,), 8, 1), Cores((0,), 8, 1)), "bad", ["core 0", "--cpu-bind"]),
     ("cores", on_one_node(*[Cores((0, 1), 2, 1)] * 4), "warn", ["4 ranks on the 2 cores"]),
     ("cores", on_one_node(Cores((0, 1), 2, 16)), "warn", ["16 threads on 2 cores", "OMP_NUM_THREADS"]),
-    ("locked memory", over_nodes((math.inf, True), (2**26, True)), "bad", ["64 MB", "node1"]),
-    ("local scratch", over_nodes({"/tmp": 9.0}, {"/tmp": None}), "bad", ["/tmp", "node1", "TMPDIR"]),
-    ("local scratch", over_nodes({"/dev/shm": 0.06}), "warn", ["0.06 GB", "/dev/shm", "--shm-size"]),
     ("GPUs", over_nodes(*(Gpus(1, "H100", "a", driver=driver) for driver in ("580", "570"))), "bad", ["570 on node1"]),
     ("GPUs", over_nodes(Gpus(1, "H100", driver="580"), Gpus(0, driver="580")), "bad", ["node1", "sees no", "unset"]),
     ("GPUs", over_nodes(Gpus(2, "H100", "a"), Gpus(0)), "bad", ["2 x H100", "on node1"]),
@@ -68,8 +63,6 @@ def test_a_fault_is_found_with_its_place_and_cure(name: str, answers: Any, wante
         ("torch", over_nodes("2.14.1", "2.14.1")),
         ("cores", on_one_node(Cores((0,), 2, 1), Cores((1,), 2, 1))),
         ("cores", over_nodes(Cores((0,), 2, 1), Cores((0,), 2, 1))),
-        ("locked memory", over_nodes((2**16, False))),
-        ("locked memory", over_nodes((math.inf, True))),
         ("GPUs", over_nodes(Gpus(2, "H100", "a"), Gpus(2, "H100", "b"))),
         ("GPU binding", on_one_node(*QUIET)),
         ("GPU binding", over_nodes(Gpus(1, "H100", "a"), Gpus(1, "H100", "b"))),
@@ -123,15 +116,10 @@ def test_an_unwritable_run_directory_is_found(world: World, tmp_path: Path, wher
     assert "cannot be written" in finding.value
 
 
-def test_probes_tell_of_this_machine(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_tell_of_this_machine(world: World, tmp_path: Path) -> None:
     asked = Job(world, tmp_path, quick=True)
-    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-    found = CHECKS["locked memory"].probe(asked)
-    assert found[0] == (math.inf if limit == resource.RLIM_INFINITY else limit)
     assert CHECKS["ranks"].probe(asked) == "1, over Gloo"
-    assert set(CHECKS["local scratch"].probe(asked)) >= {"/dev/shm"}
-    monkeypatch.setattr(machine.tempfile, "tempdir", str(tmp_path / "gone"))
-    assert machine.judge_scratch(over_nodes(CHECKS["local scratch"].probe(asked))).verdict == "bad"
+    assert 1 <= len(CHECKS["cores"].probe(asked).mine) <= CHECKS["cores"].probe(asked).on_node
 
 
 def test_a_drivers_tool_that_fails_is_a_finding(tmp_path: Path, world: World, monkeypatch: Any) -> None:
