@@ -1,6 +1,6 @@
 """Gradients of ResNet-18 between two ranks of one machine, by `hpcfast bench allreduce`; wall time only.
 
-What a step exposes is in the table of two ranks too, beside DistributedDataParallel.
+What a step exposes is in the table of two ranks, beside DistributedDataParallel.
 """
 
 import json
@@ -17,7 +17,7 @@ TITLE = "Allreduce"
 def rows(bench: Bench) -> list[Row]:
     """Measure."""
     out = bench.place / "allreduce.part"
-    tiny = ["--model", "cifar_resnet8", "--size", "8", "--batch", "2", "--repeats", "1"] if bench.short else []
+    tiny = ["--model", "cifar_resnet8", "--repeats", "1"] if bench.short else []
     launch("horovod", "hpcfast", "bench", "allreduce", "--json", str(out), *tiny)
     found = json.loads(out.read_text())
     out.unlink()
@@ -27,9 +27,8 @@ def rows(bench: Bench) -> list[Row]:
 def compared(found: dict[str, Any]) -> list[Row]:
     """The rows of what ``hpcfast bench allreduce`` found; spreads are of the extremes of both."""
     whole, half = found["gradients"]
-    step, n = found["step"], found["n"]
+    n = found["n"]
     line = found["latency_seconds"] + found["gradient_bytes"] / found["bytes_per_second"]
-    exposed = Spread(*(1 + seconds / step["without"] for seconds in (step["exposed"], *step["spread"])))
     fp16 = Spread(
         half["seconds"] / whole["seconds"],
         half["spread"][0] / whole["spread"][1],
@@ -37,7 +36,6 @@ def compared(found: dict[str, Any]) -> list[Row]:
     )
     fused = Spread(*(seconds / line for seconds in (whole["seconds"], *whole["spread"])))
     return [
-        Row("a step that sends gradients", "the same, not sending", None, exposed, n, "what is not hidden", 1.0),
         Row("gradients as fp16", "gradients as fp32", None, fp16, n, "conversion on the rank's own core", 0.5),
         Row("all gradients, fused", "one tensor of as many bytes", None, fused, n, "copies into the buffer and back; "
             "how often Horovod looks for tensors", 1.0),

@@ -115,7 +115,7 @@ def check(made: Prediction) -> Iterator[str]:
         raise SystemExit(f"nothing is predicted for {name}, only for {', '.join(gpu.name for gpu in GPUS)}")
     for size in SIZES:
         rows = steps("resnet50", {}, size, BATCH, 5, comm.init())
-        for method, step in (("standard", made.standard[size]), ("fast", made.fast[size])):
+        for method, step in (("standard", made.standard[size]), ("fgsm_rs", made.fast[size])):
             row = next(row for row in rows if (row["method"], row["precision"]) == (method, "bf16"))
             measured, expected = BATCH / row["seconds"], made.images_per_second(step, gpu)
             compared = f"{measured:,.0f} images/s, predicted {expected:,.0f}: {measured / expected:.2f}"

@@ -14,9 +14,8 @@ import webdataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks import Bench
+from benchmarks import Bench, rivals
 from benchmarks.table import Row, compare
-from hpcfast.bench import rivals
 from hpcfast.bench.turns import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali

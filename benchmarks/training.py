@@ -6,10 +6,9 @@ torchvision's, and attacks with ``backward`` in fp32 on contiguous tensors. One 
 
 from collections.abc import Callable
 
-from benchmarks import Bench, loader, ours
+from benchmarks import Bench, loader, ours, rivals
 from benchmarks.peers import Peer
 from benchmarks.table import Row, compare
-from hpcfast.bench import rivals
 from hpcfast.bench.turns import take_turns
 from hpcfast.config import RunConfig
 from hpcfast.data.reader import read_splits

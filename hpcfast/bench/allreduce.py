@@ -1,8 +1,6 @@
-"""What it costs that ranks exchange gradients: allreduces by size, and what of a real step's is not hidden."""
+"""What it costs that ranks exchange gradients: allreduces by size, and of a network's gradients together."""
 
-import copy
 import socket
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +8,12 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hpcfast.bench.step import Case, learner_of, noise_batch, train_on
 from hpcfast.bench.turns import Taken, spread, take_turns
+from hpcfast.component import validate
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.training.precision import Network
+from hpcfast.models import ModelSettings
 
 SIZES = tuple(1024 * 4**power for power in range(9))
 """Bytes: 1 KiB to 64 MiB."""
@@ -24,31 +22,29 @@ SMALL = 1024**2
 """Bytes up to which several calls are timed at once."""
 
 
-def measure(model: str, size: int, batch: int, repeats: int, world: World) -> dict[str, Any]:
-    """Time allreduces of float32 tensors, and steps of training with and without theirs, side by side; a collective.
+def measure(model: str, repeats: int, world: World) -> dict[str, Any]:
+    """Time allreduces of float32 tensors, side by side; a collective.
 
     Args:
-        model: whose gradients are sent, and which is trained by the fast method.
-        size: of its images, pixels.
-        batch: a rank's.
+        model: whose gradients are sent.
         repeats: timed rounds, after one that is not.
 
     Returns:
         ``rows``, by ``bytes`` and ``compression``: ``seconds`` (median), ``spread`` (least, greatest),
         ``bus_bandwidth`` (bytes/s that each link carries in a ring); ``latency_seconds`` and ``bytes_per_second``,
         fitted to those without compression; ``gradients``: the same rows for all of the model's, which Horovod fuses,
-        and ``gradient_bytes``; ``step``: see :func:`_step`; ``ranks``, ``nodes``, ``n``.
+        and ``gradient_bytes``; ``ranks``, ``nodes``, ``n``.
 
     Raises:
         UserError: there is only one rank.
     """
     if world.size == 1:
         raise UserError("bench allreduce: one rank has no peer to send to; start it under horovodrun, mpirun or srun")
-    learner = learner_of(Case("fast", {"name": "fgsm_rs"}), model, {}, size, batch, world)
+    network = validate(ModelSettings, {"name": model, "mean": [0.5] * 3, "std": [0.25] * 3}).build(classes=10)
     single = [{f"bench.{bytes_}": torch.zeros(bytes_ // 4, device=world.device)} for bytes_ in SIZES]
     fused = {
         f"bench.gradient.{i}": torch.zeros(each.shape, device=world.device)
-        for i, each in enumerate(learner.model.parameters())
+        for i, each in enumerate(network.parameters())
     }
     cases = [(tensors, kind) for tensors in (*single, fused) for kind in COMPRESSIONS]
     taken = take_turns({i: _sender(*case, world) for i, case in enumerate(cases)}, repeats, before=comm.barrier)
@@ -61,7 +57,6 @@ def measure(model: str, size: int, batch: int, repeats: int, world: World) -> di
         "latency_seconds": latency,
         "bytes_per_second": rate,
         "gradients": rows[-gradients:],
-        "step": _step(learner, batch, size, repeats, world),
         "gradient_bytes": _bytes(fused),
         "ranks": world.size,
         "nodes": len(set(comm.gather(socket.gethostname()))),
@@ -104,41 +99,4 @@ def _row(tensors: dict[str, Tensor], kind: str, taken: list[Taken], world: World
         "seconds": seconds.median,
         "spread": [seconds.low, seconds.high],
         "bus_bandwidth": 2 * (world.size - 1) / world.size * _bytes(tensors) / seconds.median,
-    }
-
-
-def _step(learner: Any, batch: int, size: int, repeats: int, world: World) -> dict[str, Any]:
-    """Seconds (medians) of a fast step ``with`` allreduces and ``without``, of rank 0.
-
-    ``exposed`` is the median over rounds of their difference, with its ``spread``; ``waited`` is what the run's clock
-    calls communication in those steps.
-    """
-    batches = [noise_batch(batch, size, world)]
-    config = learner.config
-    other = Network(copy.deepcopy(learner.model), learner.network.dtype, world.device)
-    optimizer = config.optim.build(other)
-
-    def without() -> None:
-        x, y, _ = batches[0]
-        source = torch.Generator(world.device).manual_seed(0)
-        loss = next(config.attack.losses(other, x, y, config.threat.ball, source, torch.nn.functional.cross_entropy))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()  # waits for the device
-
-    waits = []
-
-    def distributed() -> None:
-        before = learner.clock.seconds["communication"]
-        train_on(learner, batches)
-        waits.append(learner.clock.seconds["communication"] - before)
-
-    taken = take_turns({"with": distributed, "without": without}, repeats, before=comm.barrier)
-    exposed = spread([both.wall - one.wall for both, one in zip(taken["with"], taken["without"], strict=True)])
-    return {
-        **{name: statistics.median(one.wall for one in each) for name, each in taken.items()},
-        "exposed": exposed.median,
-        "spread": [exposed.low, exposed.high],
-        "waited": statistics.median(waits[1:]),
     }

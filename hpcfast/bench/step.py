@@ -34,9 +34,9 @@ STEPS = (
     Case("standard", {"name": "standard"}, memory_format="contiguous"),
     Case("standard", {"name": "standard"}),
     Case("standard", {"name": "standard"}, "bf16"),
-    Case("fast", {"name": "fgsm_rs"}, memory_format="contiguous"),
-    Case("fast", {"name": "fgsm_rs"}),
-    Case("fast", {"name": "fgsm_rs"}, "bf16"),
+    Case("fgsm_rs", {"name": "fgsm_rs"}, memory_format="contiguous"),
+    Case("fgsm_rs", {"name": "fgsm_rs"}),
+    Case("fgsm_rs", {"name": "fgsm_rs"}, "bf16"),
     Case("pgd-7", {"name": "pgd", "steps": 7}),
 )
 """The first is what the others are relative to: what a user runs who knows of none of this."""

@@ -38,15 +38,13 @@ def step(
 
 
 @app.command()
-def allreduce(
-    model: Model = "resnet18", size: Size = 64, batch: Batch = 16, repeats: Repeats = 5, json: options.Json = None
-) -> None:
-    """Time allreduces by size, and what of a training step's is not hidden, under horovodrun, mpirun or srun."""
+def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Json = None) -> None:
+    """Time allreduces by size, and of all gradients of a network, under horovodrun, mpirun or srun."""
     from hpcfast.bench.allreduce import measure
     from hpcfast.distributed import comm
 
     world = comm.init()
-    found = measure(model, size, batch, repeats, world)
+    found = measure(model, repeats, world)
     if world.is_root:
         _show_allreduce(found, model)
     comm.on_root(lambda: options.write_json(json, found))
@@ -70,10 +68,6 @@ def _show_allreduce(found: dict[str, Any], model: str) -> None:
         f"the last two: all gradients of {model}, fused\n"
         f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({found['bytes_per_second'] / 1e6:,.0f} MB/s)"
     )
-    screen.print(
-        "a fast step: {with:.3f} s with allreduce, {without:.3f} s without; exposed {exposed:.3f} s ({0:.3f} to "
-        "{1:.3f}), of which the clock saw {waited:.3f} s".format(*found["step"]["spread"], **found["step"])
-    )
 
 
 @app.command()
@@ -82,38 +76,23 @@ def loader(
     size: Annotated[int, typer.Option(help="of the crops, pixels", min=8)] = 224,
     images: Annotated[int, typer.Option(help="read so many a round; their files stay in memory", min=1)] = 1024,
     batch: Annotated[int, typer.Option(help="images", min=1)] = 64,
-    threads: Annotated[int | None, typer.Option(help="of each loader; default: cores", min=1)] = None,
     rounds: Repeats = 5,
     json: options.Json = None,
 ) -> None:
-    """Measure images a second and a core-second: ours, torchvision's, the decoder alone; the best settings."""
-    from hpcfast.bench import loader as bench
-    from hpcfast.data.reader import read_splits
+    """Measure how many images come a second and a core-second with 1, 2, 4, … threads: what data.threads should be."""
+    from hpcfast.bench.loader import measure
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
+    from hpcfast.runs.progress import console, table
 
     world = comm.init()
     if world.size > 1:
         raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
-    work = bench.Work(data, size, images, batch, threads or world.threads, rounds)
-    report = bench.measure(read_splits(data)[0], work, world.device)
-    options.write_json(json, report)
-    _show_loader(report)
-
-
-def _show_loader(report: dict[str, Any]) -> None:
-    from hpcfast.runs.progress import console, table
-
-    headings = ("loader", "threads", "images/s", "images/core-s", "(range)", "x PIL", "(range)")
-    text = (
-        "{loader}|{threads}|{images_per_second:,.0f}|{images_per_core_second:,.0f}|{spread[0]:,.0f}-{spread[1]:,.0f}|"
-        "{relative_to_pil:.2f}|{relative_spread[0]:.2f}-{relative_spread[1]:.2f}"
-    )
-    caption = "{images} images of {size} px a round, n = {rounds}, medians".format(**report)
+    found = measure(data, size, images, batch, rounds, world.device)
+    options.write_json(json, found)
+    headings = ("loader", "threads", "images/s", "images/core-s", "(range)")
+    text = "{loader}|{threads}|{images_per_second:,.0f}|{images_per_core_second:,.0f}|{spread[0]:,.0f}-{spread[1]:,.0f}"
+    caption = f"{found['images']} images of {size} px a round, n = {rounds}, medians"
     screen = console(120)
-    screen.print(table(headings, (text.format(**row).split("|") for row in report["rows"]), caption))
-    stages = ", ".join(f"{name} {micro:,.0f}" for name, micro in report["microseconds"].items())
-    screen.print(f"CPU microseconds an image of hpcfast's: {stages}")
-    for row in report["sweep"]:
-        screen.print("threads {threads}, prefetch {prefetch}: {images_per_second:,.0f} images/s".format(**row))
-    screen.print("best here: data.threads={threads} data.prefetch={prefetch}".format(**report["best"]))
+    screen.print(table(headings, (text.format(**row).split("|") for row in found["rows"]), caption))
+    screen.print(f"best here: data.threads={found['best']['threads']}")

@@ -9,7 +9,7 @@ from hpcfast.cli import options
 
 
 def command(
-    quick: Annotated[bool, typer.Option("--quick", help="small files and messages only")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="send 1 MB instead of 64")] = False,
     run_dir: Annotated[Path, typer.Option(help="where runs are to be written")] = Path("runs"),
     json: options.Json = None,
 ) -> None:
@@ -17,7 +17,6 @@ def command(
 
     Exits with 2 if something is bad.
     """
-    from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
 
     try:
@@ -25,22 +24,15 @@ def command(
     except ImportError as error:
         raise UserError(f"torch or Horovod cannot be loaded ({error}); 'rm -r .venv', then scripts/setup") from None
     from hpcfast import doctor
-    from hpcfast.distributed import about
     from hpcfast.doctor.table import rows, table, verdict
     from hpcfast.runs.progress import console
 
-    try:
-        world = comm.init()
-    except UserError:
-        if not about.started():
-            raise
-        world = comm.join()  # a job whose ranks do not see one another: the table says why
+    world = comm.init()
     findings = doctor.examine(world, run_dir, quick)
 
     def report() -> None:
-        if not launcher.rank():  # where Horovod does not see the other ranks, each has rank 0
-            console(120).print(table(findings, f"ranks: {world.size}"))
-            options.write_json(json, {"ranks": world.size, "findings": rows(findings)})
+        console(120).print(table(findings, f"ranks: {world.size}"))
+        options.write_json(json, {"ranks": world.size, "findings": rows(findings)})
         if bad := verdict(findings):
             raise UserError(f"bad: {bad}; the table says what to do")
 

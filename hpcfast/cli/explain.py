@@ -24,7 +24,7 @@ def command(
     from hpcfast import explain
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
-    from hpcfast.report.table import with_interval
+    from hpcfast.report.format import with_interval
     from hpcfast.runs.directory import RunDirectory
     from hpcfast.runs.names import printable
     from hpcfast.runs.progress import Reporter, console, table
@@ -36,18 +36,16 @@ def command(
             f"explain {' '.join(runs)}: no run is given, only settings; name a run directory, e.g. runs/digits_l2"
         )
     world = comm.init()
-    subjects, train, val = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
-    ids = comm.raise_on_all_ranks(lambda: explain.chosen(val, images, world))
+    subjects = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
+    ids = comm.raise_on_all_ranks(lambda: explain.chosen(subjects.val, images, world))
     with Reporter(world.is_root) as reporter:
-        results = explain.explain(subjects, train, val, ids, world, reporter)
-    found = [{"run": str(subject.run.path), **result} for subject, result in zip(subjects, results, strict=True)]
+        results = explain.explain(subjects, ids, world, reporter)
+    found = [{"run": str(each.run.path), **result} for each, result in zip(subjects.runs, results, strict=True)]
     picture = explain.picture(subjects)
     if world.is_root:
-        headings = ("run", "|cos(gradient, image)|", "cos(gradient, class means)", "smoothness")
-        rows = [
-            (printable(row["run"]), *(with_interval(each["mean"], each["ci95"]) for each in row["alignment"].values()))
-            for row in found
-        ]
+        headings = ("run", "|cos(gradient, image)|")
+        measured = [(row["run"], row["alignment"]["image"]) for row in found]
+        rows = [(printable(run), with_interval(each["mean"], each["ci95"])) for run, each in measured]
         caption = f"at {results[0]['n']} validation images; in brackets: 95 % intervals"
         console(140).print(table(headings, rows, caption))
         print(f"picture: {picture}")

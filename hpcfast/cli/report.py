@@ -19,26 +19,25 @@ def command(
 ) -> None:
     """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""
     from hpcfast.explain import fooling
-    from hpcfast.report import page
+    from hpcfast.report import page, tables
     from hpcfast.report import runs as reading
-    from hpcfast.report.table import clock, table
     from hpcfast.runs.directory import RunDirectory
     from hpcfast.runs.progress import console
 
     records = reading.read([RunDirectory(run) for run in runs])
     last = records[-1].run
     target = out or last.path / "report.html"
-    picture: Path | None = last.figures / "adversarial.png"
+    drawn, why = last.figures / "adversarial.png", ""
     try:
-        fooling.picture([record.run for record in records if record.summary], last.figures / "adversarial.png")
+        fooling.picture([record.run for record in records if record.summary], drawn)
     except UserError as error:  # the data may be elsewhere; numbers and curves are reported without them
-        picture, why = None, error
+        why = str(error)
     page.write(records, target, overwrite or out is None)
     screen = console(140)
-    screen.print(table(records))
-    if any(record.summary for record in records):
-        screen.print(clock(records))
-    print(f"picture: {picture}" if picture else f"no picture: {why}")
+    for table in (tables.results(records), tables.times(records)):
+        if table.rows:
+            screen.print(table.printed())
+    print(f"no picture: {why}" if why else f"picture: {drawn}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]
-    options.write_json(json, {"runs": summaries, "picture": picture and str(picture), "page": str(target)})
+    options.write_json(json, {"runs": summaries, "picture": None if why else str(drawn), "page": str(target)})

@@ -125,7 +125,7 @@ def build(
     Args:
         encoded: the bytes of the images, batch by batch.
         ids: of these images.
-        decode_only: end there even where DALI would resize (photographs, for ``hpcfast bench loader``).
+        decode_only: end there even where DALI would resize (photographs, for ``make bench``).
     """
     gpu = shard.device.type == "cuda" and settings.decode == "auto"
     return _graph(

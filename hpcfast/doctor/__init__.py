@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.distributed import comm
-from hpcfast.doctor import gpus, machine, network, software, storage
+from hpcfast.doctor import cores, gpus, job, software
 from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
 
-CHECKS: tuple[Check, ...] = (
-    *software.CHECKS, *machine.CHECKS, *gpus.CHECKS, *storage.CHECKS, *network.CHECKS,
-)  # fmt: skip
+CHECKS: tuple[Check, ...] = (*software.CHECKS, *cores.CHECKS, *gpus.CHECKS, *job.CHECKS)
 
 
 def examine(
@@ -22,15 +20,15 @@ def examine(
     Args:
         world: this rank.
         folder: where runs are to be written.
-        quick: small files and messages only.
+        quick: send little.
         checks: what to look at.
 
     Returns:
         A finding for each check, by name, on rank 0; nothing on the others.
     """
-    job = Job(world, folder.absolute(), quick)
+    asked = Job(world, folder.absolute(), quick)
     host = socket.gethostname()
-    mine = [Answer(world.rank, host, *attempt(lambda check=check: check.probe(job))) for check in checks]  # type: ignore[misc]
+    mine = [Answer(world.rank, host, *attempt(lambda check=check: check.probe(asked))) for check in checks]  # type: ignore[misc]
     everyone = comm.gather(mine)
     if not world.is_root:
         return {}

@@ -11,9 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from hpcfast.distributed.comm import World
 
-Verdict = Literal["ok", "warn", "bad", "not here"]
 SHOWN = 8
-"""Hosts or ranks that a finding lists; there may be thousands."""
+"""Hosts that a finding lists; there may be thousands."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Finding:
     """What a check found; ``cure`` says what to do where it is not ok, ``numbers`` is for programs."""
 
     value: str
-    verdict: Verdict = "ok"
+    verdict: Literal["ok", "warn", "bad", "not here"] = "ok"
     cure: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
 
@@ -49,8 +48,7 @@ Answers = Sequence[Answer]
 """Of all ranks, by rank."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -60,21 +58,19 @@ class Check:
 
 
 def same(answers: Answers, cure: str) -> Finding:
-    """Ok where all ranks gave the same answer; else bad, naming the hosts that differ from most (from rank 0's)."""
-    most = Counter(str(answer.value) for answer in answers).most_common(1)[0][0]
-    others: dict[str, list[Answer]] = {}
-    for answer in answers:
-        if str(answer.value) != most:
-            others.setdefault(str(answer.value), []).append(answer)
-    if not others:
-        return Finding(most)
-    told = "; ".join(f"{value} on {hosts(who)}" for value, who in others.items())
-    return Finding(f"{most}, but {told}", "bad", cure)
+    """Ok where all ranks gave the same answer (None: there is no such thing); else bad, naming those that differ."""
+    most = Counter(answer.value for answer in answers).most_common(1)[0][0]
+    others = {answer.value: [each for each in answers if each.value == answer.value] for answer in answers}
+    del others[most]
+    if others:
+        told = "; ".join(f"{value} on {hosts(who)}" for value, who in others.items())
+        return Finding(f"{most}, but {told}", "bad", cure)
+    return Finding("not used", "not here") if most is None else Finding(most)
 
 
 def hosts(answers: Answers) -> str:
     """The hosts of ``answers``, each once, in words."""
-    names = list(dict.fromkeys(answer.host for answer in answers))
+    names = list(by_host(answers))
     return ", ".join(names[:SHOWN]) + f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
 
 

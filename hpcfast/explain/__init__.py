@@ -8,9 +8,8 @@ mathematics, :mod:`~hpcfast.explain.alignment` the numbers, :mod:`~hpcfast.expla
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
@@ -40,8 +39,7 @@ FAR = 6
 """How far images are pushed towards another class, in multiples of the threat model's eps."""
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A run to explain."""
 
     run: RunDirectory
@@ -49,34 +47,37 @@ class Finished:
     model: nn.Module
 
 
-def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tuple[list[Finished], Split, Split]:
-    """Load ``runs`` and list the images of the data set that they share.
+class Subjects(NamedTuple):
+    """Runs to explain, and the validation images of the data set that they share."""
 
-    Returns:
-        The runs, their models in eval mode on the rank's device; training and validation images.
+    runs: list[Finished]
+    """Their models are in eval mode on the rank's device."""
+    val: Split
+
+
+def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> Subjects:
+    """Load ``runs`` and list their images.
 
     Raises:
-        UserError: a run is unfinished or damaged, has no representation, or the runs' data differ.
+        UserError: a run is unfinished or damaged, or the runs' data differ.
     """
-    subjects, classes = [], set()
+    found, classes = [], set()
     for run in runs:
         settings = config.read_run(run, overrides)
         model, names = saved.load(run, settings.model)
-        if not any(isinstance(module, nn.Linear) for module in model.modules()):
-            raise UserError(f"{run.path}: {settings.model.name} has no linear layer, whose input could be inverted")
         classes.add(names)
-        subjects.append(Finished(run, settings, model.to(world.device)))
-    data = {(s.config.data.path, s.config.data.size, s.config.data.channels) for s in subjects}
+        found.append(Finished(run, settings, model.to(world.device)))
+    data = {(each.config.data.path, each.config.data.size, each.config.data.channels) for each in found}
     if len(data) > 1:
         given = "; ".join(f"{path}, {channels} x {size} x {size}" for path, size, channels in sorted(data))
         raise UserError(f"runs of different data ({given}) cannot be compared; explain each kind by itself")
-    train, val = read_splits(subjects[0].config.data.path, subjects[0].config.data.skips)
+    val = read_splits(found[0].config.data.path, found[0].config.data.skips)[1]
     if classes != {val.classes}:
         raise UserError(
             f"{val.root} does not have the classes of all runs: {', '.join(val.classes[:5])} …, not "
             f"{', '.join((classes - {val.classes}).pop()[:5])} …; set data.path= to the data set of the runs"
         )
-    return subjects, train, val
+    return Subjects(found, val)
 
 
 def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
@@ -92,10 +93,8 @@ def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     return val.evenly(n)
 
 
-def explain(
-    subjects: list[Finished], train: Split, val: Split, ids: np.ndarray, world: World, reporter: Reporter
-) -> list[dict[str, Any]]:
-    """Measure and picture ``subjects`` at the images ``ids`` of ``val``; a collective of all ranks.
+def explain(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> list[dict[str, Any]]:
+    """Measure and picture ``subjects`` at the validation images ``ids``; a collective of all ranks.
 
     Writes each run's ``explain.json``, and the picture into the last run's ``figures/``.
 
@@ -103,36 +102,27 @@ def explain(
         What each run's ``explain.json`` holds. Bad images are left out and named: ``n`` counts the others.
 
     Raises:
-        UserError: a file cannot be written, or too many images are bad.
+        UserError: a file cannot be written, too many images are bad, or a network has no representation.
     """
-    first, last = subjects[0].config, subjects[-1]
-    task = reporter.task("alignment", len(ids), "images")
-    bad: tuple[dict[int, str], dict[int, str]] = ({}, {})
-    means = alignment.class_means(train, first, world, bad[0])
-    models = [subject.model for subject in subjects]
-    numbers, right, ids = alignment.measure(models, val, ids, means, first, world, task.update, bad[1])
+    runs, val = subjects
+    task, bad = reporter.task("alignment", len(ids), "images"), dict[int, str]()
+    models = [each.model for each in runs]
+    numbers, right, ids = alignment.measure(models, val, ids, runs[0].config, world, task.update, bad)
     task.close()
-    for split, own in zip((train, val), bad, strict=True):
-        faults = {image: fault for each in comm.gather(own) for image, fault in each.items()}
-        skips.refuse_many(split, faults, len(split))
-        if faults:
-            reporter.say(f"left out: {skips.described(split, faults)}")
+    faults = {image: fault for each in comm.gather(bad) for image, fault in each.items()}
+    skips.refuse_many(val, faults, len(val))
+    if faults:
+        reporter.say(f"left out: {skips.described(val, faults)}")
+    versions = {"hpcfast": hpcfast.__version__, "torch": torch.__version__, "timm": timm.__version__}
     results = [
-        {
-            "alignment": alignment.summary(rows),
-            "seed": last.config.seed,
-            "n": len(ids),
-            "versions": {"hpcfast": hpcfast.__version__, "torch": torch.__version__, "timm": timm.__version__},
-        }
-        for rows in numbers
+        {"alignment": {"image": alignment.summary(each)}, "n": len(ids), "versions": versions} for each in numbers
     ]
 
     def finish() -> None:
-        pictured = ids[figure.choose(val.labels[ids], right)]
         try:
-            _picture(subjects, val, pictured, means.mean(0), world, reporter)
-            for subject, result in zip(subjects, results, strict=True):
-                files.save_text(subject.run.path / "explain.json", json.dumps(result, indent=1) + "\n")
+            _picture(subjects, ids[figure.choose(val.labels[ids], right)], world, reporter)
+            for each, result in zip(runs, results, strict=True):
+                files.save_text(each.run.explain, json.dumps(result, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write ({error}); copy the runs to a folder you may write") from None
 
@@ -140,24 +130,21 @@ def explain(
     return results
 
 
-def picture(subjects: list[Finished]) -> Path:
+def picture(subjects: Subjects) -> Path:
     """Where the picture of ``subjects`` is."""
-    return subjects[-1].run.figures / "explain.png"
+    return subjects.runs[-1].run.figures / "explain.png"
 
 
-def _picture(
-    subjects: list[Finished], val: Split, ids: np.ndarray, mean: Tensor, world: World, reporter: Reporter
-) -> None:
-    """Draw the images ``ids`` and what each model makes of them; all start from the same images and noise."""
-    settings = subjects[-1].config
-    here = dali.Shard(0, 1, world.device, settings.data.threads or world.threads)
-    x, y, _ = next(dali.batches(val, ids, settings.data, here, len(ids), None))
-    blur = figure.blurred(mean, len(ids), settings.seed)
-    radius = FAR * max(reach(subject.config.threat, x) for subject in subjects)
-    task = reporter.task("picture", len(subjects), "runs")
+def _picture(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> None:
+    """Draw the validation images ``ids`` and what each model makes of them."""
+    data, val = subjects.runs[-1].config.data, subjects.val
+    here = dali.Shard(0, 1, world.device, data.threads or world.threads)
+    x, y, _ = next(dali.batches(val, ids, data, here, len(ids), None))
+    radius = FAR * max(reach(each.config.threat, x) for each in subjects.runs)
+    task = reporter.task("picture", len(subjects.runs), "runs")
     columns = []
-    for subject in subjects:
-        columns.append((subject.run.path.resolve().name, figure.panels(subject.model, x, y, blur, radius)))
+    for each in subjects.runs:
+        columns.append((each.run.path.resolve().name, figure.panels(each.model, x, y, radius)))
         task.update(len(columns))
     task.close()
     figure.draw(picture(subjects), columns, [val.classes[label] for label in y.tolist()])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hpcfast.attacks import gradient, margin
 from hpcfast.attacks.norms import L2
+from hpcfast.errors import UserError
 
 STEPS = 200
 
@@ -30,8 +31,7 @@ def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
     """The images within ``radius`` (pixels) of ``x`` that ``model`` predicts most confidently as class ``y``.
 
     From an image of another class: a large targeted perturbation (Tsipras et al. 2019, "Robustness may be at odds
-    with accuracy"). From a blurred start: image synthesis (Santurkar et al. 2019, "Image synthesis with a single
-    (robust) classifier").
+    with accuracy").
     """
     return descend(lambda images: F.cross_entropy(model(images), y, reduction="sum"), x, radius)
 
@@ -66,10 +66,16 @@ def descend(loss: Callable[[Tensor], Tensor], x: Tensor, radius: float) -> Tenso
 
 
 def representation(model: nn.Module, x: Tensor) -> Tensor:
-    """What the last linear layer of ``model``, which must have one, is given; shape (n, features)."""
+    """What the last linear layer of ``model`` is given; shape (n, features).
+
+    Raises:
+        UserError: it has none.
+    """
     given: list[Tensor] = []
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise UserError("the network has no linear layer, whose input could be inverted; explain another")
+    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:
         model(x)
     finally:

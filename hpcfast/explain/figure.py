@@ -7,22 +7,16 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from hpcfast.attacks import rng
 from hpcfast.explain import features
 from hpcfast.runs import plot
 from hpcfast.runs.names import in_figure
 
 IMAGES = 4
-GRAIN = 0.1
-"""Standard deviation (pixels) of the noise that the blurred start has."""
-
 ROWS = {
     "image": "image",
     "gradient": "gradient",
     "towards": "pushed towards\nthe next class",
-    "from_blur": "inverted\nfrom a blur",
-    "from_other": "inverted from\nthe next image",
-    "class": "class imagined\nfrom a blur",
+    "inverted": "inverted from\nthe next image",
 }
 
 
@@ -42,12 +36,11 @@ def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
     return good[first[np.linspace(0, len(classes) - 1, min(IMAGES, len(classes))).round().astype(int)]]
 
 
-def panels(model: nn.Module, x: Tensor, y: Tensor, blur: Tensor, radius: float) -> dict[str, Tensor]:
+def panels(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> dict[str, Tensor]:
     """The images of one model's columns, by row; for each image of ``x``, shape (n, channels, height, width).
 
     Args:
         y: classes of ``x``, no two neighbours of one class.
-        blur: where searches that know nothing start, of the shape of ``x``.
         radius: how far (pixels, Euclidean) an image is pushed towards the next one's class, at most half the diagonal.
     """
     free = features.half_diagonal(x)
@@ -55,20 +48,8 @@ def panels(model: nn.Module, x: Tensor, y: Tensor, blur: Tensor, radius: float) 
         "image": x,
         "gradient": features.slope(model, x, y),
         "towards": features.towards(model, x, y.roll(-1), min(radius, free)),
-        "from_blur": features.inverted(model, x, blur, free),
-        "from_other": features.inverted(model, x, x.roll(-1, 0), free),
-        "class": features.towards(model, blur, y, free),
+        "inverted": features.inverted(model, x, x.roll(-1, 0), free),
     }
-
-
-def blurred(mean: Tensor, n: int, seed: int) -> Tensor:
-    """``n`` starts without a class: the mean training image and a little noise, for all models the same.
-
-    Santurkar et al. start from a Gaussian fitted to the class; this one knows no class, so that what looks like
-    one comes from the model.
-    """
-    x = mean.expand(n, *mean.shape)
-    return (x + GRAIN * rng.normal(x, rng.per_image(seed, torch.arange(n)))).clamp(0, 1)
 
 
 def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list[str]) -> None:

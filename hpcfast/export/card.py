@@ -80,11 +80,11 @@ def markdown(
 
 | | accuracy | 95 % interval | images |
 |---|---|---|---|
-{_row("clean, at the end of training", summary, "clean_accuracy")}
+{_row("clean", summary, "clean_accuracy")}
 {_row(f"robust: under {_words(summary['attack'])}", summary, "robust_accuracy")}
-{_row("clean, this file loaded again", result, "clean_accuracy")}
 
-Loaded again, its logits differ from the trained model's by at most {result["largest_difference"]:.2g}.
+Loaded again, its logits (of images of noise) differ from the trained model's by at most \
+{result["largest_difference"]:.2g}.
 An accuracy under one attack is an upper bound of what a better attack would leave.
 
 ## How it was trained

@@ -6,6 +6,7 @@ Where the normalisation is inside, images in [0,1] go in and logits come out.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import safetensors.torch
@@ -50,14 +51,8 @@ def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
         mean=list(model.mean),
         std=list(model.std),
     )
-    imports = []
-    if "timm." in code:
-        if timm.model_entrypoint(model.name).__module__.startswith("hpcfast"):
-            imports.append(f"import hpcfast.models  # adds {model.name} to timm\n")
-        imports.append("import timm\n")
-    if " torch." in code:
-        imports.append("import torch\n")
-    return "".join(imports) + code
+    ours = "{create}" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
+    return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
 
 def _plain(net: nn.Module) -> dict[str, Tensor]:
@@ -110,7 +105,6 @@ def _write_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
 
 
 def _read_onnx(path: Path, settings: ModelSettings) -> Logits:
-    _need_onnx()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -120,15 +114,12 @@ def _read_onnx(path: Path, settings: ModelSettings) -> Logits:
 
 
 def _need_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"--format onnx needs the package {error.name}, which is not installed; "
-            f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
-        ) from None
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise UserError(
+                f"--format onnx needs the package {package}, which is not installed; "
+                f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
+            )
 
 
 FORMATS = {
@@ -136,6 +127,7 @@ FORMATS = {
         "Weights as safetensors, which hold no code. The network's names begin with `net.`; `normalise.mean` and "
         "`normalise.std` (pixels in [0,1]) are in the file.",
         """\
+import timm
 from safetensors.torch import load_file
 weights = load_file("{file}")
 net = {create}
@@ -150,6 +142,8 @@ logits = net.eval()((images - weights["normalise.mean"]) / weights["normalise.st
         "The network's state dict, written by `torch.save`. **Normalisation is not inside:** subtract the mean and "
         "divide by the standard deviation below.",
         """\
+import timm
+import torch
 net = {create}
 net.load_state_dict(torch.load("{file}", weights_only=True))
 mean, std = torch.tensor({mean}).view(1, -1, 1, 1), torch.tensor({std}).view(1, -1, 1, 1)
@@ -160,7 +154,7 @@ logits = net.eval()((images - mean) / std)
     ),
     "torchscript": Format(
         "A TorchScript program, normalisation inside, for batches of any size.",
-        'logits = torch.jit.load("{file}")(images)\n',
+        'import torch\nlogits = torch.jit.load("{file}")(images)\n',
         _write_torchscript,
         _read_torchscript,
     ),
@@ -178,6 +172,8 @@ session = onnxruntime.InferenceSession("{file}")
     "robustbench": Format(
         "A checkpoint for RobustBench: `state_dict`, with the normalisation in the buffers `mu` and `sigma`.",
         """\
+import timm
+import torch
 net = {create}
 net.register_buffer("mu", torch.zeros(1, {channels}, 1, 1))
 net.register_buffer("sigma", torch.ones(1, {channels}, 1, 1))

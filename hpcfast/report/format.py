@@ -1,5 +1,6 @@
 """Numbers and attacks as people write them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,3 +37,9 @@ def duration(seconds: float) -> str:
 def moment(time: float) -> str:
     """A time (seconds since 1970), e.g. ``2026-11-22 20:44:01 UTC``."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def with_interval(value: float, interval: Sequence[float]) -> str:
+    """E.g. ``0.714 [0.690, 0.737]``."""
+    low, high = interval
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,19 +1,55 @@
 """One HTML file that holds a whole report: no script, style, font or image from anywhere else."""
 
 import base64
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
 import hpcfast
 from hpcfast.errors import UserError
-from hpcfast.report import charts, curves, format, rows
+from hpcfast.report import charts, tables
+from hpcfast.report.charts import Chart
+from hpcfast.report.format import moment
 from hpcfast.report.runs import Record
-from hpcfast.runs import files
+from hpcfast.report.tables import Table
+from hpcfast.runs import files, plot
 
 MARK = '<meta name="generator" content="hpcfast report">'
 """Marks a file as a report, which may be replaced."""
+
+
+class Section(NamedTuple):
+    """A part of the page, left out if it shows nothing."""
+
+    title: str
+    tables: list[Table]
+    charts: Sequence[Chart] = ()
+    pictures: Sequence[tuple[str, str]] = ()
+    """A caption, and a PNG file in base64."""
+
+
+def sections(records: list[Record]) -> list[Section]:
+    """All that is on the page but the warnings."""
+    pictures = [
+        (f"{path.name} of {record.name}", base64.b64encode(path.read_bytes()).decode())
+        for record in records
+        for path in sorted(record.run.figures.glob("*.png"))
+    ]
+    found = [
+        Section("Results", [tables.results(records)]),
+        Section("Training", [], charts.over_epochs(records)),
+        Section("Evaluations", [tables.evaluations(records)], charts.over_eps(records)),
+        Section("Pictures", [tables.alignment(records)], (), pictures),
+        Section("Settings", tables.settings(records)),
+        Section("Time", [tables.times(records)]),
+        Section("Environment", [tables.environment(records)]),
+        Section("Timeline", [tables.timeline(records)]),
+    ]
+    found = [section._replace(tables=[table for table in section.tables if table.rows]) for section in found]
+    return [section for section in found if any(section[1:])]
 
 
 def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
@@ -39,27 +75,11 @@ def render(records: list[Record]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        percent=format.percent, attack=format.attack_in_words, threat=format.threat, duration=format.duration,
-        moment=format.moment,
-    )  # fmt: skip
     return environment.get_template("report.html.j2").render(
         mark=MARK,
-        marker=charts.marker,
         version=hpcfast.__version__,
-        now=datetime.now(UTC).timestamp(),
+        now=moment(datetime.now(UTC).timestamp()),
         records=records,
-        over_epochs=curves.over_epochs(records),
-        over_eps=curves.over_eps(records),
-        evaluations=rows.evaluations(records),
-        alignments=rows.alignments(records),
-        settings=rows.settings(records),
-        environment=rows.environment(records),
-        times=rows.times(records),
-        timeline=rows.timeline(records),
-        pictures=[
-            (f"{path.name} of {record.name}", base64.b64encode(path.read_bytes()).decode())
-            for record in records
-            for path in record.figures
-        ],
+        colours=len(plot.RUNS),
+        sections=sections(records),
     )

@@ -8,7 +8,6 @@ from typing import Any
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.report import history
-from hpcfast.report.format import moment
 from hpcfast.report.history import History
 from hpcfast.runs import events
 from hpcfast.runs.directory import RunDirectory
@@ -32,23 +31,10 @@ class Record:
     unreadable: list[Path] = field(default_factory=list)
 
     @property
-    def figures(self) -> list[Path]:
-        """Pictures that ``hpcfast report`` and ``hpcfast explain`` have drawn."""
-        return sorted(self.run.figures.glob("*.png"))
-
-    @property
     def progress(self) -> str:
         """Its progress, e.g. ``epoch 3.2 of 15``."""
         of = f" of {self.config.epochs:g}" if self.config.epochs else ""
         return f"epoch {self.history.epoch:.4g}{of}"
-
-    @property
-    def unfinished(self) -> str | None:
-        """The state of a run that has no summary yet."""
-        if self.summary is not None:
-            return None
-        last = f"; last event {moment(self.history.last)}" if self.history.last else ""
-        return f"unfinished: {self.progress}{last}. The command that started it resumes it."
 
     @property
     def warnings(self) -> list[str]:
@@ -68,10 +54,10 @@ class Record:
             found.append(f"its loss was not finite at some step: see {self.run.failures}")
         return found + [f"{path} is damaged and left out" for path in self.unreadable]
 
-    def newest(self, key: str) -> float | None:
-        """The newest value of a curve."""
-        curve = self.history.curves.get(key)
-        return curve.kept[-1].value if curve and curve.kept else None
+    @property
+    def trained_with(self) -> str:
+        """Its attack, and those that the guard chose instead."""
+        return ", then ".join([self.config.attack.name, *self.history.answers])
 
 
 def read(runs: list[RunDirectory]) -> list[Record]:
@@ -95,16 +81,16 @@ def _read(run: RunDirectory, name: str) -> Record:
     except ValueError as error:
         raise UserError(f"{run.summary} is damaged ({error}); remove it and resume the run") from None
     unreadable: list[Path] = []
-    results = sorted((run.path / "evaluations").glob("*/result.json"))
+    results = sorted(run.evaluations.glob("*/result.json"))
     evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
     return Record(
         run=run,
         name=name,
         config=config,
         summary=summary,
-        history=history.tell(events.read(run.events), config),
+        history=history.tell(events.read(run.events)),
         evaluations={key: result for key, result in evaluations.items() if result},
-        explanation=_optional(run.path / "explain.json", "alignment", unreadable),
+        explanation=_optional(run.explain, "alignment", unreadable),
         unreadable=unreadable,
     )
 

@@ -1,5 +1,7 @@
 """Figures by matplotlib: one theme, images in a grid, and a file that is there whole or not at all."""
 
+import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,12 @@ THEME: dict[Any, Any] = {
     "figure.facecolor": FACE, "axes.facecolor": FACE, "text.color": TEXT, "axes.labelcolor": TEXT,
     "axes.edgecolor": QUIET, "xtick.color": QUIET, "ytick.color": QUIET, "grid.color": RULE,
 }  # fmt: skip
+RUNS = ("#0088ea", "#d96c00", "#174340", "#8d88ad", "#733605", "#5b1e80")
+"""Of lines, in turn. Searched to differ for every kind of colour blindness (Machado et al. 2009), and by lightness."""
+VARIABLES = {FACE: "--card", TEXT: "--text", QUIET: "--quiet", RULE: "--rule"} | {
+    colour: f"--run-{i}" for i, colour in enumerate(RUNS)
+}
+"""What the page's style sheet calls each colour; there it has another one for dark screens."""
 
 
 class Image(NamedTuple):
@@ -45,3 +53,27 @@ def save(path: Path, draw: Callable[[], Figure], dpi: int = 100) -> None:
     with rc_context(THEME):
         figure = draw()
         write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=dpi))
+
+
+def inline(draw: Callable[[], Figure]) -> str:
+    """What ``draw`` makes, as an SVG element in an HTML page, whose style sheet then colours it.
+
+    A mark that has a ``url`` shows that text where the mouse points at it.
+    """
+    file = io.StringIO()
+    with rc_context(THEME | {"svg.fonttype": "none", "font.size": 9}):
+        draw().savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = file.getvalue()
+    for pattern, new in (
+        (r'(?s)^.*?<svg[^>]*?( viewBox="[^"]*")[^>]*>', r"<svg\1>"),
+        (r'<g id="[^"]*">', "<g>"),  # unique only within a figure
+        (r"""(?s)<a xlink:href=(["'])(.*?)\1[^>]*>""", r"<g><title>\2</title>"),
+        ("</a>", "</g>"),
+        (r"font-family: [^;]*; ", ""),
+    ):
+        svg = re.sub(pattern, new, svg)
+    return re.sub('style="[^"]*"', lambda style: re.sub("#[0-9a-f]{6}", _variable, style[0]), svg)
+
+
+def _variable(colour: re.Match[str]) -> str:
+    return f"var({VARIABLES[colour[0]]})" if colour[0] in VARIABLES else colour[0]

@@ -44,9 +44,9 @@ def test_the_summary_of_two_ranks_has_their_noise_scale(profiled: Job, playgroun
     assert sum(summary["seconds"].values()) == pytest.approx(summary["clock_seconds"])
 
 
-def test_the_benchmark_measures_each_size_and_a_step(playground: Playground) -> None:
+def test_the_benchmark_measures_each_size_and_all_gradients(playground: Playground) -> None:
     out = playground.path / "allreduce.json"
-    words = ["--model", "cifar_resnet8", "--size", "8", "--batch", "2", "--repeats", "1", "--json", str(out)]
+    words = ["--model", "cifar_resnet8", "--repeats", "1", "--json", str(out)]
     job = playground.hpcfast(2, "bench", "allreduce", *words)
     assert job.code == 0, job.output[-3000:]
     found = json.loads(out.read_text())
@@ -59,6 +59,3 @@ def test_the_benchmark_measures_each_size_and_a_step(playground: Playground) -> 
     assert found["latency_seconds"] >= 0
     assert found["bytes_per_second"] > 0
     assert found["gradients"][0]["bytes"] == found["gradient_bytes"] > 0
-    step = found["step"]
-    assert step["with"] > 0 < step["without"]
-    assert 0 <= step["waited"] < step["with"]

@@ -96,7 +96,7 @@ EVALUATION: dict[str, Any] = RESULT | {
     "versions": {},
 }
 
-EXPLANATION = {"alignment": {"class_mean": {"mean": 0.25, "ci95": [0.125, 0.375], "n": 500}}}
+EXPLANATION = {"alignment": {"image": {"mean": 0.25, "ci95": [0.125, 0.375], "n": 500}}}
 
 
 def settings(folder: Path, *overrides: str) -> RunConfig:

@@ -30,4 +30,4 @@ def test_times_that_fall_with_size_give_no_negative_rate() -> None:
 
 def test_one_rank_is_refused(world: World) -> None:
     with pytest.raises(UserError, match="one rank has no peer to send to; start it under horovodrun"):
-        allreduce.measure("cifar_resnet8", 8, 1, 1, world)
+        allreduce.measure("cifar_resnet8", 1, world)

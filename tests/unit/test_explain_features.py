@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hpcfast.attacks import input_gradient
+from hpcfast.errors import UserError
 from hpcfast.explain import features
 from hpcfast.models import ModelSettings
 from tests.unit import nets
@@ -99,6 +100,11 @@ def test_the_hook_goes_when_the_model_fails() -> None:
     with pytest.raises(RuntimeError):
         features.representation(model, torch.rand(2, 1, 3, 3))
     assert not model[1]._forward_pre_hooks
+
+
+def test_a_network_without_a_representation_is_refused() -> None:
+    with pytest.raises(UserError, match="no linear layer, whose input could be inverted"):
+        features.representation(nn.Flatten(), torch.rand(2, 1, 3, 3))
 
 
 def test_half_the_diagonal_reaches_from_grey_to_black_and_white() -> None:

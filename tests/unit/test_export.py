@@ -44,11 +44,11 @@ def out(tmp_path: Path) -> Path:
 
 def test_what_it_prints_and_writes(hpcfast: Run, plain: RunConfig, out: Path, tmp_path: Path) -> None:
     numbers = tmp_path / "numbers.json"
-    done = hpcfast(plain.folder, "--format", "state-dict", "--out", out, "--images", 6, "--json", numbers)
+    done = hpcfast(plain.folder, "--format", "state-dict", "--out", out, "--json", numbers)
     assert done.code == 0, done.err
     result = json.loads(numbers.read_text())
-    assert (result["path"], result["n_eval"]) == (str(out), 6)
-    for part in (f"{result['bytes']:,} bytes", result["sha256"], f"{result['clean_accuracy']:.4f}", "at most"):
+    assert result["path"] == str(out)
+    for part in (f"{result['bytes']:,} bytes", result["sha256"], "at most"):
         assert part in done.out
     assert {path.name for path in out.parent.iterdir()} == {"robust.pt", "robust.pt.md", "robust.pt.json"}
 
@@ -85,8 +85,6 @@ def test_runs_that_cannot_be_exported(hpcfast: Run, tiny: Callable[..., RunConfi
 def test_wrong_command_lines(hpcfast: Run, plain: RunConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for args in (["--format", "pickle", "--out", out], ["--out", out], ["--format", "onnx"]):
         assert hpcfast(plain.folder, *args).code == 2
-    done = hpcfast(plain.folder, "data.path=nowhere", "--format", "safetensors", "--out", out)
-    assert_refused(done, "no folder nowhere/train", "another data.path")
     monkeypatch.setenv("HOROVOD_RANK", "0")
     done = hpcfast(plain.folder, "--format", "safetensors", "--out", out)
     assert_refused(done, "without horovodrun or mpirun")
@@ -120,11 +118,9 @@ def test_a_file_that_does_something_else_gets_no_name(
     publish(run, plain, "safetensors", out)
     before = {path: path.read_bytes() for path in out.parent.iterdir()}
     monkeypatch.setitem(FORMATS, "safetensors", dataclasses.replace(FORMATS["safetensors"], **broken))
-    with pytest.raises(UserError, match=r"does not do what the run's model does: logits differ .* of 12 images"):
+    with pytest.raises(UserError, match=r"does not do what the run's model does: logits differ"):
         publish(run, plain, "safetensors", out, overwrite=True)
-    after = {path: path.read_bytes() for path in out.parent.iterdir() if path.suffix != ".unverified"}
-    assert after == before
-    assert Path(f"{out}.unverified").is_file()
+    assert {path: path.read_bytes() for path in out.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize(

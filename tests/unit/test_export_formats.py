@@ -79,11 +79,7 @@ def test_a_file_is_described_as_it_is(name: str, kind: str, exported: Export) ->
     data = made.out.read_bytes()
     assert made.result["bytes"] == len(data)
     assert made.result["sha256"] == hashlib.sha256(data).hexdigest()
-    assert made.result["n_eval"] == (12 if kind == "grey" else 8)
-    summary = json.loads((made.config.folder / "summary.json").read_text())
-    assert made.result["clean_accuracy"] == summary["clean_accuracy"]
     assert made.result["largest_difference"] < 1e-4
-    assert not Path(f"{made.out}.unverified").exists()
 
 
 @every

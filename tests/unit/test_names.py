@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from hpcfast.explain import figure, fooling
-from hpcfast.report import table
+from hpcfast.report import tables
 from hpcfast.runs import progress
 from hpcfast.runs.names import in_figure, printable
 from hpcfast.scaling import figures
@@ -51,7 +51,7 @@ def test_of_a_long_name_both_ends_are_shown(most: int) -> None:
 def test_pictures_are_drawn_whatever_classes_and_runs_are_called(name: str, tmp_path: Path) -> None:
     x, y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
     fooled = (x.clone(), 1 - y, torch.ones(2))  # nothing was changed: an attack that found no gradient
-    fooling._draw(tmp_path / "fooling.png", x, y, [name, "other"], [fooled, fooled], (name, name + "$"), "L2")
+    fooling.draw(tmp_path / "fooling.png", x, y, [(name, fooled), ("other", fooled)], (name, name + "$"), "L2")
     figure.draw(tmp_path / "explain.png", [(name, dict.fromkeys(figure.ROWS, x))], [name, name + "$"])
     for file in ("fooling.png", "explain.png"):
         assert min(Image.open(tmp_path / file).size) > 100
@@ -67,10 +67,8 @@ def test_two_dollars_are_no_formula() -> None:
 def test_tables_show_names_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(progress, "Console", _console(out))
-    record = SimpleNamespace(
-        name=name, summary=None, progress="epoch 1 of 2", config=SimpleNamespace(attack=SimpleNamespace(name="fgsm_rs"))
-    )
-    progress.console(2000).print(table.table([record]))  # type: ignore[list-item]
+    record = SimpleNamespace(name=name, summary=None, progress="epoch 1 of 2", trained_with="fgsm_rs")
+    progress.console(2000).print(tables.results([record]).printed())  # type: ignore[list-item]
     out.flush()
     shown = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert printable(name) in shown

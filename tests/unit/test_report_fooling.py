@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from hpcfast.config import RunConfig, load, read_run
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.explain import fooling
+from hpcfast.explain import Finished, Subjects, fooling
+from hpcfast.explain import load as subjects
 from hpcfast.models import saved
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.training import train
 from tests.conftest import RUN
 
-CLASSES = ("class0", "class1", "class2")
+ALONE = World(0, 1, 0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], in
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
     model, _ = saved.load(RunDirectory(config.folder), config.model)
-    x, y = fooling._all_correct(config, [model], CLASSES)
+    x, y = fooling.all_correct(subjects([RunDirectory(config.folder)], [], ALONE))
     found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
     assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
@@ -89,28 +90,36 @@ def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: lis
     assert found.shape == x.shape
 
 
-def test_pictured_images_are_classified_rightly_by_all(configs: list[RunConfig], runs: list[RunDirectory]) -> None:
-    models = [saved.load(run, config.model)[0] for run, config in zip(runs, configs, strict=True)]
-    x, y = fooling._all_correct(configs[0], models, CLASSES)
+def test_pictured_images_are_classified_rightly_by_all(runs: list[RunDirectory]) -> None:
+    loaded = subjects(runs, [], ALONE)
+    x, y = fooling.all_correct(loaded)
     assert 1 <= len(x) <= fooling.IMAGES
-    for model in models:
-        assert torch.equal(model(x).argmax(1), y)
+    for each in loaded.runs:
+        assert torch.equal(each.model(x).argmax(1), y)
 
 
-def test_without_a_all_correct_image_there_is_no_picture(configs: list[RunConfig]) -> None:
+def test_without_an_image_that_all_classify_rightly_there_is_no_picture(runs: list[RunDirectory]) -> None:
     class Wrong(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = nn.Linear(1, 1)
+
         def forward(self, x: Tensor) -> Tensor:
             return torch.eye(9)[8].expand(len(x), 9)
 
+    loaded = subjects(runs[:1], [], ALONE)
+    wrong = Finished(loaded.runs[0].run, loaded.runs[0].config, Wrong())
     with pytest.raises(UserError, match="none of 64 images is classified correctly by all runs"):
-        fooling._all_correct(configs[0], [Wrong()], CLASSES)
+        fooling.all_correct(Subjects([wrong], loaded.val))
 
 
 def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:
     other = RunDirectory(tmp_path / "other")
     other.path.mkdir()
+    for name in ("model.json", "model.safetensors"):
+        (other.path / name).write_bytes((runs[0].path / name).read_bytes())
     other.config.write_text(runs[0].config.read_text().replace("norm: L2", "norm: Linf"))
-    with pytest.raises(UserError, match="a picture needs runs of the same data and norm"):
+    with pytest.raises(UserError, match="a picture needs runs of the same norm"):
         fooling.picture([runs[0], other], tmp_path / "none.png")
 
 

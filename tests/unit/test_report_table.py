@@ -6,25 +6,25 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from hpcfast.report import format
+from hpcfast.report import format, tables
 from hpcfast.report.runs import read
-from hpcfast.report.table import clock, table
 from hpcfast.runs.directory import RunDirectory
 from tests.unit.stories import Story, collapsing, write
 
 
 def printed(*runs: Path) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(table(read([RunDirectory(run) for run in runs])))
+    console.print(tables.results(read([RunDirectory(run) for run in runs])).printed())
     return console.file.getvalue()
 
 
 def test_the_table_has_a_row_a_run_with_its_numbers(tmp_path: Path) -> None:
     text = printed(write(tmp_path / "one", Story()), write(tmp_path / "other", collapsing(), finished=False))
     row, other = (next(line for line in text.splitlines() if f" {name} " in line) for name in ("one", "other"))
-    for part in ("fgsm_rs", "0.750 [0.468, 0.911]", "0.500 [0.254, 0.746]", " 12 ", "1,234", "60.0"):
+    for part in ("fgsm_rs", "0.750 [0.468, 0.911]", "0.500 [0.254, 0.746]", " 12 ", "1,234", "60.0 s", "1 h 06 min"):
         assert part in row
     assert "unfinished, epoch 2 of 3" in other
+    assert "fgsm_rs, then pgd 2 x 1" in other
     assert "robust: under pgd 3 x 2, L2 eps 0.5; in brackets" in text
 
 
@@ -37,7 +37,7 @@ def test_without_a_finished_run_there_is_a_table_too(tmp_path: Path) -> None:
 def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
     runs = write(tmp_path / "one", Story()), write(tmp_path / "other", Story(), finished=False)
     console = Console(width=200, file=io.StringIO())
-    console.print(clock(read([RunDirectory(run) for run in runs])))
+    console.print(tables.times(read([RunDirectory(run) for run in runs])).printed())
     rows = {line.split("│")[1].strip(): line for line in console.file.getvalue().splitlines() if "│" in line}
     assert "20.0 % (24.0 s)" in rows["attack"]
     assert "5.0 % (6.0 s)" in rows["data wait"]

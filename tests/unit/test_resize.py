@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from hpcfast.bench import rivals
+from benchmarks import rivals
 from hpcfast.data import dali, resize
 from hpcfast.data.readahead import Feed
 from hpcfast.data.reader import read_splits

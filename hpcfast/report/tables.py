@@ -1,0 +1,146 @@
+"""The tables of a report, each made once: the terminal prints some, the page shows all."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import yaml
+from rich.table import Table as Printed
+
+from hpcfast.report.format import attack_in_words, duration, moment, with_interval
+from hpcfast.report.runs import Record
+from hpcfast.runs import progress
+from hpcfast.runs.names import printable
+
+MEASURED = ("clean accuracy", "robust accuracy", "images")
+Columns = list[dict[str, str]]
+"""What each run has under each key."""
+
+
+class Table(NamedTuple):
+    """Cells in words."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    left: int = 1
+    """Columns of text; the others are numbers, aligned on the right."""
+    caption: str = ""
+
+    def printed(self) -> Printed:
+        """For the terminal."""
+        headings, *rows = ([printable(cell) for cell in row] for row in (self.headings, *self.rows))
+        return progress.table(headings, rows, self.caption or None, self.left)
+
+
+def results(records: list[Record]) -> Table:
+    """A row a run: method, accuracies with their 95 % intervals, speed and time; or how far it is."""
+    rows: list[tuple[str, ...]] = []
+    for record in records:
+        summary, words = record.summary, (record.name, record.trained_with)
+        if summary is None:
+            rows.append((*words, f"unfinished, {record.progress}"))
+            continue
+        speed = f"{summary['train_images_per_second']:,.0f}"
+        times = (duration(summary[key]) for key in ("train_seconds", "wall_seconds"))
+        rows.append((*words, *_accuracies(summary), speed, *times))
+    attacks = sorted({attack_in_words(record.summary["attack"]) for record in records if record.summary})
+    caption = f"robust: under {', '.join(attacks)}; in brackets: 95 % intervals" if attacks else ""
+    headings = ("run", "trained with", *MEASURED, "images/s", "training", "wall clock")
+    return Table("Results", headings, rows, 2, caption)
+
+
+def evaluations(records: list[Record]) -> Table:
+    """A row for the evaluation after training, and for each other that is kept."""
+    rows = []
+    for record in records:
+        kept = record.evaluations
+        if record.summary and not any(_same(record.summary, result) for result in kept.values()):
+            # An evaluation's seconds are those of the evaluation; a summary's are those of the run.
+            kept = {"after training": {k: v for k, v in record.summary.items() if k != "seconds"}, **kept}
+        for name, result in kept.items():
+            time = duration(result["seconds"]) if "seconds" in result else ""
+            rows.append((record.name, name, attack_in_words(result["attack"]), *_accuracies(result), time))
+    headings = ("run", "evaluation", "attack", *MEASURED, "time")
+    return Table("Evaluations", headings, rows, 3)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two results are of one measurement: training keeps its last evaluation too."""
+    return all(one.get(key) == other.get(key) for key in ("attack", "n_eval", "clean_accuracy", "robust_accuracy"))
+
+
+def _accuracies(result: dict[str, Any]) -> tuple[str, ...]:
+    pair = (with_interval(result[key], result["ci95"][key]) for key in ("clean_accuracy", "robust_accuracy"))
+    return (*pair, f"{result['n_eval']:,}")
+
+
+def alignment(records: list[Record]) -> Table:
+    """What ``hpcfast explain`` has measured."""
+    columns: Columns = [
+        {name.replace("_", " "): with_interval(found["mean"], found["ci95"]) for name, found in measured.items()}
+        for measured in (record.explanation.get("alignment", {}) for record in records)
+    ]
+    return _side_by_side("Alignment of gradients with", records, columns)
+
+
+def times(records: list[Record]) -> Table:
+    """A row a part of the clock: where the time of each finished run went."""
+    clocks = [(record.summary or {}).get("seconds", {}) for record in records]
+    columns: Columns = [
+        {part.replace("_", " "): _share(seconds, sum(clock.values())) for part, seconds in clock.items()}
+        for clock in clocks
+    ]
+    table = _side_by_side("Time spent on", records, columns)
+    return table._replace(caption="communication: waiting for other ranks; see docs/timeline.md")
+
+
+def _share(seconds: float, total: float) -> str:
+    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else "–"
+
+
+def environment(records: list[Record]) -> Table:
+    """Where runs were trained: what the summary says, else what the run said when it started."""
+    columns: Columns = []
+    for record in records:
+        known: dict[str, Any] = record.summary or record.history.start
+        chosen = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
+        values = chosen | known.get("versions", {})
+        columns.append({key.replace("_", " "): str(value) for key, value in values.items()})
+    return _side_by_side("Environment", records, columns)
+
+
+def settings(records: list[Record]) -> list[Table]:
+    """Settings as they are written on the command line: where runs differ, and all."""
+    columns: Columns = [_flat(yaml.safe_load(record.config.dump())) for record in records]
+    every = _side_by_side("All settings", records, columns)
+    differ = [row for row in every.rows if len(set(row[1:])) > 1 and row[0] not in ("name", "runs")]
+    return [_side_by_side("Settings that differ", records, columns)._replace(rows=differ), every]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as ``group.key: value``."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def timeline(records: list[Record]) -> Table:
+    """What happened to the runs, in order of time."""
+    moments = sorted((each.time, record.name, each) for record in records for each in record.history.timeline)
+    rows = [
+        (moment(each.time), name, each.what, each.detail, f"{each.epoch:.4g}", str(each.step))
+        for _, name, each in moments
+    ]
+    return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, 4)
+
+
+def _side_by_side(title: str, records: list[Record], columns: Columns) -> Table:
+    """A row for each key of any of the ``columns``, in their order; a column a run."""
+    keys = dict.fromkeys(key for column in columns for key in column)
+    rows = [(key, *(column.get(key, "–") for column in columns)) for key in keys]
+    return Table(title, (title.lower(), *(record.name for record in records)), rows, 1)
