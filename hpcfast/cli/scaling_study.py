@@ -35,6 +35,7 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="on this machine, without Slurm")] = False,
 ) -> None:
     """Execute what is not done of STUDY: on Slurm, as arrays of jobs, or with --local here; then report."""
+    from hpcfast.cluster import slurm as cluster
     from hpcfast.scaling import folder, jobs, slurm
     from hpcfast.scaling import local as machine
     from hpcfast.scaling import study as studies
@@ -44,7 +45,7 @@ def run(
     _refuse_unsound(planned)
     _refuse_without_data(planned)
     if not local:
-        slurm.refuse_without_slurm()
+        cluster.require("here with --local")
     with folder.claim(read):
         pending = [job for job in planned if job.state != "done"]
         if pending and local:
