@@ -7,7 +7,7 @@ converge is simply infinitely slow.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -40,14 +40,13 @@ class Difference:
 
 def difference(a: Cell, b: Cell) -> Difference:
     """How much slower ``a`` is than ``b``, or why that cannot be said."""
-    found = Difference(a, b)
     for cell in (a, b):
         if not cell.ended:
-            return replace(found, why_none=f"{cell.name}: no run has ended")
+            return Difference(a, b, why_none=f"{cell.name}: no run has ended")
         if cell.mixed:
-            return replace(found, why_none=f"mixed {', '.join(cell.mixed)}")
+            return Difference(a, b, why_none=f"mixed {', '.join(cell.mixed)}")
     if not a.converged and not b.converged:
-        return replace(found, why_none="no run has converged")
+        return Difference(a, b, why_none="no run has converged")
     n, m = len(a.ended), len(b.ended)
     ratios = sorted(1.0 if x.time == y.time else x.time / y.time for x in a.ended for y in b.ended)  # inf = inf
     beyond = np.cumsum(_ways(n, m)) / math.comb(n + m, n)

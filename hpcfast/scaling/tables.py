@@ -30,9 +30,9 @@ class Table:
     def markdown(self) -> str:
         """Its lines; the title stays with the page."""
         names = [name.lstrip("#") for name in self.columns]
-        lines = [[_escaped(value) for value in row] for row in (names, ["---"] * len(names), *self.rows)]
-        caption = [self.caption, ""] if self.caption else []
-        return "\n".join([*caption, *(f"| {' | '.join(line)} |" for line in lines)])
+        rows = [[value.replace("|", "\\|").replace("\n", " ") for value in row] for row in self.rows]
+        lines = [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
+        return "\n".join([self.caption, "", *lines] if self.caption else lines)
 
     def terminal(self) -> rich.table.Table:
         """For rich's console."""
@@ -117,7 +117,3 @@ def _run(row: Row, cell: Cell) -> list[str]:
         known(row.images_per_second, "{:,.0f}".format), known(row.clean_accuracy, percent),
         known(row.robust_accuracy, percent), confirmed, row.note,
     ]  # fmt: skip
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
