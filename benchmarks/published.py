@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from hpcfast.scaling.predict import epochs as law
-from hpcfast.scaling.predict import fit
+from hpcfast.scaling.predict import steps
 from hpcfast.scaling.predict.epochs import Reached
-from hpcfast.scaling.predict.fit import Point
+from hpcfast.scaling.predict.steps import Point
 
 IMAGENET = 1_281_167
 """Training images of ImageNet, which all tables are about."""
@@ -98,14 +98,14 @@ def _point(unit: str, ranks: int, batch: int, measured: Any) -> Point:
         seconds = 1 / measured
     else:
         seconds = measured[0] / measured[1] / math.ceil(IMAGENET / (ranks * batch))
-    return Point(ranks, ranks, batch, seconds)
+    return Point(ranks, batch, seconds)
 
 
 def check(chosen: Sequence[Curve] | None = None) -> list[Check]:
     """Fit each curve's small end, predict its large end; one rule for all curves."""
     results = []
     for curve in curves() if chosen is None else chosen:
-        models = fit.believable(curve.small)
+        models = steps.believable(curve.small)
         for point in curve.large:
             seconds = [model.seconds(point.ranks, point.batch) for model in models]
             first = curve.points[0]

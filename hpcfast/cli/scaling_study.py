@@ -18,16 +18,13 @@ File = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/studies/smal
 def plan(study: File, json: options.Json = None) -> None:
     """Print the jobs of STUDY, how many are done, and what they cost."""
     from hpcfast.runs.progress import console
-    from hpcfast.scaling import jobs, planning
-    from hpcfast.scaling import study as studies
+    from hpcfast.scaling import planning
 
-    read = studies.load(study)
-    planned = jobs.jobs(read)
-    _refuse_unsound(planned)
+    given, jobs = read(study)
     screen = console(120)
-    screen.print(planning.table(read, planned))
-    screen.print(planning.sentence(read, planned))
-    options.write_json(json, planning.numbers(read, planned))
+    screen.print(planning.table(given, jobs).terminal())
+    screen.print(planning.sentence(given, jobs))
+    options.write_json(json, planning.numbers(given, jobs))
 
 
 def run(
@@ -35,43 +32,60 @@ def run(
     local: Annotated[bool, typer.Option("--local", help="on this machine, without Slurm")] = False,
 ) -> None:
     """Execute what is not done of STUDY: on Slurm, as arrays of jobs, or with --local here; then report."""
-    from hpcfast.scaling import folder, jobs, slurm
+    from hpcfast.cluster import slurm as cluster
+    from hpcfast.runs import lock
     from hpcfast.scaling import local as machine
-    from hpcfast.scaling import study as studies
+    from hpcfast.scaling import slurm
 
-    read = studies.load(study)
-    planned = jobs.jobs(read)
-    _refuse_unsound(planned)
-    _refuse_without_data(planned)
+    given, jobs = read(study)
+    _refuse_without_data(jobs)
     if not local:
-        slurm.refuse_without_slurm()
-    with folder.claim(read):
-        pending = [job for job in planned if job.state != "done"]
+        cluster.require("here with --local")
+    taken = "is in use by another 'hpcfast scaling run'; wait for it"
+    with lock.held(given.folder, "study", "go to a folder that you may write", taken):
+        pending = [job for job in jobs if job.state != "done"]
         if pending and local:
-            machine.run(planned, _say)
+            machine.run(jobs, lambda line: print(line, flush=True))
         elif pending:
-            _tell_submitted(read, slurm.submit(read, study, pending), len(pending))
+            _tell_submitted(given, slurm.submit(given, study, pending), len(pending))
             return
-    failed = _report(read, study)
-    if failed:
+    if _report(given):
         raise typer.Exit(1)
 
 
 def collect(study: File) -> None:
     """Gather what the runs of STUDY have measured into its table, studies/NAME/results.csv."""
     from hpcfast.scaling import collect as gathering
-    from hpcfast.scaling import jobs
-    from hpcfast.scaling import study as studies
 
-    read = studies.load(study)
-    _refuse_unsound(jobs.jobs(read))
-    rows = gathering.rows(read)
-    gathering.write_csv(read.folder / "results.csv", rows)
-    print(f"{read.folder / 'results.csv'}: {gathering.counted(rows)}")
+    given, jobs = read(study)
+    rows = [gathering.row(job) for job in jobs]
+    gathering.write_csv(given.folder / "results.csv", rows)
+    print(f"{given.folder / 'results.csv'}: {gathering.counted(rows)}")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def read(file: Path) -> tuple["Study", list["Job"]]:
+    """A study and its jobs, each with a valid configuration, and with that of the run that is there.
+
+    Raises:
+        UserError: the study or a configuration is wrong, or there are runs of another configuration.
+    """
+    from hpcfast.config import load, read_run
+    from hpcfast.runs.directory import RunDirectory
+    from hpcfast.scaling import jobs, study
+
+    given = study.load(file)
+    planned, strangers = jobs.jobs(given), []
+    for job in planned:
+        config = load(job.method.config, job.overrides)
+        if config.phases or config.accumulate > 1:
+            cure = "set phases=[] accumulate=1 in the study"
+            raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")
+        if job.state == "done" and read_run(RunDirectory(job.folder)) != config:
+            strangers.append(f"\n  {job.folder}")
+    if strangers:
+        cure = "move them away, or give the study another name:"
+        raise UserError(f"runs of another configuration than the study's are there; {cure}{''.join(strangers)}")
+    return given, planned
 
 
 def _tell_submitted(study: "Study", numbers: list[str], jobs: int) -> None:
@@ -81,44 +95,19 @@ def _tell_submitted(study: "Study", numbers: list[str], jobs: int) -> None:
     print(f"cancel   scancel {' '.join(numbers)}")
 
 
-def _report(study: "Study", file: Path) -> bool:
+def _report(study: "Study") -> bool:
     """Write table and report; whether there are jobs that are not done."""
     from hpcfast.scaling import collect as gathering
     from hpcfast.scaling import report
 
     rows = gathering.rows(study)
-    failed = [row for row in rows if row.status not in ("converged", "not converged")]
     for path in report.write(study, rows):
-        if path.suffix != ".svg" and path.suffix != ".png":
-            print(path)
+        print(path)
     print(gathering.counted(rows))
+    failed = [row for row in rows if not row.done]
     for row in failed:
         print(f"{row.job} {row.status}: {row.note}")
     return bool(failed)
-
-
-def _refuse_unsound(jobs: list["Job"]) -> None:
-    """Validate the configuration of each job, and compare it with that of the run that is there.
-
-    Raises:
-        UserError: one is wrong, or has runs that are of another configuration.
-    """
-    from hpcfast.config import load, read_run
-    from hpcfast.runs.directory import RunDirectory
-
-    strangers = []
-    for job in jobs:
-        config = load(job.method.config, job.overrides)
-        if config.phases or config.accumulate > 1:
-            cure = "set phases=[] accumulate=1 in the study"
-            raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")
-        if job.state == "done" and read_run(RunDirectory(job.folder)) != config:
-            strangers.append(f"\n  {job.folder}")
-    if strangers:
-        raise UserError(
-            f"runs of another configuration than the study's are there; move them away, or give the study another "
-            f"name:{''.join(strangers)}"
-        )
 
 
 def _refuse_without_data(jobs: list["Job"]) -> None:

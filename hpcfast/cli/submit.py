@@ -30,7 +30,7 @@ def command(
     ] = False,
 ) -> None:
     """Submit CONFIG to Slurm, by a batch script made from those in slurm/."""
-    from hpcfast.cluster import submit
+    from hpcfast.cluster import slurm, submit
     from hpcfast.config import load
 
     run = load(config, overrides)
@@ -53,14 +53,15 @@ def command(
         print(script, end="")
         return
     _refuse_needless(run, template)
-    submit.require_sbatch()
+    slurm.require("print the script with --dry-run > job.sh")
     path = run.runs / f"{run.name}.{template}.sh"
     submit.write(script, path)
     jobs = submit.send(path, chosen, chain)
     after = f", then {', '.join(jobs[1:])}, each after the one before" if jobs[1:] else ""
     print(f"submitted job {jobs[0]}{after}")
     print(f"script   {path}")
-    print(f"log      tail -F {shlex.quote(submit.log_of(script, jobs[0]))}")
+    log = chosen.get("output", "%x-%j.log").replace("%x", chosen["job-name"]).replace("%j", jobs[0])
+    print(f"log      tail -F {shlex.quote(log)}")
     print(f"watch    squeue --jobs={','.join(jobs)}")
     print(f"cancel   scancel {' '.join(jobs)}")
 

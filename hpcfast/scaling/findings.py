@@ -1,41 +1,20 @@
 """What a study asked, what it found and what is wrong with it, in sentences."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Sequence
 
 from hpcfast.report.format import duration, percent
-from hpcfast.scaling.cells import ENOUGH, Cell, count, gain, time_of
-from hpcfast.scaling.rows import Row
-from hpcfast.scaling.statistics import Difference, difference, suspicious
+from hpcfast.scaling.cells import ENOUGH, Cell, count
+from hpcfast.scaling.statistics import Difference, duels
 
 FEW = 8
 """So many jobs are named in a warning; the table of runs has them all."""
 
 
-@dataclass(frozen=True)
-class Duel:
-    """Two methods on the same nodes."""
-
-    slow: Cell
-    fast: Cell
-    difference: Difference | None
-    why_none: str = ""
-
-
 def asked(data: str, cells: Sequence[Cell]) -> str:
     """The question, of one data set."""
-    targets = " or ".join(percent(target) for target in sorted({cell.target or 0.0 for cell in cells}) if target)
-    methods, scalings = (sorted({cell.series[i] for cell in cells}) for i in (1, 2))
-    nodes = sorted({cell.nodes for cell in cells})
-    on = listed([*(f"{n:,}" for n in nodes[:-1]), count(nodes[-1], "node")])
-    seeds = sorted({len(cell.rows) for cell in cells})
-    does = "does" if len(methods) == 1 else "do"
-    return (
-        f"How long {does} {listed(methods)} take to {targets or 'the target'} robust accuracy on {data}, on {on}, with "
-        f"{listed(scalings)} scaling and {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds each?"
-    )
+    targets = " or ".join(percent(target) for target in sorted({cell.target for cell in cells if cell.target}))
+    return f"How long does it take to {targets or 'the target'} robust accuracy on {data}, and on how many nodes?"
 
 
 def answer(cells: Sequence[Cell]) -> str:
@@ -51,34 +30,19 @@ def answer(cells: Sequence[Cell]) -> str:
         times = base.ttra / best.ttra
         than = f"than on {count(base.nodes, 'node')}"
         text += f", {times:.2g} times sooner {than}" if times >= 1.05 else f", hardly sooner {than}"
-    told = [duel for duel in duels(cells) if duel.difference and duel.difference.interval]
-    if not told and len({cell.key[1] for cell in cells}) == 1:
-        return f"{text}."
+    told = [duel for duel in duels(cells) if duel.interval]
     if not told:
-        return f"{text}. Methods cannot be compared: see the table below."
-    last = max(told, key=lambda duel: (duel.fast.nodes, duel.fast.series == best.series))
-    where = f"{count(last.fast.nodes, 'node')} ({last.fast.key[2]} scaling)"
-    said = f"{last.fast.key[1]} gets there {ratio(last.difference)} times as fast as {last.slow.key[1]}"
-    low, high = last.difference.interval if last.difference and last.difference.interval else (0.0, 0.0)
-    return f"{text}. At {where} {said}{', which may be chance' if low <= 1 <= high else ''}."
+        alone = len({cell.key[1] for cell in cells}) == 1
+        return f"{text}." if alone else f"{text}. Methods cannot be compared: see the table below."
+    last = max(told, key=lambda duel: (duel.b.nodes, duel.b.series == best.series))
+    where = f"{count(last.b.nodes, 'node')} ({last.b.key[2]} scaling)"
+    said = f"{last.b.key[1]} gets there {ratio(last)} times as fast as {last.a.key[1]}"
+    return f"{text}. At {where} {said}{', which may be chance' if last.chance else ''}."
 
 
-def duels(cells: Sequence[Cell]) -> list[Duel]:
-    """Each method against the slowest one, at equal nodes; of one data set."""
-    methods = sorted({cell.key[1] for cell in cells})
-    slowest = max(methods, key=lambda method: median(_times(cells, method) or [0.0]))
-    found = []
-    for slow in cells:
-        for fast in cells:
-            if slow.key[1] == slowest != fast.key[1] and slow.key[2:] == fast.key[2:]:
-                said = difference(slow, fast)
-                found.append(Duel(slow, fast, None, said) if isinstance(said, str) else Duel(slow, fast, said))
-    return sorted(found, key=lambda duel: (duel.fast.key[1:3], duel.fast.nodes))
-
-
-def ratio(found: Difference | None) -> str:
+def ratio(found: Difference) -> str:
     """``3.1 [2.8, 3.4]``, the interval being of 95 %; runs that did not converge can make it end at 0 or ∞."""
-    if found is None:
+    if found.ratio is None:
         return "–"
     if found.interval is None:
         return f"{found.ratio:.2f}"
@@ -90,9 +54,10 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
     """All that a reader must know before he believes a number."""
     rows = [row for cell in cells for row in cell.rows]
     found = []
-    for status in ("missing", "crashed", "unfinished"):
-        found += _jobs([row for row in rows if row.status == status], len(rows), f"{status}, not averaged")
-    found += _jobs([row for row in rows if row.status == "not converged"], len(rows), "not converged")
+    for status in ("missing", "crashed", "unfinished", "not converged"):
+        if jobs := [row.job + (f" ({row.note[-160:]})" if row.note else "") for row in rows if row.status == status]:
+            aside = "" if status == "not converged" else ", not averaged"
+            found.append(f"{len(jobs)} of {count(len(rows), 'run')} {status}{aside}: {_few(jobs, '; ')}.")
     found += [f"{cell.name}: {cell.why_none}." for cell in cells if cell.mixed]
     for field in ("hardware", "versions"):
         values = sorted({getattr(row, field) for row in rows} - {""})
@@ -104,51 +69,11 @@ def warnings(cells: Sequence[Cell]) -> list[str]:
         cure = "Trust the epochs of these cells, not their speed; no speed-up or efficiency is computed from them."
         found.append(f"Ranks share cores or GPUs ({_few(named, '; ')}). {cure}")
     found += [f"{row.job}: slow ranks: {'; '.join(row.stragglers)}." for row in rows if row.stragglers]
-    found += [f"{cell.name} is suspiciously fast: {why}." for cell in cells if (why := suspicious(cell, cells))]
     few = [cell for cell in cells if 0 < len(cell.ended) < ENOUGH]
     if few:
         fewer = f"have fewer than {ENOUGH} runs that ended: plain means, no run dropped"
         found.append(f"{len(few)} of {count(len(cells), 'cell')} {fewer}.")
     return found
-
-
-def role(row: Row, cell: Cell) -> str:
-    """What a run is to the average of its cell."""
-    if row in cell.counted:
-        return "averaged"
-    if row not in cell.ended:
-        return ""
-    return "dropped" if cell.counted else "not averaged"
-
-
-def gains(cell: Cell, cells: Sequence[Cell]) -> tuple[str, str]:
-    """Speed-up and efficiency as they are shown."""
-    found = gain(cell, cells)
-    return (f"{found.speed_up:.2f}", percent(found.efficiency)) if found else ("–", "–")
-
-
-def number(value: float | None, form: str = "{:,.4g}") -> str:
-    """A number, or a dash for what is not known."""
-    return "–" if value is None else form.format(value)
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _times(cells: Iterable[Cell], method: str) -> list[float]:
-    return [time_of(row) for cell in cells if cell.key[1] == method for row in cell.ended]
-
-
-def _jobs(rows: Sequence[Row], of: int, what: str) -> list[str]:
-    if not rows:
-        return []
-    by_note: dict[str, list[str]] = {}
-    for row in rows:
-        by_note.setdefault(row.note[-160:], []).append(row.job)  # the end of a log says most
-    named = [_few(jobs, ", ") + (f" ({note})" if note else "") for note, jobs in by_note.items()]
-    return [f"{len(rows)} of {count(of, 'run')} {what}: {_few(named, '; ')}."]
 
 
 def _few(names: Sequence[str], between: str) -> str:

@@ -6,11 +6,11 @@ that was killed with the study.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hpcfast.scaling.rows import Scaling
 from hpcfast.scaling.study import Data, Method, Study
 
 START = "== start"
@@ -26,7 +26,7 @@ class Kind:
 
     data: str
     method: str
-    scaling: Literal["strong", "weak"]
+    scaling: Scaling
     nodes: int
 
 
@@ -94,16 +94,15 @@ class Job:
 
 def jobs(study: Study) -> list[Job]:
     """All jobs, seed by seed: what is done of a study is then balanced, and a drift of the machine hits all alike."""
-    return [Job(study, *rest, seed) for seed in range(study.seeds) for rest in _kinds(study)]
-
-
-def _kinds(study: Study) -> Iterator[tuple[Data, Method, Kind]]:
-    lists: dict[Literal["strong", "weak"], tuple[int, ...]] = {"strong": study.strong, "weak": study.weak}
-    for data in study.data:
-        for method in data.methods:
-            for scaling, counts in lists.items():
-                for nodes in counts:
-                    yield data, method, Kind(data.name, method.name, scaling, nodes)
+    lists: dict[Scaling, tuple[int, ...]] = {"strong": study.strong, "weak": study.weak}
+    return [
+        Job(study, data, method, Kind(data.name, method.name, scaling, nodes), seed)
+        for seed in range(study.seeds)
+        for data in study.data
+        for method in data.methods
+        for scaling, counts in lists.items()
+        for nodes in counts
+    ]
 
 
 def last_end(log: Path) -> tuple[int | None, float | None]:

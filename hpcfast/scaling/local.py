@@ -1,5 +1,6 @@
 """A study on this machine: its jobs one after another, each on as many cores as it has threads."""
 
+import itertools
 import os
 import shlex
 import subprocess
@@ -60,16 +61,12 @@ def _warn_of_sharing(jobs: list[Job], say: Callable[[str], None]) -> None:
 
 def _wait_for_an_orphan(lock: TextIO, stop: StopRequest, say: Callable[[str], None]) -> None:
     """A study that was killed (SIGKILL) leaves its jobs behind, which hold the file ``lock`` while they live."""
-    told = False
-    while True:
-        try:
-            if not locked(lock):
-                say("the study's file system has no locks: see that no study that was killed has left jobs running")
+    for tried in itertools.count():
+        with suppress(BlockingIOError):
+            locked(lock)
             return
-        except BlockingIOError:
-            if not told:
-                say("waiting for what a study that was killed has left running …")
-            told = True
+        if not tried:
+            say("waiting for what a study that was killed has left running …")
         if stop.requested:
             raise Stopped("stopped while waiting; the same command goes on")
         time.sleep(0.2)

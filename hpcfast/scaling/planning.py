@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Table
-
 from hpcfast.report.format import duration
 from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study
+from hpcfast.scaling.tables import Table
 
 
 def estimates(jobs: Iterable[Job]) -> dict[Kind, float]:
@@ -31,19 +30,17 @@ def seconds_left(left: Iterable[Job], jobs: Iterable[Job]) -> float | None:
 
 def table(study: Study, jobs: list[Job]) -> Table:
     """A line for each kind of job; a time only where one of its kind is done."""
-    known = estimates(jobs)
-    shown = Table(title=f"{study.name}: {study.title}", title_justify="left")
-    for column in ("data", "method", "scaling"):
-        shown.add_column(column)
-    for column in ("nodes", "ranks", "batch a rank", "global batch", "done", "a job takes"):
-        shown.add_column(column, justify="right")
-    for kind in dict.fromkeys(job.kind for job in jobs):
-        alike = [job for job in jobs if job.kind == kind]
-        done = sum(job.state == "done" for job in alike)
-        sizes = [kind.nodes, alike[0].ranks, alike[0].batch, alike[0].batch * alike[0].ranks]
+    known, alike = estimates(jobs), defaultdict(list)
+    for job in jobs:
+        alike[job.kind].append(job)
+    rows = []
+    for kind, own in alike.items():
+        sizes = [kind.nodes, own[0].ranks, own[0].batch, own[0].batch * own[0].ranks]
+        done = f"{sum(job.state == 'done' for job in own)} of {len(own)}"
         took = duration(known[kind]) if kind in known else "unknown"
-        shown.add_row(kind.data, kind.method, kind.scaling, *map(str, sizes), f"{done} of {len(alike)}", took)
-    return shown
+        rows.append([kind.data, kind.method, kind.scaling, *map(str, sizes), done, took])
+    columns = "data|method|scaling|#nodes|#ranks|#batch a rank|#global batch|#done|#a job takes"
+    return Table(f"{study.name}: {study.title}", columns.split("|"), rows)
 
 
 def sentence(study: Study, jobs: list[Job]) -> str:

@@ -1,10 +1,12 @@
 """What is known of each job of a study: the table that reports, comparisons and predictions are made of."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from hpcfast.runs.clock import PARTS as PARTS
 
+Scaling = Literal["strong", "weak"]
 Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
 
 
@@ -16,7 +18,7 @@ class Row:
     """Its name, which is its run directory's: ``digits-fast-strong-2-seed0``."""
     data: str
     method: str
-    scaling: Literal["strong", "weak"]
+    scaling: Scaling
     nodes: int
     ranks: int
     seed: int
@@ -53,6 +55,16 @@ class Row:
     versions: str = ""
     stragglers: tuple[str, ...] = ()
     """``rank 3 on n2: 1.4 times the median step``."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it trained to its end."""
+        return self.status in ("converged", "not converged")
+
+    @property
+    def time(self) -> float:
+        """Seconds to robust accuracy; infinite where it was not reached."""
+        return math.inf if self.ttra is None or self.status != "converged" else self.ttra
 
     @property
     def shares(self) -> bool:

@@ -4,20 +4,18 @@ Strong scaling keeps the global batch of one node and shares it out; weak scalin
 global batch grows with the ranks and the learning rate with it, as the configuration's ``optim.lr_rule`` says.
 """
 
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, FilePath, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
-FREE = ("title", "strong", "weak", "seeds", "minutes", "price_per_node_hour")
-"""What may be changed of a study that has runs: they remain what they are."""
+T = TypeVar("T")
 
 
 def _overrides(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -30,6 +28,13 @@ def _overrides(given: tuple[str, ...]) -> tuple[str, ...]:
     return given
 
 
+def _each_once(given: tuple[T, ...]) -> tuple[T, ...]:
+    names = [getattr(each, "name", each) for each in given]
+    if double := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{double[0]} is there twice; leave one out")
+    return given
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*$")]
 Overrides = Annotated[tuple[str, ...], AfterValidator(_overrides)]
 
@@ -38,7 +43,7 @@ class Method(Settings):
     """A way of training, which a run's configuration describes."""
 
     name: Name
-    config: Path
+    config: FilePath
     set: Overrides = ()
 
 
@@ -50,7 +55,7 @@ class Data(Settings):
     margin: Annotated[NonNegativeFloat, Field(lt=1, description="how much the monitor's attack flatters")] = 0.0
     global_batch: Annotated[PositiveInt | None, Field(description="of strong scaling")] = None
     rank_batch: Annotated[PositiveInt | None, Field(description="of weak scaling")] = None
-    methods: Annotated[tuple[Method, ...], Field(min_length=1)]
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), AfterValidator(_each_once)]
     set: Overrides = ()
 
     def batch(self, scaling: Literal["strong", "weak"], ranks: int) -> int:
@@ -63,9 +68,9 @@ class Study(Settings):
 
     name: Name
     title: str
-    data: Annotated[tuple[Data, ...], Field(min_length=1)]
-    strong: tuple[PositiveInt, ...] = ()
-    weak: tuple[PositiveInt, ...] = ()
+    data: Annotated[tuple[Data, ...], Field(min_length=1), AfterValidator(_each_once)]
+    strong: Annotated[tuple[PositiveInt, ...], AfterValidator(_each_once)] = ()
+    weak: Annotated[tuple[PositiveInt, ...], AfterValidator(_each_once)] = ()
     seeds: Annotated[PositiveInt, Field(description="so many, from 0 on")] = 5
     ranks_per_node: PositiveInt = 1
     gpus: Annotated[bool, Field(description="one a rank")] = False
@@ -76,7 +81,19 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Study":
-        if wrong := [*self._twice(), *self._batches()]:
+        wrong = []
+        if not (self.strong or self.weak):
+            wrong.append("strong: no node counts, and none in weak; give e.g. strong: [1, 2, 4]")
+        for i, data in enumerate(self.data):
+            if self.weak and data.rank_batch is None:
+                wrong.append(f"data.{i}.rank_batch: missing; weak scaling keeps it fixed")
+            if self.strong and data.global_batch is None:
+                wrong.append(f"data.{i}.global_batch: missing; strong scaling shares it out")
+            counts = [n * self.ranks_per_node for n in self.strong]
+            if uneven := [ranks for ranks in counts if (data.global_batch or 0) % ranks]:
+                shared = f"{data.global_batch} images cannot be shared out over {uneven[0]} ranks"
+                wrong.append(f"data.{i}.global_batch: {shared}; give a multiple of {uneven[0]}")
+        if wrong:
             raise Invalid(wrong)
         return self
 
@@ -85,37 +102,12 @@ class Study(Settings):
         """Where its runs and its report are."""
         return Path("studies") / self.name
 
-    def _twice(self) -> list[str]:
-        lists: dict[str, list[Any]] = {"strong": [*self.strong], "weak": [*self.weak]}
-        lists["data"] = [data.name for data in self.data]
-        lists |= {f"data.{i}.methods": [method.name for method in data.methods] for i, data in enumerate(self.data)}
-        double = {key: [value for value, n in Counter(values).items() if n > 1] for key, values in lists.items()}
-        wrong = [f"{key}: {values[0]} is there twice; leave one out" for key, values in double.items() if values]
-        if not (self.strong or self.weak):
-            wrong.append("strong: no node counts, and none in weak; give e.g. strong: [1, 2, 4]")
-        return wrong
-
-    def _batches(self) -> list[str]:
-        wrong = []
-        for i, data in enumerate(self.data):
-            if self.weak and data.rank_batch is None:
-                wrong.append(f"data.{i}.rank_batch: missing; weak scaling keeps it fixed")
-            if self.strong and data.global_batch is None:
-                wrong.append(f"data.{i}.global_batch: missing; strong scaling shares it out")
-            uneven = [n for n in self.strong if data.global_batch and data.global_batch % (n * self.ranks_per_node)]
-            if uneven:
-                n, ranks = uneven[0], uneven[0] * self.ranks_per_node
-                shared = f"{data.global_batch} images cannot be shared out over the {ranks} ranks of {n} nodes"
-                wrong.append(f"data.{i}.global_batch: {shared}; give a multiple of {ranks}")
-        return wrong
-
 
 def load(path: Path) -> Study:
     """Read a study; without a ``name`` it is called after the file.
 
     Raises:
-        UserError: the file cannot be read, or settings are wrong, a line for each wrong key; or a run's configuration
-            file is not there.
+        UserError: the file cannot be read, or settings are wrong, a line for each wrong key.
     """
     try:
         values = yaml.safe_load(path.read_text())
@@ -126,17 +118,8 @@ def load(path: Path) -> Study:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")
-    if "together" in values:
-        cure = "delete the line: jobs of a local study run one after another"
-        raise UserError(f"{path}: together: no longer a setting; {cure}")
     try:
-        study = validate(Study, {"name": path.stem, **values})
+        return validate(Study, {"name": path.stem, **values})
     except Invalid as error:
         lines = "\n".join(f"  {line}" for line in error.lines)
         raise UserError(f"{path}: wrong settings\n{lines}\ndocs/scaling.md explains them") from None
-    for data in study.data:
-        for method in data.methods:
-            if not method.config.is_file():
-                cure = "paths are relative to the folder that you are in"
-                raise UserError(f"{path}: {data.name}, {method.name}: no config file {method.config}; {cure}")
-    return study

@@ -1,12 +1,14 @@
 """What seeds say together: MLPerf's rules, and what may not be averaged."""
 
+import math
 from typing import Any
 
 import pytest
+from scipy.stats import mannwhitneyu
 
 from hpcfast.scaling.cells import cells, gain
 from hpcfast.scaling.rows import PARTS
-from hpcfast.scaling.statistics import suspicious
+from hpcfast.scaling.statistics import Difference, difference, duels
 from tests.unit.studies import cell, row, study_rows
 
 
@@ -51,7 +53,7 @@ def test_mixed_runs_are_not_averaged(field: str, value: Any) -> None:
     assert field.replace("_", " ") in only.why_none
     assert str(value) in only.why_none
     assert only.counted == ()
-    numbers = (only.ttra, only.variation, only.epochs, only.images_per_second, only.joules, only.cost(1.0))
+    numbers = (only.ttra, only.variation, only.epochs, only.images_per_second, only.joules, only.node_hours)
     assert numbers == (None,) * 6
     assert only.shares == {}
 
@@ -60,7 +62,7 @@ def test_jobs_that_did_not_end_are_told_apart() -> None:
     absent = [row(seed, ttra=None, status=status) for seed, status in ((4, "crashed"), (5, "missing"))]
     (only,) = cells([*cell(10, 20, 30, 40), *absent])
     assert only.ttra == 25
-    assert [each.status for each in only.absent] == ["crashed", "missing"]
+    assert [each.status for each in only.rows if not each.done] == ["crashed", "missing"]
     assert cells(absent)[0].why_none == "no run has ended"
 
 
@@ -71,12 +73,9 @@ def test_strong_scaling_is_of_times_and_weak_scaling_of_throughput() -> None:
         *cell(None, nodes=4, scaling="weak", images_per_second=180.0),
     ]  # fmt: skip
     found = {each.key[2:]: gain(each, cells(rows)) for each in cells(rows)}
-    strong, weak = found["strong", 4], found["weak", 4]
-    assert strong
-    assert weak
-    assert (strong.speed_up, strong.efficiency) == pytest.approx((3, 0.75))
-    assert (weak.speed_up, weak.efficiency) == pytest.approx((1.8, 0.9))  # not converged, but its speed is known
-    assert gain(cells(cell(None, nodes=2))[0], cells(rows + cell(None, nodes=2))) is None
+    assert found["strong", 4] == pytest.approx((3, 0.75))
+    assert found["weak", 4] == pytest.approx((1.8, 0.9))  # not converged, but its speed is known
+    assert gain(cells(cell(None, nodes=2))[0], cells(rows + cell(None, nodes=2))) == (None, None)
 
 
 def test_shares_of_time_add_up() -> None:
@@ -91,42 +90,62 @@ def test_joules_are_known_only_if_every_run_knows() -> None:
     (all_know,) = cells([row(0, joules=100.0), row(1, joules=300.0)])
     assert all_know.joules == 200
     assert cells([row(0, joules=100.0), row(1)])[0].joules is None
-    assert all_know.cost(3.6) == pytest.approx(0.1)
-    assert all_know.cost(None) is None
 
 
-def epochs(values: tuple[float, ...], nodes: int, batch: int = 64, **changed: Any) -> list[Any]:
-    return [
-        row(seed, nodes, epochs=value, global_batch=batch, **changed) for seed, value in enumerate(values)
-    ]  # fmt: skip
+A = (30.1, 31.7, 29.2, 33.5, 30.9)
+B = (14.8, 15.5, 16.9, 14.1, 15.2)
 
 
-SOME = (9.0, 10.0, 11.0)
+def told(a: tuple[float | None, ...], b: tuple[float | None, ...]) -> Difference:
+    return difference(cells(cell(*a))[0], cells(cell(*b))[0])
 
 
-@pytest.mark.parametrize(
-    ("values", "batch", "flagged"),
-    [
-        ((4.0, 5.0, 6.0), 64, True),
-        (SOME, 64, False),
-        ((8.0, 10.0, 11.0), 64, False),
-        ((19.0, 20.0, 21.0), 64, False),  # slower is no wonder
-        ((5.0,), 64, False),  # one run proves nothing
-        ((5.0, 5.0), 64, True),
-        ((13.0, 14.0, 15.0), 128, False),  # the line from 10 at 64 to 20 at 256 is at 15
-        ((10.0, 10.5, 11.0), 128, True),
-        ((1.0, 1.1, 1.2), 512, False),  # beyond the reference
-    ],
-)
-def test_a_cell_that_needs_too_few_epochs_is_flagged(values: tuple[float, ...], batch: int, flagged: bool) -> None:
-    reference = [*epochs(SOME, 1), *epochs((19.0, 20.0, 21.0), 1, batch=256, scaling="weak")]
-    found = cells([*reference, *epochs(values, 4, batch), *epochs((1.0, 1.0, 1.0), 4, method="other")])
-    flags = {each.key: suspicious(each, found) for each in found}
-    assert bool(flags["digits", "fast", "strong", 4]) == flagged
-    assert not any(flags[each.key] for each in found if each.nodes == 1)
-    assert not flags["digits", "other", "strong", 4]  # has no reference of its own
+@pytest.mark.parametrize("b", [B, (20.0, 40.0, 28.0, 31.0), (25.0, 31.0, 28.0, 33.3, 27.0, 35.0, 26.1)])
+def test_the_interval_holds_the_ratios_that_the_rank_test_does_not_refuse(b: tuple[float, ...]) -> None:
+    found = told(A, b)
+    assert found.ratio
+    assert found.interval
+    for end, inside in zip(found.interval, (1.0001, 0.9999), strict=True):
+        for ratio, refused in ((end * inside, False), (end / inside, True)):
+            p = mannwhitneyu(A, [value * ratio for value in b], method="exact").pvalue
+            assert (p <= 0.05) == refused
+    assert found.interval[0] <= found.ratio <= found.interval[1]
 
 
-def test_equal_epochs_without_spread_can_be_suspicious() -> None:
-    found = cells([*epochs((4.0, 4.0), 1), *epochs((3.0, 3.0), 2)])
-    assert "3 epochs to the target, where the reference at a global batch of 64 needs 4" in suspicious(found[1], found)
+def test_a_run_that_did_not_converge_is_infinitely_slow() -> None:
+    found = told((None, *A[1:]), B)
+    assert found.interval
+    assert found.interval[0] > 1
+    assert found.interval[1] == math.inf
+    assert told((None,) * 5, B).ratio == math.inf
+    assert told(B, (None,) * 5).ratio == 0
+    assert told((None,), (None,)).why_none == "no run has converged"
+
+
+def test_equal_times_may_be_chance_and_half_of_them_not() -> None:
+    assert told(A, A).chance
+    assert told((10,) * 5, (10,) * 5).chance
+    assert not told(A, B).chance
+
+
+@pytest.mark.parametrize("n", [3, 1])
+def test_too_few_runs_tell_nothing(n: int) -> None:
+    found = told(A[:n], B[:n])
+    assert found.interval is None
+    assert found.why_none == f"{n} against {n} runs: too few to tell anything"
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    assert (
+        "mixed hardware" in difference(*cells([*cell(*A), *cell(*B, nodes=2), row(5, 2, 1.0, hardware="b")])).why_none
+    )
+    crashed = row(0, 2, None, status="crashed")
+    assert difference(*cells([*cell(*A), crashed])).why_none == "digits, fast, strong, 2 nodes: no run has ended"
+
+
+def test_methods_are_compared_with_the_slowest_at_equal_nodes() -> None:
+    found = duels(cells(study_rows()))
+    assert [(duel.a.key[1], duel.b.key[1:]) for duel in found] == [
+        ("pgd7", ("fast", scaling, nodes)) for scaling in ("strong", "weak") for nodes in (1, 2, 4)
+    ]
+    assert all(duel.ratio and 2.5 < duel.ratio < 3.5 for duel in found)

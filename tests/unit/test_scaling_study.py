@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import yaml
 from hpcfast import cli
 from hpcfast.config import load as load_run
 from hpcfast.errors import UserError
-from hpcfast.scaling import folder, jobs, study
+from hpcfast.runs import lock
+from hpcfast.scaling import jobs, study
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
@@ -72,20 +72,20 @@ def test_a_run_has_what_the_study_says_of_it(load: Load) -> None:
     ("changed", "parts"),
     [
         ({"nodse": [1]}, ["nodse: unknown key"]),
-        ({"together": False}, ["together: no longer a setting; delete the line"]),
+        ({"together": False}, ["together: unknown key"]),
         ({"digits": {"bach": 1}}, ["data.0.bach: unknown key"]),
         ({"strong": [0]}, ["strong.0", "got 0"]),
         ({"strong": [], "weak": []}, ["strong: no node counts", "strong: [1, 2, 4]"]),
         ({"strong": [2, 2]}, ["strong: 2 is there twice"]),
         ({"seeds": 0}, ["seeds", "got 0"]),
-        ({"strong": [3]}, ["data.0.global_batch: 8 images cannot be shared out over the 3 ranks", "a multiple of 3"]),
+        ({"strong": [3]}, ["data.0.global_batch: 8 images cannot be shared out over 3 ranks", "a multiple of 3"]),
         ({"digits": {"rank_batch": None}}, ["data.0.rank_batch: missing"]),
         ({"digits": {"target": 1.5}}, ["data.0.target", "got 1.5"]),
         ({"digits": {"methods": []}}, ["data.0.methods"]),
         ({"set": ["seed=3"]}, ["seed follows from the study"]),
         ({"set": ["epochs"]}, ["'epochs' is no setting"]),
         ({"name": "../up"}, ["name", "'../up'"]),
-        ({"digits": {"methods": [{"name": "a", "config": "no.yaml"}]}}, ["no config file no.yaml"]),
+        ({"digits": {"methods": [{"name": "a", "config": "no.yaml"}]}}, ["data.0.methods.0.config", "no.yaml"]),
     ],
 )
 def test_a_wrong_study_is_one_message(load: Load, changed: dict[str, Any], parts: list[str]) -> None:
@@ -111,48 +111,53 @@ def test_every_study_of_the_checkout_has_sound_runs(path: Path, monkeypatch: pyt
         assert not config.phases
 
 
-def test_the_folder_is_that_of_one_study_and_one_run(load: Load) -> None:
-    at_work = pytest.raises(UserError, match="in use by another 'hpcfast scaling run'")
-    with folder.claim(load()), at_work, folder.claim(load()):
-        pass
-    with folder.claim(load(seeds=3, title="more seeds")):
-        pass
-    with (
-        pytest.raises(UserError, match="another data.*give this one another name:"),
-        folder.claim(load(digits={"target": 0.6})),
-    ):
-        pass
+def hpcfast(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hpcfast", "scaling", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_runs_of_a_folder_that_ran_side_by_side_are_not_gone_on_with(load: Load, together: bool) -> None:
-    """Older study files could ask for that, with ``together``."""
-    with folder.claim(load()):
-        pass
-    with (load().folder / "study.yaml").open("a") as file:
-        file.write(f"together: {str(together).lower()}\n")
-    expected = pytest.raises(UserError, match="a study with another together") if together else nullcontext()
-    with expected, folder.claim(load()):
-        pass
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A study of the digits."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    text = (ROOT / "configs" / "studies" / "tiny.yaml").read_text()
+    (tmp_path / "try.yaml").write_text(text.replace("set:\n", f"set:\n  - data.path={tmp_path}\n"))
+    return tmp_path / "try.yaml"
 
 
-def test_a_folder_of_something_else_is_left_alone(load: Load, tmp_path: Path) -> None:
-    thesis = tmp_path / "studies" / "try" / "thesis.txt"
-    thesis.parent.mkdir(parents=True)
-    thesis.touch()
-    with pytest.raises(UserError, match="holds files but no study"), folder.claim(load()):
-        pass
-    assert [path.name for path in thesis.parent.iterdir() if path.name != ".lock"] == ["thesis.txt"]
+@pytest.mark.parametrize("command", ["plan", "run", "collect", "report", "predict"])
+def test_runs_of_another_configuration_are_refused(
+    planned: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = jobs.jobs(study.load(planned))[0]
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.yaml").write_text(load_run(job.method.config, job.overrides).dump())
+    (job.folder / "summary.json").write_text('{"world_size": 1, "time_to_robust_accuracy_seconds": 5, "epochs": 1}')
+    assert hpcfast(monkeypatch, "collect", "try.yaml") == 0
+    planned.write_text(planned.read_text().replace("target: 0.01", "target: 0.02"))
+    assert hpcfast(monkeypatch, command, "try.yaml") == 2
+    error = capsys.readouterr().err
+    assert "runs of another configuration than the study's are there" in error
+    assert "studies/try/runs/digits-fast-strong-1-seed0" in error
+    assert "give the study another name:" in error
+
+
+def test_only_one_runs_a_study(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock.held(Path("studies/try"), "study", "", ""):
+        assert hpcfast(monkeypatch, "run", "try.yaml", "--local") == 2
+    assert "in use by another 'hpcfast scaling run'" in capsys.readouterr().err
 
 
 def test_plan_prints_jobs_and_no_invented_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["hpcfast", "scaling", "plan", "configs/studies/imagenet_l2.yaml"])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert not caught.value.code
+    assert hpcfast(monkeypatch, "plan", "configs/studies/imagenet_l2.yaml") == 0
     out = capsys.readouterr().out
     assert "50 jobs, 0 done; 50 left: node-hours unknown" in out
     assert "cost" not in out

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpcfast import cli
-from hpcfast.cluster import submit
+from hpcfast.cluster import slurm
 from tests.conftest import RUN
 
 SBATCH = """#!/bin/sh
@@ -61,11 +61,6 @@ def test_dry_run_prints_a_script_and_writes_nothing(folder: Path, monkeypatch: p
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-@pytest.mark.parametrize("limit", ["90", "90:30", "4:00:00", "2-12", "2-12:30", "2-12:30:15", "UNLIMITED"])
-def test_all_of_slurms_forms_of_a_time_limit_are_known(limit: str) -> None:
-    assert f"#SBATCH --time={limit}\n" in submit.render("train", {"time": limit}, ["train", "tiny.yaml"])
-
-
 def test_jobs_of_a_chain_follow_one_another(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     assert run(monkeypatch, "--nodes", "2", "--partition", "gpu", "--chain", "3") == 0
     calls = (folder / "calls").read_text().splitlines()
@@ -108,9 +103,6 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(
     ("arguments", "parts"),
     [
         (["epochs=0"], ["epochs", "got 0"]),
-        (["--time", "soon", "--dry-run"], ["'soon'", "4:00:00"]),
-        (["--time", "1:2:3:4", "--dry-run"], ["'1:2:3:4'", "4:00:00"]),
-        (["--sbatch", "time=2-", "--dry-run"], ["'2-'", "2-12"]),
         (["--sbatch", "exclusive"], ["--sbatch exclusive", "NAME=VALUE"]),
         (["runs=/proc/nowhere"], ["/proc/nowhere", "runs="]),
     ],
@@ -139,28 +131,14 @@ def test_without_slurm_the_cure_is_a_dry_run(folder: Path, monkeypatch: pytest.M
     assert run(monkeypatch, "--dry-run") == 0
 
 
-def test_a_users_own_file_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    (folder / "runs").mkdir()
-    (folder / "runs" / "tiny.train.sh").write_text("mine")
-    assert run(monkeypatch) == 2
-    assert "not a script of hpcfast" in capfd.readouterr().err
-    assert (folder / "runs" / "tiny.train.sh").read_text() == "mine"
-
-
-@pytest.mark.parametrize(("text", "part"), [(None, "git checkout"), ("echo", "lacks"), ("#SBATCH --nodes=1", "lacks")])
-def test_a_template_that_is_none_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, text: str | None, part: str
-) -> None:
-    monkeypatch.setattr(submit, "HOME", folder)
-    if text:
-        (folder / "slurm").mkdir()
-        (folder / "slurm" / "train_imagenet_l2.sh").write_text(text)
+def test_without_a_checkout_there_is_no_template(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setattr(slurm, "SCRIPTS", folder / "slurm")
     assert run(monkeypatch, "--dry-run") == 2
     error = capfd.readouterr().err
     assert "train_imagenet_l2.sh" in error
-    assert part in error
+    assert "git checkout" in error
 
 
-def test_the_log_is_named_as_slurm_does() -> None:
-    assert submit.log_of("#SBATCH --job-name='a b'\n#SBATCH --output=logs/%x-%j.log\n", "7") == "logs/a b-7.log"
-    assert submit.log_of("#SBATCH --nodes=2\n#SBATCH --requeue\n", "7") == "slurm-7.out"
+def test_the_log_is_where_sbatch_is_told_to_write_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    assert run(monkeypatch, "--sbatch", "output=logs/%x.%j.txt") == 0
+    assert "log      tail -F logs/tiny.101.txt" in capfd.readouterr().out

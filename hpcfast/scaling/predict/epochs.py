@@ -2,7 +2,6 @@
 
 McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training": with S steps and E examples to a
 given loss, (S / S_min - 1)(E / E_min - 1) = 1, which for batches of B = E / S examples is E = E_min (1 + B / B_noise).
-Batches far below the noise scale cost no extra epochs; at the noise scale they cost twice the least.
 
 A run looks at its target every so many epochs, and has met it half as many before on average: the law is of the epochs
 until the target is met, what is measured and predicted of those until that is seen.
@@ -11,6 +10,7 @@ until the target is met, what is measured and predicted of those until that is s
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
@@ -18,8 +18,7 @@ from scipy.optimize import nnls
 from hpcfast.errors import UserError
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(NamedTuple):
     """A run that met its target: its global batch in images, its epochs and, if measured, its gradient noise scale."""
 
     batch: int
@@ -68,17 +67,15 @@ def fit(runs: Sequence[Reached]) -> Epochs:
     if not runs:
         raise UserError("no run met its target, so the epochs to it are unknown; look at the study's report")
     batches = tuple(sorted({run.batch for run in runs}))
-    unseen = all(run.epochs <= run.every for run in runs)
-    late = float(np.mean([run.every for run in runs])) / 2
-    met = [max(run.epochs - run.every / 2, run.epochs / 2) for run in runs]
-    if len(batches) > 1:
-        matrix = np.array([[1 / epochs, run.batch / epochs] for run, epochs in zip(runs, met, strict=True)])
-        (least, slope), _ = nnls(matrix, np.ones(len(runs)))
-        return Epochs(float(least), float(slope), batches, "fitted to epochs by batch", late, unseen)
-    mean = float(np.mean(met))
+    met = np.array([max(run.epochs - run.every / 2, run.epochs / 2) for run in runs])
     scales = [run.noise_scale for run in runs if run.noise_scale]
-    if not scales:
-        return Epochs(mean, None, batches, "no noise scale measured, and one batch only", late, unseen)
-    noise = float(np.exp(np.mean(np.log(scales))))  # a ratio of noisy numbers: its logarithm is what has a mean
-    least = mean / (1 + batches[0] / noise)
-    return Epochs(least, least / noise, batches, "gradient noise scale, measured in training", late, unseen)
+    least, slope, origin = float(np.mean(met)), None, "no noise scale measured, and one batch only"
+    if len(batches) > 1:
+        fitted, _ = nnls(np.array([[1.0, run.batch] for run in runs]) / met[:, None], np.ones(len(runs)))
+        least, slope, origin = float(fitted[0]), float(fitted[1]), "fitted to epochs by batch"
+    elif scales:
+        noise = float(np.exp(np.mean(np.log(scales))))  # a ratio of noisy numbers: its logarithm is what has a mean
+        least /= 1 + batches[0] / noise
+        slope, origin = least / noise, "gradient noise scale, measured in training"
+    late = float(np.mean([run.every for run in runs])) / 2
+    return Epochs(least, slope, batches, origin, late, all(run.epochs <= run.every for run in runs))

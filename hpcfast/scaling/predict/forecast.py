@@ -1,86 +1,69 @@
 """Time to robust accuracy, efficiency and cost at node counts that were not measured, and how wrong they may be."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from hpcfast.errors import UserError
-from hpcfast.scaling.predict import epochs as law
-from hpcfast.scaling.predict import fit
-from hpcfast.scaling.predict.epochs import Epochs
-from hpcfast.scaling.predict.evidence import Evidence, gather, point
-from hpcfast.scaling.predict.model import Steps
-from hpcfast.scaling.predict.network import Network
-from hpcfast.scaling.predict.runtime import Run, Scaling
-from hpcfast.scaling.rows import Row
+from hpcfast.report.format import duration, percent
+from hpcfast.scaling import tables
+from hpcfast.scaling.predict import steps
+from hpcfast.scaling.predict.failures import Failures
+from hpcfast.scaling.predict.model import Model, fit, point, usable
+from hpcfast.scaling.rows import Row, Scaling
 
-REFITS = 100
-"""Resamples of the seeds, for each growth of communication that is believable."""
-Range = tuple[float, float]
+GAIN = 0.1
+"""A doubling of the nodes that saves less time than this is not worth it: there is the knee."""
 
 
-@dataclass(frozen=True)
-class At:
-    """A node count; ``low`` and ``high`` are the believable range of ``ttra``, in seconds. No price, no ``cost``."""
-
-    nodes: int
-    ranks: int
-    global_batch: int
-    step: float
-    epochs: float
-    ttra: float
-    low: float
-    high: float
-    speedup: float
-    efficiency: float
-    node_hours: float
-    cost: float | None
+def _time(seconds: float) -> str:
+    return duration(seconds) if math.isfinite(seconds) else "never"
 
 
-@dataclass(frozen=True)
-class Held:
-    """A node count, or a cell, left out of the fit: what was predicted of it over what was measured, minus 1."""
-
-    nodes: int
-    step: float
-    ttra: float | None
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "nodes": ("nodes", "{:,}".format),
+    "global_batch": ("global batch", "{:,}".format),
+    "step": ("s/step", "{:.3g}".format),
+    "epochs": ("epochs", "{:.3g}".format),
+    "ttra": ("time to target", _time),
+    "low": ("at least", _time),
+    "high": ("at most", _time),
+    "measured": ("measured", _time),
+    "speedup": ("speed-up", "{:.3g}".format),
+    "efficiency": ("efficiency", percent),
+    "node_hours": ("node-hours", "{:.3g}".format),
+    "cost": ("cost", "{:,.2f}".format),
+    "with_failures": ("with failures", _time),
+    "checkpoint_every": ("checkpoint every", _time),
+}
+"""What is predicted of a node count: its heading, and how it is said. Times are in seconds."""
 
 
 @dataclass(frozen=True)
 class Forecast:
     """Predictions for one data set, method and way of scaling."""
 
-    data: str
-    method: str
-    run: Run
-    rows: list[At]
-    impossible: list[int]
-    """Node counts that were asked for but cannot be."""
-    measured: dict[int, float]
-    """Mean time to robust accuracy by nodes, where there is one."""
-    crowded: list[int]
-    """Node counts that were left out of the fit, because ranks of their runs shared cores or GPUs."""
-    held: list[Held]
+    title: str
+    rows: list[dict[str, float | None]]
+    """A node count each, with the keys of COLUMNS; None: not known, or not asked."""
+    held_out: dict[int, float]
+    """By node count that was left out of the fit: the time that the others predict over the measured one, minus 1."""
     knee: int | None
-    knee_range: tuple[int | None, int | None]
+    """The first of 1, 2, 4, … nodes whose doubling makes the run less than GAIN shorter."""
+    notes: list[str]
 
-    @property
-    def error(self) -> float | None:
-        """Mean error of step times held out, without signs; None if there were none."""
-        return float(np.mean([abs(each.step) for each in self.held])) if self.held else None
-
-    @property
-    def ttra_error(self) -> float | None:
-        """The same of times to robust accuracy."""
-        known = [abs(each.ttra) for each in self.held if each.ttra is not None]
-        return float(np.mean(known)) if known else None
+    def table(self) -> tables.Table:
+        """A row a node count."""
+        headings = "|".join(f"#{heading}" for heading, _ in COLUMNS.values())
+        rows = [[tables.known(row[key], say) for key, (_, say) in COLUMNS.items()] for row in self.rows]
+        return tables.table(self.title, headings, rows)
 
 
 def forecasts(
-    rows: Sequence[Row], nodes: Sequence[int], price: float | None = None, network: Network | None = None
+    rows: Sequence[Row], nodes: Sequence[int], price: float | None = None, failing: Failures | None = None
 ) -> tuple[list[Forecast], list[str]]:
     """Predict all that ``rows`` allow; also say, in words, for what they don't.
 
@@ -88,127 +71,106 @@ def forecasts(
         rows: a study's.
         nodes: counts to predict.
         price: of a node-hour.
-        network: communication, if it was measured by itself.
+        failing: where failures are to be counted.
 
     Raises:
         UserError: they allow nothing.
     """
     found: list[Forecast] = []
     refused: list[str] = []
-    for data, method in dict.fromkeys((row.data, row.method) for row in rows):
-        group = [row for row in rows if (row.data, row.method) == (data, method)]
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.data, row.method].append(row)
+    for (data, method), group in groups.items():
         for scaling in dict.fromkeys(row.scaling for row in group):
+            title = f"{data}, {method}, {scaling} scaling"
             try:
-                found.append(_forecast(gather(group), scaling, sorted(set(nodes)), price, network))
+                found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
             except UserError as error:
                 crowded = any(row.shares for row in group)
                 aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
-                refused.append(f"{data}, {method}, {scaling}: {error}{aside}")
+                refused.append(f"{title}: {error}{aside}")
     if not found:
         raise UserError("nothing can be predicted\n" + "\n".join(f"  {line}" for line in refused or ["no runs"]))
     return found, refused
 
 
 def _forecast(
-    known: Evidence, scaling: Scaling, nodes: list[int], price: float | None, network: Network | None
+    title: str, group: list[Row], scaling: Scaling, nodes: list[int], price: float | None, failing: Failures | None
 ) -> Forecast:
-    runs = _believable(known, scaling, network)
-    best, own = runs[0][0], [row for row in known.rows if row.scaling == scaling]
-    base = min(row.nodes for row in own)
-    held = _held_out(known, scaling, network)
-    missed = [each.ttra for each in held if each.ttra is not None] or [each.step for each in held]
-    slack = float(np.max(np.abs(missed))) if missed else 0.0
-    possible = [n for n in nodes if math.isfinite(best.ttra(n))]
+    rows = usable(group)
+    best = fit(rows, scaling)
+    possible = [n for n in nodes if not best.why_not(n)]
     if not possible:
         raise UserError(best.why_not(nodes[0]))
-    ranges = {n: _range([[run.ttra(n) for run in group] for group in runs], slack) for n in possible}
-    knees = [run.knee(nodes[-1]) for group in runs for run in group]
-    met: dict[int, list[float]] = {}
-    for row in own:
-        if row.ttra is not None:
-            met.setdefault(row.nodes, []).append(row.ttra)
-    return Forecast(
-        known.rows[0].data, known.rows[0].method, best,
-        [_at(best, n, base, ranges[n], price) for n in possible],
-        [n for n in nodes if n not in possible],
-        {n: float(np.mean(times)) for n, times in sorted(met.items())},
-        sorted({row.nodes for row in known.crowded if row.scaling == scaling}),
-        held, best.knee(nodes[-1]), (_quantile(knees, 0.05), _quantile(knees, 0.95)),
-    )  # fmt: skip
+    met = defaultdict(list)
+    for row in rows:
+        if row.scaling == scaling and row.ttra is not None:
+            met[row.nodes].append(row.ttra)
+    measured = {n: fmean(times) for n, times in met.items()}
+    held = {}
+    for n, seconds in measured.items():
+        with suppress(UserError):  # of too few node counts none can be left out
+            held[n] = fit([row for row in rows if row.nodes != n], scaling).ttra(n) / seconds - 1
+    held = {n: error for n, error in held.items() if math.isfinite(error)}
+    slack = max(map(abs, held.values()), default=math.nan)
+    models = [replace(best, steps=each) for each in steps.believable([point(row) for row in rows])]
+    base = min(row.nodes for row in rows if row.scaling == scaling)
+    found = [_row(n, base, models, slack, price, failing) | {"measured": measured.get(n)} for n in possible]
+    doublings = (2**i for i in range(nodes[-1].bit_length()))
+    knee = next((n for n in doublings if best.ttra(2 * n) > (1 - GAIN) * best.ttra(n)), None)
+    crowded = {row.nodes for row in group if row.scaling == scaling and row.shares}
+    return Forecast(title, found, held, knee, _notes(best, held, knee, crowded, [n for n in nodes if best.why_not(n)]))
 
 
-def _batch(known: Evidence, scaling: str) -> int:
-    """The batch that the study keeps fixed."""
-    rows = [row for row in known.rows if row.scaling == scaling]
-    found = {row.global_batch or 0 if scaling == "strong" else (row.global_batch or 0) // row.ranks for row in rows}
-    if len(found) != 1:
-        raise UserError(f"no single batch: {', '.join(map(str, sorted(found))) or 'no run has trained'}")
-    return found.pop()
+def _row(
+    nodes: int, base: int, models: list[Model], slack: float, price: float | None, failing: Failures | None
+) -> dict[str, float | None]:
+    best, times = models[0], [model.ttra(nodes) for model in models]
+    ttra, batch = times[0], best.global_batch(nodes)
+    speedup, hours = best.ttra(base) / ttra, nodes * ttra / 3600
+    return {
+        "nodes": nodes, "global_batch": batch, "step": best.step(nodes), "epochs": best.epochs.at(batch), "ttra": ttra,
+        "low": None if math.isnan(slack) else min(times) / (1 + slack),
+        "high": None if math.isnan(slack) else max(times) * (1 + slack),
+        "speedup": speedup, "efficiency": speedup * base / nodes, "node_hours": hours,
+        "cost": None if price is None else price * hours,
+        "with_failures": failing.expected(nodes, ttra) if failing else None,
+        "checkpoint_every": failing.interval(nodes) if failing else None,
+    }  # fmt: skip
 
 
-def _believable(known: Evidence, scaling: Scaling, network: Network | None) -> list[list[Run]]:
-    """For each believable growth, the fit to all seeds and then to resamples of them; the first is the prediction."""
-    batch = _batch(known, scaling)
-
-    def run(steps: Steps, epochs: Epochs) -> Run:
-        return Run(steps, epochs, known.beside, known.images, known.per_node, batch, scaling)
-
-    points, reached = known.points, known.reached
-    groups = []
-    for model in fit.believable(points, network):
-        random = np.random.default_rng(0)
-        group = [run(model, law.fit(reached))]
-        for _ in range(REFITS if len(points) > len({each.place for each in points}) else 0):
-            again = fit.steps(fit.resampled(points, random), model.growth, network)
-            drawn = [reached[i] for i in random.integers(len(reached), size=len(reached))]
-            group.append(run(again, law.fit(drawn)))
-        groups.append(group)
-    return groups
-
-
-def _range(times: list[list[float]], slack: float) -> Range:
-    """From the 5th to the 95th percentile over seeds, the widest of all growths, widened by the error held out."""
-    low = min(float(np.percentile(group, 5)) for group in times)
-    high = max(float(np.percentile(group, 95)) for group in times)
-    return low / (1 + slack), high * (1 + slack)
-
-
-def _quantile(knees: list[int | None], q: float) -> int | None:
-    ordered = sorted(math.inf if knee is None else knee for knee in knees)
-    value = ordered[round(q * (len(ordered) - 1))]
-    return None if math.isinf(value) else int(value)
+def _notes(
+    model: Model, held: dict[int, float], knee: int | None, crowded: set[int], impossible: list[int]
+) -> list[str]:
+    """What belongs under the table: the fit, its error, the knee."""
+    epochs, noise = model.epochs, model.epochs.noise
+    terms = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in model.steps.coefficients.items())
+    scale = "unknown" if noise is None else f"{noise:,.0f} images"
+    errors = ", ".join(f"{nodes:,}: {error:+.1%}" for nodes, error in sorted(held.items()))
+    worth = f"at {knee}, twice as many nodes save less than {GAIN:.0%} of the time"
+    lines = [
+        f"step time: {terms}",
+        f"epochs: {epochs.least:.3g} at least, noise scale {scale} ({epochs.origin})",
+        f"error on node counts held out of the fit: {errors or 'unknown, it takes three of them'}",
+        f"knee: {worth if knee else 'none among these node counts'}",
+    ]
+    if epochs.unseen:
+        lines.append("epochs are a guess: every run met its target before the first look at it; raise the target")
+    if crowded:
+        counts = ", ".join(f"{nodes:,}" for nodes in sorted(crowded))
+        lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
+    if impossible:
+        counts = ", ".join(f"{nodes:,}" for nodes in impossible)
+        lines.append(f"left out: {counts} nodes. {model.why_not(impossible[0])}")
+    return lines
 
 
-def _held_out(known: Evidence, scaling: Scaling, network: Network | None) -> list[Held]:
-    """What the others predict of each cell of ``scaling``; none where they are too few."""
-    found = []
-    for cell in known.cells:
-        held = [row for row in cell if row.scaling == scaling]
-        with suppress(UserError):
-            if held:
-                found.append(_held(known.without(cell), held, scaling, network))
-    return found
-
-
-def _held(rest: Evidence, rows: list[Row], scaling: Scaling, network: Network | None) -> Held:
-    points = [point(row) for row in rows]
-    steps = fit.steps(rest.points, network=network)
-    predicted = np.mean([steps.seconds(each.ranks, each.batch) for each in points])
-    error = float(predicted / np.mean([each.seconds for each in points])) - 1
-    times = [row.ttra for row in rows if row.ttra]
-    if not times or not rest.reached or all(row.scaling != scaling for row in rest.rows):
-        return Held(rows[0].nodes, error, None)
-    batch = _batch(rest, scaling)
-    run = Run(steps, law.fit(rest.reached), rest.beside, rest.images, rest.per_node, batch, scaling)
-    missed = run.ttra(rows[0].nodes) / float(np.mean(times)) - 1
-    return Held(rows[0].nodes, error, missed if math.isfinite(missed) else None)
-
-
-def _at(run: Run, nodes: int, base: int, believed: Range, price: float | None) -> At:
-    ttra, ranks = run.ttra(nodes), nodes * run.per_node
-    speedup = run.ttra(base) / ttra
-    hours = nodes * ttra / 3600
-    return At(
-        nodes, ranks, run.global_batch(nodes), run.step(nodes), run.epochs.at(run.global_batch(nodes)) or 0.0,
-        ttra, *believed, speedup, speedup * base / nodes, hours, None if price is None else price * hours,
-    )  # fmt: skip
+def markdown(name: str, forecasts: Sequence[Forecast], refused: Sequence[str]) -> str:
+    """All tables as a page."""
+    lines = [f"# {name}: prediction", ""]
+    for forecast in forecasts:
+        notes = [f"- {note}" for note in forecast.notes]
+        lines += [f"## {forecast.title}", "", forecast.table().markdown(), "", *notes, ""]
+    lines += [f"- no prediction for {line}" for line in refused]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,67 +1,110 @@
-"""Seconds of a training step: compute, plus what of the communication the backward pass does not hide."""
+"""The time of a run on any number of nodes: its start, and epochs of steps."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
 
-from scipy.stats import norm
+from hpcfast.errors import UserError
+from hpcfast.scaling.cells import mixed
+from hpcfast.scaling.predict import epochs, steps
+from hpcfast.scaling.predict.epochs import Epochs, Reached
+from hpcfast.scaling.predict.steps import Point, Steps
+from hpcfast.scaling.rows import Row, Scaling
 
-from hpcfast.scaling.predict.network import Network
-
-
-def slowest(ranks: int, spread: float) -> float:
-    """Expected time of the slowest of ``ranks``, over the mean's: a step takes as long as its slowest rank.
-
-    For independent normal times with standard deviation ``spread`` (a fraction of the mean). It grows like
-    ``spread * sqrt(2 ln ranks)``; this is Blom's approximation, within 0.03 ``spread`` for any number.
-    """
-    return 1 + spread * float(norm.ppf((ranks - 0.375) / (ranks + 0.25)))
-
-
-Growth = Literal["tree", "ring", "flat"]
-GROWTHS: tuple[Growth, ...] = ("tree", "ring", "flat")
-"""How fitted communication may grow with the ranks: like messages of a tree, of a ring, or like traffic alone."""
-
-
-def grown(ranks: int, growth: Growth) -> float:
-    """Messages one after another, or times that a rank's gradient passes its link; 0 for one rank."""
-    if growth == "tree":
-        return 2 * math.log2(ranks)
-    return 2 * (ranks - 1) if growth == "ring" else 2 * (ranks - 1) / ranks
+OUTSIDE = ("start", "lost", "communication")
+"""Parts of the clock that are no part of a step's own work; evaluations and checkpoints are shared out over steps."""
 
 
 @dataclass(frozen=True)
-class Steps:
-    """A fitted model of step time."""
+class Model:
+    """What the time of a run follows from."""
 
-    coefficients: dict[str, float] = field(default_factory=dict)
-    """Seconds by term: ``image`` (compute), ``fixed`` (a step), ``grown`` and ``flat`` (exposed communication)."""
-    growth: Growth = "tree"
-    network: Network | None = None
-    """Where it is known, communication is computed, not fitted."""
+    scaling: Scaling
+    steps: Steps
+    epochs: Epochs
+    start: float
+    """Seconds."""
+    images: float
+    """An epoch's."""
+    per_node: int
+    """Ranks."""
+    batch: int
+    """The global batch if it is strong scaling, else a rank's, in images."""
 
-    def seconds(self, ranks: int, batch: float) -> float:
-        """Of a step of ``ranks`` processes with ``batch`` images each."""
-        return sum(self.parts(ranks, batch).values())
+    def global_batch(self, nodes: int) -> int:
+        """Images of a step, of all ranks."""
+        return self.batch if self.scaling == "strong" else self.batch * nodes * self.per_node
 
-    def parts(self, ranks: int, batch: float) -> dict[str, float]:
-        """The same, split into ``compute`` and exposed ``communication``."""
-        compute = self._sum(compute_terms(batch))
-        if self.network:
-            waits = max(0.0, self.network.seconds(ranks) - self.network.overlap * compute)
-        else:
-            waits = self._sum(communication_terms(ranks, self.growth))
-        return {"compute": compute, "communication": waits}
+    def step(self, nodes: int) -> float:
+        """Seconds of a step."""
+        ranks = nodes * self.per_node
+        return self.steps.seconds(ranks, self.global_batch(nodes) / ranks)
 
-    def _sum(self, terms: dict[str, float]) -> float:
-        return sum(self.coefficients.get(name, 0.0) * value for name, value in terms.items())
+    def ttra(self, nodes: int) -> float:
+        """Seconds to the target; infinite where :meth:`why_not` says why."""
+        batch = self.global_batch(nodes)
+        needed = self.epochs.at(batch)
+        if needed is None or self.why_not(nodes):
+            return math.inf
+        return self.start + needed * self.images / batch * self.step(nodes)
+
+    def why_not(self, nodes: int) -> str:
+        """Why nothing can be predicted for so many nodes, or an empty string."""
+        batch, ranks = self.global_batch(nodes), nodes * self.per_node
+        if batch < ranks:
+            return f"A batch of {batch:,} images does not feed the {ranks:,} ranks of {nodes:,} nodes"
+        if batch > self.images:
+            return f"A batch of {batch:,} images is more than the {self.images:,.0f} of the data set ({nodes:,} nodes)"
+        if self.epochs.at(batch) is None:
+            return f"The epochs that a batch of {batch:,} images needs are unknown: {self.epochs.origin}"
+        return ""
 
 
-def compute_terms(batch: float) -> dict[str, float]:
-    """What the coefficients of compute are multiplied with."""
-    return {"image": batch, "fixed": 1.0}
+def fit(rows: Sequence[Row], scaling: Scaling) -> Model:
+    """Fit a model of runs of ``scaling`` to usable ``rows`` of any scaling.
+
+    Raises:
+        UserError: they are too few, or met no target.
+    """
+    own = [row for row in rows if row.scaling == scaling]
+    batches = {row.global_batch or 0 if scaling == "strong" else (row.global_batch or 0) // row.ranks for row in own}
+    if len(batches) != 1:
+        raise UserError(f"no single batch: {', '.join(map(str, sorted(batches))) or 'no run has trained'}")
+    reached = [
+        Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale, row.every or 0)
+        for row in rows
+        if row.status == "converged"
+    ]
+    known = steps.fit([point(row) for row in rows])
+    start = fmean(row.seconds.get("start", 0.0) for row in rows)
+    images = median((row.images or 0) / (row.epochs or 1) for row in rows)
+    return Model(scaling, known, epochs.fit(reached), start, images, rows[0].ranks // rows[0].nodes, batches.pop())
 
 
-def communication_terms(ranks: int, growth: Growth) -> dict[str, float]:
-    """What the coefficients of exposed communication are multiplied with."""
-    return {"grown": grown(ranks, growth), "flat": grown(ranks, "flat")}
+def point(row: Row) -> Point:
+    """The mean step of a run; of the clock's parts if there are any, else of the time in training."""
+    count, batch = row.steps or 1, (row.global_batch or 0) / row.ranks
+    spent = sum(seconds for part, seconds in row.seconds.items() if part not in OUTSIDE)
+    if not spent:
+        return Point(row.ranks, batch, (row.train_seconds or 0.0) / count)
+    waited = row.seconds.get("communication")
+    return Point(row.ranks, batch, (spent + (waited or 0.0)) / count, None if waited is None else waited / count)
+
+
+def usable(rows: Sequence[Row]) -> list[Row]:
+    """Those of one data set and method that trained with cores or GPUs of their ranks' own.
+
+    Raises:
+        UserError: there are none, or they differ in more than nodes, batch and seed.
+    """
+    told = [row for row in rows if row.done and row.steps and row.epochs and row.images and row.global_batch]
+    told = [row for row in told if point(row).seconds > 0]
+    if not told:
+        raise UserError("no run has told how long its steps took; run the study first ('hpcfast scaling run')")
+    alone = [row for row in told if not row.shares]
+    if not alone:
+        raise UserError("the ranks of every run shared cores or GPUs; run the study where each has its own")
+    if wrong := mixed(alone, ("hardware", "versions", "target")):
+        raise UserError(f"mixed {', '.join(wrong)}; run all jobs alike, in a study of its own")
+    return alone
