@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.errors import UserError
-from hpcfast.models.pretrained.naming import Normalisation
+from hpcfast.models.pretrained.layouts import Normalisation
 
 Numbers = Sequence[float] | None
 
