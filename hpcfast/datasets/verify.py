@@ -20,41 +20,28 @@ from hpcfast.runs.files import save_text
 SPLITS = ("val", "train")
 """In the order in which they are read: of the first the hashes are kept, and val is the smaller one."""
 
-
 HEADER = "# Written by hpcfast data verify; training leaves these images out."
 
 
 class Found(NamedTuple):
-    """Something wrong, or worth knowing."""
+    """Something wrong."""
 
     name: str
     """Of the file or folder, relative to the data set."""
     kind: str
     reason: str
-    remedy: Literal["skip", "mend", "note"]
-    """``skip``: training can leave the image out; ``mend``: only a person can help; ``note``: no harm is done."""
+    remedy: Literal["skip", "mend"]
+    """``skip``: training can leave the image out; ``mend``: only a person can help."""
 
 
-class Checked(NamedTuple):
-    """How many images were looked at, and what was found."""
-
-    images: int
-    found: list[Found]
-
-    def to(self, remedy: str) -> list[Found]:
-        return [each for each in self.found if each.remedy == remedy]
-
-
-def verify(
-    root: Path, quick: bool, workers: int | None, known: dict[str, str], progress: Callable[[int], None]
-) -> Checked:
-    """Check the data set in ``root``, a folder or a pack.
+def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found]]:
+    """Decode all images of the data set in ``root``, a folder, or hash the files of a pack.
 
     Args:
-        quick: don't decode images whose first and last bytes are in order, and don't look for duplicates.
-        workers: processes; by default as many as there are cores.
-        known: images that an earlier check found bad; they are decoded in any case.
         progress: called with the number of images looked at so far.
+
+    Returns:
+        How many images were looked at, and what was found.
 
     Raises:
         UserError: there is no such folder.
@@ -62,24 +49,23 @@ def verify(
     if not root.is_dir():
         raise UserError(f"no folder {root}; give a data set: a folder with train/ and val/, or a pack")
     if packed.is_pack(root):
-        return _check_pack(root, quick)
+        return _check_pack(root)
     names, found = _survey(root)
     validation: dict[bytes, str] = {}
     digests: list[str] = []
-    files, glances = [f"{root}/{name}" for name in names], [quick and name not in known for name in names]
-    with pool(len(names), workers) as executor:
-        results = executor.map(examine, files, glances, chunksize=256 if quick else 16)
-        for done, (name, (faults, digest)) in enumerate(zip(names, results, strict=True), 1):
-            found += [Found(name, fault.kind, fault.reason, "skip" if fault.bad else "note") for fault in faults]
+    with pool(len(names)) as executor:
+        results = executor.map(examine, [f"{root}/{name}" for name in names], chunksize=16)
+        for done, (name, (kind, reason, digest)) in enumerate(zip(names, results, strict=True), 1):
+            if kind:
+                found.append(Found(name, kind, reason, "skip"))
             digests.append(digest.hex() if digest else "")
             if digest and name.startswith(SPLITS[0]):
                 validation[digest] = name
             elif digest in validation:
                 found.append(Found(name, "in train and val", f"the same bytes as {validation[digest]}", "mend"))
             progress(done)
-    if not quick:
-        _write_hashes(root, names, digests)
-    return Checked(len(names), found + _without_good_images(names, found))
+    _write_hashes(root, names, digests)
+    return len(names), found + _without_good_images(names, found)
 
 
 def _survey(root: Path) -> tuple[list[str], list[Found]]:
@@ -136,41 +122,44 @@ def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
         save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
 
 
-def _check_pack(root: Path, quick: bool) -> Checked:
+def _check_pack(root: Path) -> tuple[int, list[Found]]:
     """Check the files of a pack; what is wrong with one cannot be skipped."""
-    found = [Found(name, "damaged pack", reason, "mend") for name, reason in packed.faults(root, quick)]
+    found = [Found(name, "damaged pack", reason, "mend") for name, reason in packed.faults(root, quick=False)]
     whole = manifest.MANIFEST not in {each.name for each in found}
-    return Checked(sum(shard.images for shard in manifest.read(root).shards) if whole else 0, found)
+    return sum(shard.images for shard in manifest.read(root).shards) if whole else 0, found
 
 
-def earlier(path: Path) -> dict[str, str]:
-    """The images that an older list at ``path`` names, with the reasons; none if there is no list.
+def check_place(path: Path) -> None:
+    """Make sure, before the long part, that a list can be written at ``path``.
 
     Raises:
-        UserError: something else is there, or no list can be written there.
+        UserError: it cannot, or somebody else's list is there.
     """
     if not path.exists():
         if not os.access(path.parent, os.W_OK):
             raise UserError(f"{path} cannot be written; give a place with --skips FILE, to training data.skips=FILE")
-        return {}
-    listed = skips.read(path)
+        return
+    skips.read(path)
     if not path.read_text(errors="surrogateescape").startswith(HEADER):
         raise UserError(f"{path} is not of 'hpcfast data verify' and is kept; give another place with --skips FILE")
-    return listed
 
 
-def write_skips(path: Path, found: list[Found]) -> None:
+def write_skips(path: Path, found: list[Found]) -> int:
     """List those images at ``path`` that training can leave out; where all are good, an older list goes.
+
+    Returns:
+        How many they are.
 
     Raises:
         UserError: it cannot be written.
     """
     lines = {each.name: each.reason for each in found if each.remedy == "skip"}
     try:
-        if not lines:
+        if lines:
+            text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(lines.items()))
+            save_text(path, f"{HEADER}\n{text}")
+        else:
             path.unlink(missing_ok=True)
-            return
-        text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(lines.items()))
-        save_text(path, f"{HEADER}\n{text}")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}. Give another place with --skips FILE.") from None
+    return len(lines)
