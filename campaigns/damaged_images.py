@@ -109,7 +109,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         "guard": guarded,
         "explain": explained,
         "corrupt": lambda data, out: corrupt.corrupt(data, out / "c", names=("contrast",), severities=(1,)),
-        "pack": lambda data, out: write.pack(data, out / "p", write.Recipe(1, None, 0), world, lambda done, of: None),
+        "pack": lambda data, out: write.pack(data, out / "p", write.Recipe(1, None, 0), lambda done, of: None),
     }
 
 

@@ -108,12 +108,17 @@ def pack(
     seed: Annotated[int, typer.Option(help="of the order in which images are packed", min=0)] = 0,
     json: options.Json = None,
 ) -> None:
-    """Write a data set as a few large files (WebDataset shards), alone or under horovodrun, mpirun or srun.
+    """Write a data set as a few large files (WebDataset shards).
 
     Stopped or killed, the same command resumes.
     """
     from hpcfast.datasets.packs import write
-    from hpcfast.distributed import comm
+
+    options.refuse_ranks("data pack")
+    recipe = write.Recipe(shard_mb, short_side, seed)
+
+    def work(update: Callable[..., None]) -> dict[str, Any]:
+        return write.pack(data, out, recipe, lambda done, total: update(done, f"of {total:,}"))
 
     def described(manifest: dict[str, Any]) -> str:
         shards = manifest["shards"]
@@ -121,9 +126,7 @@ def pack(
         images, left_out = sum(shard["images"] for shard in shards), sum(manifest["left_out"].values())
         return f"{out}: {images:,} images in {len(shards):,} shards, {size:,.1f} MB, {left_out} left out"
 
-    world = comm.init()
-    work = partial(write.pack, data, out, write.Recipe(shard_mb, short_side, seed), world)
-    _write(f"pack {data}", work, described, json, is_root=world.is_root)
+    _write(f"pack {data}", work, described, json)
 
 
 @app.command()

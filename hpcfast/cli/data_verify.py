@@ -26,12 +26,10 @@ def command(
     """
     from hpcfast.data import skips as lists
     from hpcfast.datasets import verify
-    from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
     from hpcfast.runs.progress import Reporter
 
-    if launcher.rank() is not None:  # each rank would do all of it
-        raise UserError("data verify is no job of several ranks: start it without mpirun, horovodrun or srun -n")
+    options.refuse_ranks("data verify")
     target = skips or data / lists.NAME
     if data.is_dir():
         verify.check_place(target)

@@ -28,17 +28,23 @@ def fill(out: Path, name: str, about: Manifest, what: str, write: Callable[[Path
         UserError: ``out`` holds something else, or cannot be written.
     """
     out = out.resolve()
-    if found := find(out, name, about, what):
+    if found := _find(out, name, about, what):
         return found
-    with writable(f"--out {out}"):
-        part = begin(out, name, about, what)
+    part = out.with_name(out.name + PART)
+    with writable(out):
+        if not _find(part, name, about, what):
+            part.mkdir(parents=True, exist_ok=True)
+            save(part / name, about)
         clean(part)  # of a command that was killed
         manifest = about | (write(part) or {})
-        finish(part, out, name, manifest)
+        save(part / name, manifest)
+        if out.exists():
+            out.rmdir()  # it is empty
+        part.rename(out)
     return manifest
 
 
-def find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None:
+def _find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None:
     """The manifest ``name`` in ``place``, if it says all that ``about`` says; None where there is nothing yet.
 
     Raises:
@@ -61,35 +67,14 @@ def find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None:
     return None
 
 
-def begin(out: Path, name: str, about: Manifest, what: str) -> Path:
-    """The folder in which ``out`` grows, new or begun before; its manifest ``name`` says ``about``.
-
-    Raises:
-        UserError: something else than ``what`` is growing there.
-    """
-    part = out.with_name(out.name + PART)
-    if not find(part, name, about, what):
-        part.mkdir(parents=True, exist_ok=True)
-        save(part / name, about)
-    return part
-
-
-def finish(part: Path, out: Path, name: str, manifest: Manifest) -> None:
-    """Give a folder its name, when all is in it; an empty folder makes way."""
-    save(part / name, manifest)
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
-
-
 def save(path: Path, manifest: Manifest) -> None:
     """Write a manifest, whole or not at all."""
     save_text(path, json.dumps(manifest, indent=1) + "\n")
 
 
 @contextmanager
-def writable(place: str, cure: str = "Give a folder on a disk with room.") -> Iterator[None]:
-    """Say which ``place`` a disk does not take, e.g. ``--out data``.
+def writable(place: Path) -> Iterator[None]:
+    """Say which ``place`` a disk does not take.
 
     Raises:
         UserError: instead of an OSError in the block.
@@ -97,7 +82,9 @@ def writable(place: str, cure: str = "Give a folder on a disk with room.") -> It
     try:
         yield
     except OSError as error:
-        raise UserError(f"{place} cannot be written: {error}. {cure}") from None
+        raise UserError(
+            f"{place} cannot be written: {error}. Give a folder on a disk with room; what is done is kept."
+        ) from None
 
 
 def _left_by_kill(file: Path, name: str) -> bool:

@@ -125,7 +125,7 @@ def test_what_is_there_is_kept(what: str, made: Path, images: Path, tmp_path: Pa
 
 def test_a_place_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"--out .*file/out cannot be written: .*Not a directory"):
+    with pytest.raises(UserError, match=r"file/out cannot be written: .*Not a directory"):
         few(images, tmp_path / "file" / "out")
 
 

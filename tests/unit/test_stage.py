@@ -16,7 +16,7 @@ from hpcfast.errors import UserError
 
 @pytest.fixture
 def made(images: Path, world: World, tmp_path: Path) -> Path:
-    pack(images, tmp_path / "pack", Recipe(1, None, 0), world, lambda *_: None)
+    pack(images, tmp_path / "pack", Recipe(1, None, 0), lambda *_: None)
     return tmp_path / "pack"
 
 
@@ -67,9 +67,7 @@ def test_a_file_that_vanishes_is_named(
 ) -> None:
     monkeypatch.setattr(stage.packed, "faults", lambda *_, **__: iter(()))  # it was there when the command began
     (made / "val" / "shard-000000.npy").unlink()
-    with pytest.raises(
-        UserError, match=r"on node here cannot be written: .*No such file.*val/shard-000000\.npy"
-    ):
+    with pytest.raises(UserError, match=r"copy cannot be written: .*No such file.*val/shard-000000\.npy"):
         copied()
 
 
@@ -84,19 +82,21 @@ def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_p
         stage.stage(images, tmp_path / "other", world, lambda _: None)
 
 
-def test_a_disk_that_nodes_share_is_refused(made: Path, tmp_path: Path) -> None:
-    copies = [stage.Copy(made, stage.manifest.read(made), tmp_path / "to", node) for node in "ab"]
-    for copy in copies:
-        copy.claim()
-    for copy in copies:
-        with pytest.raises(UserError, match="nodes a, b share this folder"):
-            copy.prepare(["a", "b"])
+def test_a_disk_that_nodes_share_is_refused(
+    made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stage.VARIABLE, "a")
+    monkeypatch.setattr(stage.comm, "gather", lambda value: ["a", "b"] if value == "a" else [value])
+    (tmp_path / ".to.staged-by-b").touch()  # what node b has just done
+    with pytest.raises(UserError, match="nodes a, b share this folder"):
+        stage.stage(made, tmp_path / "to", world, lambda _: None)
+    assert not (tmp_path / ".to.staged-by-a").exists()
 
 
 def test_a_full_disk_is_refused_before_anything_is_read(
     copied: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
-    monkeypatch.setattr(stage.Copy, "fetch", None)
+    monkeypatch.setattr(stage, "hashed", None)
     with pytest.raises(UserError, match=r"node here: 0\.\d MB are needed in .*, 0\.0 MB are free; make room"):
         copied()

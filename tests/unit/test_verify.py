@@ -13,7 +13,6 @@ from hpcfast.data.reader import read_splits
 from hpcfast.datasets.faults import examine
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.datasets.verify import Found, verify
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.unit import loading
 from tests.unit.damaged import BAD, GOOD, JPEG, ODD, write
@@ -162,8 +161,8 @@ def test_places_that_are_not_there_are_named(data: Path, tmp_path: Path) -> None
     assert "list.txt cannot be written; give a place with --skips FILE" in str(done.exception)
 
 
-def test_a_pack_is_checked_too(images: Path, tmp_path: Path, world: World) -> None:
-    pack(images, tmp_path / "pack", Recipe(shard_mb=1, short_side=None, seed=0), world, lambda done, total: None)
+def test_a_pack_is_checked_too(images: Path, tmp_path: Path) -> None:
+    pack(images, tmp_path / "pack", Recipe(shard_mb=1, short_side=None, seed=0), lambda done, total: None)
     assert verify(tmp_path / "pack", lambda done: None) == (36, [])
     shard = tmp_path / "pack" / "train" / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1])

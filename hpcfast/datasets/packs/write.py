@@ -1,15 +1,15 @@
 """``hpcfast data pack``: write a data set as shards of one size, in an order that is mixed over all classes.
 
-All bytes are functions of the images, their names and the settings alone, not of the number of ranks. A shard is there
-whole or not at all, and so is the pack: until then the folder's name ends in ``.part``, and its manifest lists the
-shards that are done. A killed command, given again, writes the others.
+All bytes are functions of the images, their names and the settings alone. A shard is there whole or not at all, and so
+is the pack: until then the folder's name ends in ``.part``, and its manifest lists the shards that are done. A killed
+command, given again, writes the others.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,25 +20,23 @@ import numpy as np
 import PIL
 
 from hpcfast.data.hashes import digest
-from hpcfast.data.identity import agreed
+from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Resize, Shard
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import METHOD, shrunk
-from hpcfast.datasets.unfinished import begin, find, finish, save, writable
-from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
+from hpcfast.datasets.unfinished import fill, save
 from hpcfast.errors import UserError
-from hpcfast.runs.files import clean
 from hpcfast.runs.names import printable
 
-WHAT = "a pack of these images and settings"
 SAMPLE = 256
 """Images whose mean size says how many of all fill a shard: a random sample, since the order is random."""
 BLOCK = 512
-"""Images that a rank holds in memory."""
+"""Images that are held in memory."""
+THREADS = 32
+"""That read at least, whatever the cores: they hide the time that a parallel file system takes to open a file."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,15 @@ class Part:
     ids: np.ndarray
     first: int
 
-    def write(self, root: Path, short_side: int | None, threads: int) -> Shard:
+    def write(self, root: Path, short_side: int | None) -> Shard:
         """Write it.
 
         Raises:
             UserError: an image cannot be read.
             OSError: ``root`` cannot be written.
         """
-        # Threads hide the time that a parallel file system takes to open a file; Pillow uses the cores with them.
-        with ThreadPoolExecutor(threads) as pool:
+        # Pillow uses the cores with threads, too.
+        with ThreadPoolExecutor(max(THREADS, len(os.sched_getaffinity(0)))) as pool:
             try:
                 return shards.write(root, self.name, self._images(pool, short_side))
             finally:
@@ -105,8 +103,8 @@ def contents(split: Split, image: int, short_side: int | None) -> tuple[str, byt
     return (suffix, data) if small is None else ("jpg", small)
 
 
-def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write the pack ``out`` of the images in ``data``, all ranks together, and return its manifest.
+def pack(data: Path, out: Path, recipe: Recipe, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the pack ``out`` of the images in ``data``, and return its manifest.
 
     A finished ``out`` of the same images and settings is left as it is.
 
@@ -115,30 +113,26 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
 
     Raises:
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
-            written; on every rank.
+            written.
     """
-    splits = comm.raise_on_all_ranks(lambda: read_splits(data))
-    contents_of = [identity.digest for identity in agreed(splits, world)]
-    about, parts = comm.raise_on_all_ranks(lambda: _plan(data, splits, contents_of, recipe))
-    out = out.resolve()
-    if found := comm.on_root(lambda: find(out, MANIFEST, about, WHAT)):
-        return found
-    half, done = comm.on_root(lambda: _begin(out, about))
-    todo = [part for part in parts if part.name not in done]
-    # In rounds of one shard a rank: what goes wrong on one rank ends all of them in time.
-    for at in range(0, len(todo), world.size):
-        mine = todo[at : at + world.size][world.rank : world.rank + 1]
-        written = comm.raise_on_all_ranks(partial(_write, mine, half, recipe, world.threads, out))
-        done |= {shard["name"]: shard for each in comm.gather(written) for shard in each}
-        manifest = about | {"shards": [done[part.name] for part in parts if part.name in done]}
-        comm.on_root(partial(_save, half, manifest, out))
-        progress(sum(shard["images"] for shard in done.values()), sum(len(part.ids) for part in parts))
-    return comm.on_root(lambda: _finish(half, out, about | {"shards": [done[part.name] for part in parts]}))
+    about, parts = _plan(data, read_splits(data), recipe)
+
+    def write(half: Path) -> dict[str, Any]:
+        for name in ("train", "val"):
+            (half / name).mkdir(exist_ok=True)
+        begun = json.loads((half / MANIFEST).read_text()).get("shards", [])
+        done = {shard["name"]: shard for shard in begun if _is_whole(half, Shard.model_validate(shard))}
+        for part in parts:
+            if part.name not in done:
+                done[part.name] = part.write(half, recipe.short_side).model_dump(mode="json")
+                save(half / MANIFEST, about | {"shards": list(done.values())})
+                progress(sum(shard["images"] for shard in done.values()), sum(len(part.ids) for part in parts))
+        return {"shards": [done[part.name] for part in parts]}
+
+    return fill(out, MANIFEST, about, "a pack of these images and settings", write)
 
 
-def _plan(
-    data: Path, both: tuple[Split, Split], contents_of: list[str], recipe: Recipe
-) -> tuple[dict[str, Any], list[Part]]:
+def _plan(data: Path, both: tuple[Split, Split], recipe: Recipe) -> tuple[dict[str, Any], list[Part]]:
     """What the pack depends on, and its shards."""
     splits = dict(zip(("train", "val"), both, strict=True))
     parts: list[Part] = []
@@ -156,7 +150,7 @@ def _plan(
     resize = recipe.short_side and Resize(short_side=recipe.short_side, method=METHOD, pillow=PIL.__version__)
     head = Head(
         classes=splits["train"].classes, seed=recipe.seed, shard_mb=recipe.shard_mb, resize=resize or None,
-        source=names.hexdigest(), contents=digest(contents_of),
+        source=names.hexdigest(), contents=digest(identify(split).digest for split in both),
         left_out={name: len(split.skips) for name, split in splits.items()},
     )  # fmt: skip
     return head.model_dump(mode="json"), parts
@@ -173,42 +167,7 @@ def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator
         yield Part(f"{name}/shard-{number:06d}", split, order[first:end], first)
 
 
-def _begin(out: Path, about: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Make the folder in which ``out`` grows, or take it over; it, and the shards that are done, by name.
-
-    Raises:
-        UserError: it holds something else, or cannot be written.
-    """
-    with _writable(out):
-        half = begin(out, MANIFEST, about, WHAT)
-        for name in ("train", "val"):
-            (half / name).mkdir(exist_ok=True)
-        clean(half)  # of a command that was killed
-        found = [Shard.model_validate(shard) for shard in json.loads((half / MANIFEST).read_text()).get("shards", ())]
-    return half, {shard.name: shard.model_dump(mode="json") for shard in found if _is_whole(half, shard)}
-
-
 def _is_whole(half: Path, shard: Shard) -> bool:
     """Whether its files are there; they have their names only since they were hashed and are on disk."""
     files = {half / name: blob for name, blob in shard.files().items()}
     return all(file.exists() and file.stat().st_size == blob.bytes for file, blob in files.items())
-
-
-def _write(mine: list[Part], half: Path, recipe: Recipe, threads: int, out: Path) -> list[dict[str, Any]]:
-    with _writable(out):
-        return [part.write(half, recipe.short_side, threads).model_dump(mode="json") for part in mine]
-
-
-def _save(half: Path, manifest: dict[str, Any], out: Path) -> None:
-    with _writable(out):
-        save(half / MANIFEST, manifest)
-
-
-def _finish(half: Path, out: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    with _writable(out):
-        finish(half, out, MANIFEST, manifest)
-    return manifest
-
-
-def _writable(out: Path) -> AbstractContextManager[None]:
-    return writable(f"OUT {out}", "Give a folder on a disk with room; what is done is kept.")
