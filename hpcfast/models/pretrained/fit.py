@@ -35,9 +35,9 @@ def build(settings: ModelSettings, weights: Weights, path: Path, ordered: bool) 
     wanted = skeleton(settings)
     given, notes = weights, []
     if ordered and (pairs := _same_order(wanted, _shapes(weights))):
-        weights = {own: given[theirs] for own, theirs in pairs.items()}
-        own, theirs = next(iter(pairs.items()))
-        notes = [f"{len(pairs)} tensors with other names are matched by kind, shape and order: {theirs} is {own}, …"]
+        weights = {name: given[other] for name, other in pairs.items()}
+        name, other = next(iter(pairs.items()))
+        notes = [f"{len(pairs)} tensors with other names are matched by kind, shape and order: {other} is {name}, …"]
     heads = [weights[name] for name, shape in wanted.items() if shape[:1] == (PROBE,) and name in weights]
     classes = heads[0].shape[0] if heads and heads[0].dim() else 2
     model = settings.build(classes)
