@@ -4,14 +4,16 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hpcfast.data import hashes, manifest, packed, skips
+from hpcfast.data.folder import read_split
 from hpcfast.data.images import SUFFIXES
 from hpcfast.data.listing import described, folders_in, images_below, kinds
-from hpcfast.data.split import stats
+from hpcfast.data.split import Split
 from hpcfast.datasets.faults import examine
 from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
@@ -44,13 +46,13 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
         How many images were looked at, and what was found.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: a split is missing or has fewer than two classes, or a class is empty.
     """
-    if not root.is_dir():
-        raise UserError(f"no folder {root}; give a data set: a folder with train/ and val/, or a pack")
     if packed.is_pack(root):
         return _check_pack(root)
-    names, found = _survey(root)
+    splits = [read_split(root / name, "DATA") for name in SPLITS]
+    names = [skips.name(split, i) for split in splits for i in range(len(split))]
+    found = [*_missing_classes(*splits), *(each for split in splits for each in _unread(split))]
     validation: dict[bytes, str] = {}
     digests: list[str] = []
     with pool(len(names)) as executor:
@@ -64,39 +66,24 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
             elif digest in validation:
                 found.append(Found(name, "in train and val", f"the same bytes as {validation[digest]}", "mend"))
             progress(done)
-    _write_hashes(root, names, digests)
+    _write_hashes(root, splits, digests)
     return len(names), found + _without_good_images(names, found)
 
 
-def _survey(root: Path) -> tuple[list[str], list[Found]]:
-    """All images, named relative to ``root``, and what is wrong with the folders."""
-    names: list[str] = []
-    found: list[Found] = []
-    classes: dict[str, set[str]] = {}
-    for split in SPLITS:
-        folders, loose = folders_in(f"{root}/{split}")
-        classes[split] = set(folders)
-        found += _unread(split, loose)
-        for label in folders:
-            listed = images_below(f"{root}/{split}/{label}")
-            names += [file.removeprefix(f"{root}/") for file in listed.images]
-            found += _unread(f"{split}/{label}", [file.removeprefix(f"{root}/") for file in listed.others])
-            if not listed.images:
-                found.append(Found(f"{split}/{label}", "empty class", "no image in it", "mend"))
-    for split, other in (SPLITS, SPLITS[::-1]):
-        missing = sorted(classes[other] - classes[split])
-        found += [Found(f"{split}/{label}", "missing class", f"{other} has it", "mend") for label in missing]
-    if not any(classes.values()):
-        found += [Found(split, "missing class", "no class folder in it", "mend") for split in SPLITS]
-    return names, found
+def _missing_classes(val: Split, train: Split) -> Iterator[Found]:
+    for split, other in ((val, train), (train, val)):
+        for label in sorted({*other.classes} - {*split.classes}):
+            yield Found(f"{split.root.name}/{label}", "missing class", f"{other.root.name} has it", "mend")
 
 
-def _unread(where: str, names: list[str]) -> list[Found]:
-    if not names:
-        return []
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    reason = f"{described(kinds(names))}: {names[0]}{others}; images end in {', '.join(SUFFIXES)}"
-    return [Found(where, "not read", reason, "mend")]
+def _unread(split: Split) -> Iterator[Found]:
+    """The files of a split that are not read, in each of its folders."""
+    for label in ("", *split.classes) if split.unread else ():
+        folder = split.root / label
+        if names := images_below(str(folder)).others if label else folders_in(str(folder))[1]:
+            first = names[0].removeprefix(f"{split.root.parent}/")
+            reason = f"{described(kinds(names))}, first {first}; images end in {', '.join(SUFFIXES)}"
+            yield Found(f"{split.root.name}/{label}", "not read", reason, "mend")
 
 
 def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
@@ -110,14 +97,10 @@ def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
     ]
 
 
-def _write_hashes(root: Path, names: list[str], digests: list[str]) -> None:
+def _write_hashes(root: Path, splits: list[Split], digests: list[str]) -> None:
     """Note what all images are, for identities; where the folder cannot be written, they go without."""
-    entries = {}
-    for split in SPLITS:
-        mine = [(name, each) for name, each in zip(names, digests, strict=True) if name.startswith(f"{split}/")]
-        found = stats([f"{root}/{name}" for name, _ in mine])
-        inner = [name.removeprefix(f"{split}/") for name, _ in mine]
-        entries[split] = hashes.entry(inner, found, [each for _, each in mine])
+    each = iter(digests)
+    entries = {s.root.name: hashes.entry(s.names(), s.stats, list(islice(each, len(s)))) for s in splits}
     with contextlib.suppress(OSError):
         save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
 

@@ -82,19 +82,27 @@ def test_what_is_left_out_is_what_dali_cannot_read_and_no_more(data: Path) -> No
 
 def test_faults_of_folders_can_only_be_mended(data: Path) -> None:
     shutil.rmtree(data / "val" / "class0")
-    (data / "val" / "other").mkdir()
-    write(data / "train" / "class1" / "inner", {"a.jpg": JPEG})
+    write(data / "val" / "other", {"a.jpg": JPEG})
+    write(data / "train" / "class1" / "inner", {"a.jpg": GOOD["b.JPEG"]})
     write(data / "train" / "class1", {"notes.txt": b"none"})
     for file in (data / "train" / "class2").iterdir():
         file.write_bytes(b"")
     images, found = verify(data, lambda done: None)
     assert rows(found, "mend") == {
-        ("val/class0", "missing class"), ("train/other", "missing class"), ("val/other", "empty class"),
-        ("train/class2", "empty class"), ("train/class1", "not read"),
+        ("val/class0", "missing class"), ("train/other", "missing class"), ("train/class2", "empty class"),
+        ("train/class1", "not read"),
     }  # fmt: skip
     (reason,) = [each.reason for each in found if each.kind == "not read"]
-    assert reason.startswith("1 .txt: train/class1/notes.txt; images end in .jpg, ")
-    assert images == 24 + 8 + 1
+    assert reason.startswith("1 .txt, first train/class1/notes.txt; images end in .jpg, ")
+    assert images == 24 + 8 + 2
+
+
+def test_a_folder_that_is_no_data_set_is_refused(data: Path, tmp_path: Path) -> None:
+    (data / "val" / "other").mkdir()
+    with pytest.raises(UserError, match=r"DATA: class folder .*val/other holds no image"):
+        check(data)
+    with pytest.raises(UserError, match="DATA: no folder .*nowhere/val"):
+        check(tmp_path / "nowhere")
 
 
 def test_an_image_of_both_splits_is_a_fault(data: Path) -> None:
@@ -131,7 +139,8 @@ def test_where_all_is_good_there_is_no_list(data: Path, tmp_path: Path) -> None:
 
 def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
     (data / "train" / "class0" / "bad.jpg").write_bytes(b"")
-    (data / "train" / "class3").mkdir()
+    write(data / "train" / "class3", {"good.jpg": JPEG})
+    (data / "train" / "class3" / "notes.txt").touch()
     numbers = tmp_path / "out.json"
     done = run(data, "--skips", tmp_path / "list.txt", "--json", numbers)
     assert isinstance(done.exception, UserError)
@@ -140,9 +149,9 @@ def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
         f"data.skips={tmp_path}/list.txt. {data}: faults to mend by hand: 2; the table names them"
     )
     assert not (data / "skips.txt").exists()
-    assert "train/class3: no image in it" in done.output
+    assert "val/class3: train has it" in done.output
     kinds = [each["kind"] for each in json.loads(numbers.read_text())["found"]]
-    assert sorted(kinds) == ["empty", "empty class", "missing class"]
+    assert sorted(kinds) == ["empty", "missing class", "not read"]
 
 
 def test_a_list_of_somebody_else_is_kept(data: Path) -> None:
@@ -155,8 +164,6 @@ def test_a_list_of_somebody_else_is_kept(data: Path) -> None:
 
 
 def test_places_that_are_not_there_are_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder .*nowhere; give a data set"):
-        check(tmp_path / "nowhere")
     done = run(data, "--skips", tmp_path / "nowhere" / "list.txt")
     assert "list.txt cannot be written; give a place with --skips FILE" in str(done.exception)
 
