@@ -191,6 +191,6 @@ def test_a_runs_weights_need_nothing_else(plain: Any) -> None:
 
     run = RunDirectory(plain.folder)
     model, classes = saved.load(run, plain.model)
-    again, notes = pretrained.load(run.weights, channels=1)
+    again, notes = pretrained.load(run.weights)
     assert (notes.classes, notes.outputs) == (classes, len(classes))
     assert torch.equal(again(images(1, 10)), model(images(1, 10)))

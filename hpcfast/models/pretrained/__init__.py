@@ -45,7 +45,6 @@ def load(
     arch: str | None = None,
     mean: Numbers = None,
     std: Numbers = None,
-    channels: int | None = None,
     options: dict[str, Any] | None = None,
     key: str | None = None,
 ) -> tuple[nn.Module, Notes]:
@@ -59,13 +58,12 @@ def load(
         arch: a name that timm or hpcfast knows.
         mean: to normalise with, pixels in [0,1], one number a channel; before what the file says.
         std: likewise, above 0.
-        channels: of the images, as many as there must be numbers in ``mean``.
         options: of the network, as ``model.options`` of a configuration.
         key: of the dict in the file that has the weights, or what stands before their names; needed where there
             are several and those of an average are wanted.
 
     Returns:
-        The model: images (n, channels, h, w) with pixels in [0,1] to logits (n, classes); and how it was read.
+        The model: images (n, len(mean), h, w) with pixels in [0,1] to logits (n, classes); and how it was read.
 
     Raises:
         UserError: the file is missing, damaged, holds code or no weights, numbers that are not finite, or does not
@@ -80,7 +78,7 @@ def load(
     values = {"name": name, "options": options or known.get("options", {})}
     anything = _settings({**values, "mean": (0.5,) * 3, "std": (0.5,) * 3}, f"--arch {name}")
     found = layouts.find(content, fit.skeleton(anything), path, key)
-    moments, origin, more = normalisation.choose(path, (mean, std), found.normalisations, known, channels)
+    moments, origin, more = normalisation.choose(path, (mean, std), found.normalisations, known)
     settings = _settings({**values, "mean": moments[0], "std": moments[1]}, origin)
     model, outputs, renamed = fit.build(settings, found.weights, path, ordered)
     return model, Notes(settings, outputs, classes if known else None, [*found.notes, *more, *renamed])
