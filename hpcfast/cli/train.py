@@ -1,5 +1,6 @@
 """``hpcfast train``."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,9 @@ def command(
     config: options.Config,
     overrides: options.Overrides = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="delete an earlier run of this name")] = False,
+    elastic: Annotated[
+        bool, typer.Option("--elastic", help="continue when ranks leave or join (horovodrun --min-np)")
+    ] = False,
     accept_data: Annotated[
         bool, typer.Option("--accept-data", help="resume although the data have changed since the last checkpoint")
     ] = False,
@@ -30,13 +34,19 @@ def command(
     if profile:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # Horovod looks when it starts
 
-    world = comm.init()
-    run_config = comm.raise_on_all_ranks(lambda: load(config, overrides))
-    summary = train.train(run_config, world, overwrite, profile, accept_data)
-    if world.is_root:
-        low, high = summary["ci95"]["robust_accuracy"]
-        print(
-            f"{run_config.folder}: clean {summary['clean_accuracy']:.3f}, robust {summary['robust_accuracy']:.3f} "
-            f"(95 % interval {low:.3f} to {high:.3f}, {summary['attack']['name']}, {summary['n_eval']} images)"
-        )
-    comm.on_root(lambda: options.write_json(json, summary))
+    def run(world: comm.World, first: bool = True) -> None:
+        run_config = comm.raise_on_all_ranks(lambda: load(config, overrides))
+        summary = train.train(run_config, world, overwrite and first, profile if first else None, accept_data)
+        if world.is_root:
+            low, high = summary["ci95"]["robust_accuracy"]
+            print(
+                f"{run_config.folder}: clean {summary['clean_accuracy']:.3f}, robust {summary['robust_accuracy']:.3f} "
+                f"(95 % interval {low:.3f} to {high:.3f}, {summary['attack']['name']}, {summary['n_eval']} images)"
+            )
+        comm.on_root(lambda: options.write_json(json, summary))
+
+    if elastic:
+        attempts = itertools.count()
+        comm.elastically(lambda: run(first=next(attempts) == 0, world=comm.join()))
+    else:
+        run(comm.init())

@@ -20,6 +20,7 @@ import torch
 from horovod.common.exceptions import HorovodInternalError
 
 from hpcfast.distributed import launcher, rendezvous
+from hpcfast.distributed.elastic import commit, elastically
 from hpcfast.distributed.gradients import (
     average_buffers,
     broadcast_parameters,
@@ -40,7 +41,9 @@ __all__ = [
     "average_buffers",
     "barrier",
     "broadcast_parameters",
+    "commit",
     "distribute",
+    "elastically",
     "gather",
     "init",
     "join",
@@ -98,7 +101,7 @@ def init() -> World:
     Raises:
         UserError: the ranks do not find one another (a ConnectionError where only some know).
     """
-    _slow_down()
+    slow_down()
     if launcher.rank() is None:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
@@ -115,7 +118,7 @@ def init() -> World:
     return world
 
 
-def _slow_down() -> None:
+def slow_down() -> None:
     """Have Horovod look for gradients less often on CPUs, unless its user says how often; before it starts."""
     if not torch.cuda.is_available():
         os.environ.setdefault("HOROVOD_CYCLE_TIME", str(CPU_CYCLE))

@@ -122,6 +122,7 @@ class Run:
         with self.clock.part("checkpoint"):
             self.store.save(self.position.step, self.state_dict)
         self.record("checkpoint_stop")
+        comm.commit()
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to resume.
