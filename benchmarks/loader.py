@@ -50,7 +50,7 @@ def photographs(bench: Bench) -> Path:
 
 
 def _pack(bench: Bench, photos: Path, out: Path, short_side: int | None) -> None:
-    write.pack(photos, out, write.Recipe(16, short_side, 0), bench.world, lambda done, total: None)
+    write.pack(photos, out, write.Recipe(16, short_side, 0), lambda done, total: None)
 
 
 def _at(bench: Bench, size: int, places: dict[str, Path]) -> list[Row]:

@@ -101,14 +101,13 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         return str([split.files[i] for i in faults])
 
     torch.set_num_threads(1)
-    plan = corrupt.Plan(("contrast",), (1,))
     return {
         "train": trained,
         "eval": lambda data, out: evaluate(model, read_splits(data)[1], config, config.evaluation.final, world),
         "guard": guarded,
         "explain": explained,
-        "corrupt": lambda data, out: corrupt.corrupt(data, out / "c", plan, None, lambda done: None),
-        "pack": lambda data, out: write.pack(data, out / "p", write.Recipe(1, None, 0), world, lambda done, of: None),
+        "corrupt": lambda data, out: corrupt.corrupt(data, out / "c", names=("contrast",), severities=(1,)),
+        "pack": lambda data, out: write.pack(data, out / "p", write.Recipe(1, None, 0), lambda done, of: None),
     }
 
 

@@ -24,6 +24,9 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+RENAMED = {"hpcfast.attacks": {"fgsm": "fgsm_rs", "natural": "standard"}}
+"""What components were called before, and in other projects, by their package."""
+
 
 class Component(Settings):
     """Settings with a ``name`` that says which class they belong to."""
@@ -68,6 +71,8 @@ def find(package: str, name: str) -> type[Component]:
     Raises:
         Invalid: there is none; the message lists those there are.
     """
+    if new := RENAMED.get(package, {}).get(name):
+        raise Invalid([f"name: '{name}' is called '{new}' here; write that"])
     if name not in names(package):
         raise Invalid([f"name: {choices(name, names(package))}"])
     (found,) = _classes(f"{package}.{name}")

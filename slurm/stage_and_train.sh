@@ -20,10 +20,7 @@ prepare
 # The folder's name is the same on every node and at every restart: it is part of the run's configuration.
 staged=$HPCFAST_SCRATCH/hpcfast-$SLURM_JOB_USER/$(basename "$PACK")
 echo "== staging $PACK to $staged on every node"
-# With MPI each node reads a part and passes it on; without it each reads all, and must not take itself for a rank.
-alone=()
-[ "$HPCFAST_MPI" != none ] || alone=(env --unset=SLURM_STEP_ID)
 srun --ntasks-per-node=1 --ntasks="$SLURM_JOB_NUM_NODES" --mpi="$HPCFAST_MPI" --label --kill-on-bad-exit=1 \
-    "${HPCFAST_SRUN[@]}" "${HPCFAST_CONTAINER[@]}" "${alone[@]}" hpcfast data stage "$PACK" "$staged"
+    "${HPCFAST_SRUN[@]}" "${HPCFAST_CONTAINER[@]}" hpcfast data stage "$PACK" "$staged"
 # shellcheck disable=SC2086
 work train "${CONFIG:-configs/imagenet_l2.yaml}" "data.path=$staged" ${OVERRIDES:-}

@@ -7,38 +7,41 @@ from typing import Annotated, Any
 
 import typer
 
-from hpcfast.cli import data_pack, data_verify, options
+from hpcfast.cli import data_verify, options
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
 app.command("verify")(data_verify.command)
-app.command("pack")(data_pack.pack)
-app.command("stage")(data_pack.stage)
 
 
 def _write(
     title: str,
-    work: Callable[[Callable[[int], None]], dict[str, Any]],
+    work: Callable[[Callable[..., None]], dict[str, Any]],
     described: Callable[[dict[str, Any]], str],
     json: Path | None,
     total: int | None = None,
+    unit: str = "images",
+    is_root: bool = True,
 ) -> None:
-    """Have ``work`` write images, show how many are done, and report its manifest."""
+    """Have ``work`` write something, show how far it is, and report what it returns; on rank 0 only, if there are more.
+
+    What is done is kept: a signal may end it anywhere.
+    """
     from hpcfast.runs.progress import Reporter
     from hpcfast.runs.signals import KEPT, at_once
 
-    with Reporter(visible=True) as reporter, at_once(KEPT, resumes=True):
-        task = reporter.task(title, total, "images")
+    with Reporter(visible=is_root) as reporter, at_once(KEPT, resumes=True):
+        task = reporter.task(title, total, unit)
         manifest = work(task.update)
         task.close()
         reporter.say(described(manifest))
-    options.write_json(json, manifest)
+    if is_root:
+        options.write_json(json, manifest)
 
 
 @app.command()
 def prepare(
     name: Annotated[str, typer.Argument(help="e.g. digits, cifar10 or restricted-imagenet", show_default=False)],
     source: Annotated[Path | None, typer.Option(help="the data set's published files: a folder or archive")] = None,
-    devkit: Annotated[Path | None, typer.Option(help="imagenet: its devkit, if that is not in SOURCE")] = None,
     out: Annotated[Path | None, typer.Option(help="folder to write; default data/NAME")] = None,
     json: options.Json = None,
 ) -> None:
@@ -48,8 +51,7 @@ def prepare(
     from hpcfast.errors import UserError
 
     try:
-        given = {"source": source, "devkit": devkit}
-        values = {"name": name.replace("-", "_"), **{key: value for key, value in given.items() if value}}
+        values = {"name": name.replace("-", "_"), "source": source}
         chosen = component.validate(component.find("hpcfast.datasets.sources", str(values["name"])), values)
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None
@@ -62,23 +64,20 @@ def prepare(
 def corrupt(
     data: Annotated[Path, typer.Argument(help="folder with val/, e.g. data/digits", show_default=False)],
     out: Annotated[Path, typer.Option(help="folder to write", show_default=False)],
-    names: Annotated[str | None, typer.Option(help="corruptions, e.g. contrast,shot_noise; default: all")] = None,
-    severities: Annotated[str | None, typer.Option(help="of 1 to 5, e.g. 1,3,5; default: all")] = None,
     images: Annotated[int | None, typer.Option(help="validation images, evenly spread; default: all")] = None,
-    seed: Annotated[int, typer.Option(help="of the noises")] = 0,
     json: options.Json = None,
 ) -> None:
     """Write validation images with common corruptions: OUT/CORRUPTION/SEVERITY/CLASS/FILE.png, as ImageNet-C.
 
     Stopped or killed, the same command resumes.
     """
-    from hpcfast.datasets.corrupt import Plan
     from hpcfast.datasets.corrupt import corrupt as write
 
-    plan = Plan.of(names, severities, seed)
-    kinds = f"{len(plan.names)} corruptions at {len(plan.severities)} severities"
-    work = partial(write, data, out, plan, images)
-    _write(f"corrupt {data}", work, lambda manifest: f"{out}: {manifest['images']:,} images, {kinds}", json)
+    def described(manifest: dict[str, Any]) -> str:
+        kinds = f"{len(manifest['corruptions'])} corruptions at {len(manifest['severities'])} severities"
+        return f"{out}: {manifest['images']:,} images, {kinds}"
+
+    _write(f"corrupt {data}", partial(write, data, out, images), described, json)
 
 
 @app.command()
@@ -87,7 +86,6 @@ def synthetic(
     images: Annotated[int, typer.Option(help="training images; a twentieth more to validate with", show_default=False)],
     classes: Annotated[int, typer.Option(help="class folders")] = 1000,
     size: Annotated[str | None, typer.Option(help="of all images, e.g. 500x375; default: mixed like ImageNet")] = None,
-    seed: Annotated[int, typer.Option(help="another one gives other images")] = 0,
     json: options.Json = None,
 ) -> None:
     """Write an image folder like ImageNet's, of any size, from photographs that ship with packages.
@@ -96,6 +94,60 @@ def synthetic(
     """
     from hpcfast.datasets.generate import Recipe, synthesise
 
-    recipe = Recipe.of(images, classes, size, seed)
+    recipe = Recipe.of(images, classes, size)
     work, total = partial(synthesise, recipe, out), sum(recipe.counts().values())
     _write(f"synthetic {out}", work, lambda manifest: f"{out}: {manifest['images']}", json, total)
+
+
+@app.command()
+def pack(
+    data: Annotated[Path, typer.Argument(help="folder with train/ and val/, or another pack", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="folder to write", show_default=False)],
+    shard_mb: Annotated[int, typer.Option(help="size of a shard, million bytes", min=1)] = 256,
+    short_side: Annotated[int | None, typer.Option(help="pixels; larger images are resized to it", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="of the order in which images are packed", min=0)] = 0,
+    json: options.Json = None,
+) -> None:
+    """Write a data set as a few large files (WebDataset shards).
+
+    Stopped or killed, the same command resumes.
+    """
+    from hpcfast.datasets.packs import write
+
+    options.refuse_ranks("data pack")
+    recipe = write.Recipe(shard_mb, short_side, seed)
+
+    def work(update: Callable[..., None]) -> dict[str, Any]:
+        return write.pack(data, out, recipe, lambda done, total: update(done, f"of {total:,}"))
+
+    def described(manifest: dict[str, Any]) -> str:
+        shards = manifest["shards"]
+        size = sum(shard["tar"]["bytes"] for shard in shards) / 1e6
+        images, left_out = sum(shard["images"] for shard in shards), sum(manifest["left_out"].values())
+        return f"{out}: {images:,} images in {len(shards):,} shards, {size:,.1f} MB, {left_out} left out"
+
+    _write(f"pack {data}", work, described, json)
+
+
+@app.command()
+def stage(
+    pack: Annotated[Path, typer.Argument(help="what hpcfast data pack wrote, on the shared disk", show_default=False)],
+    to: Annotated[
+        Path, typer.Argument(help="folder on a disk of the node's own; {node}: its name", show_default=False)
+    ],
+    json: options.Json = None,
+) -> None:
+    """Copy a pack to every node's own disk, alone or under mpirun, srun or horovodrun.
+
+    Stopped or killed, the same command resumes.
+    """
+    from hpcfast.datasets.packs import stage as staging
+    from hpcfast.distributed import comm
+
+    def described(done: dict[str, Any]) -> str:
+        size, read = done["bytes"] / 1e6, done["bytes_read"] / 1e6
+        return f"{to}: {size:,.1f} MB on {len(done['nodes'])} nodes, {read:,.1f} MB read from {pack}"
+
+    world = comm.init()
+    work = partial(staging.stage, pack, to, world)
+    _write(f"stage {pack}", work, described, json, unit="bytes", is_root=world.is_root)

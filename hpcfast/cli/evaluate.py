@@ -1,5 +1,6 @@
 """``hpcfast eval``."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +47,8 @@ def command(
     Stopped or killed, the same command resumes; what was measured before is shown again.
     """
     with imports.quick():
+        from hpcfast.component import Invalid, find
         from hpcfast.distributed import comm
-        from hpcfast.distributed.settings import AllreduceSettings
         from hpcfast.errors import UserError
         from hpcfast.evaluation import subject
         from hpcfast.evaluation.session import Subject, measure
@@ -58,28 +59,34 @@ def command(
     changes = [f"evaluation.final.{key}={value}" for key, value in chosen.items() if value is not None]
     changes += [f"threat.{key}={value}" for key, value in (("norm", norm), ("eps", eps)) if value is not None]
     changes += [*first, *(overrides or [])]
-    # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
-    world = comm.init(AllreduceSettings(cycle_milliseconds=20))
 
-    def find() -> Subject:
-        if weights and (run is None or first):
+    def what() -> Subject:
+        try:
+            find("hpcfast.attacks", attack or "pgd")
+        except Invalid as error:
+            raise UserError(f"--attack: {str(error).removeprefix('name: ')}") from None
+        if bool(weights) == bool(run and not first):
+            raise UserError("name what to measure: either a run directory or --weights FILE")
+        if weights:
             given = subject.Elsewhere(weights, weights_key, arch, mean, std, classes, data, size)
             return subject.of_weights(given, changes, out)
-        if run and not first and not weights:
-            theirs = {"--weights-key": weights_key, "--arch": arch, "--mean": mean, "--std": std, "--classes": classes}
-            if odd := [name for name, value in {**theirs, "--data": data, "--size": size}.items() if value is not None]:
-                raise UserError(
-                    f"{odd[0]} is for --weights, not for the run {run}; its settings are changed as key=value, "
-                    f"e.g. data.path=data/cifar10"
-                )
-            return subject.of_run(run, changes, out)
-        raise UserError("name what to measure: either a run directory or --weights FILE")
+        assert run  # noqa: S101 - see above
+        theirs = {"--weights-key": weights_key, "--arch": arch, "--mean": mean, "--std": std, "--classes": classes}
+        if odd := [name for name, value in {**theirs, "--data": data, "--size": size}.items() if value is not None]:
+            raise UserError(
+                f"{odd[0]} is for --weights, not for the run {run}; its settings are changed as key=value, "
+                f"e.g. data.path=data/cifar10"
+            )
+        return subject.of_run(run, changes, out)
 
-    what = comm.raise_on_all_ranks(find)
+    # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", "20")
+    world = comm.init()
+    measured = comm.raise_on_all_ranks(what)
     if corruptions:
-        _corrupted(what, corruptions, world, overwrite, json)
+        _corrupted(measured, corruptions, world, overwrite, json)
         return
-    result, place = measure(what, world, save_images, overwrite)
+    result, place = measure(measured, world, save_images, overwrite)
     if world.is_root:
         _print(result, place.path)
     comm.on_root(lambda: options.write_json(json, result))

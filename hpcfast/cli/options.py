@@ -12,6 +12,19 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change,
 Json = Annotated[Path | None, typer.Option("--json", help="also write the numbers to this file")]
 
 
+def refuse_ranks(command: str) -> None:
+    """Make sure that ``command`` was started once.
+
+    Raises:
+        UserError: a launcher did, and each rank would do all of it.
+    """
+    from hpcfast.distributed import launcher
+    from hpcfast.errors import UserError
+
+    if launcher.rank() is not None:
+        raise UserError(f"{command} is no job of several ranks: start it without mpirun, horovodrun or srun -n")
+
+
 def write_json(path: Path | None, numbers: Any) -> None:
     """Write what a command reports to the file given with ``--json``; null for what JSON has no number for.
 

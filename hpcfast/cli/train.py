@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from hpcfast.cli import imports, options
-from hpcfast.errors import UserError
 
 
 def command(
@@ -34,10 +33,6 @@ def command(
 
     if profile:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"  # Horovod looks when it starts
-    try:
-        allreduce = load(config, overrides).allreduce
-    except UserError:
-        allreduce = None  # the ranks must meet first, so that they can report it together
 
     def run(world: comm.World, first: bool = True) -> None:
         run_config = comm.raise_on_all_ranks(lambda: load(config, overrides))
@@ -52,6 +47,6 @@ def command(
 
     if elastic:
         attempts = itertools.count()
-        comm.elastically(lambda: run(first=next(attempts) == 0, world=comm.join()), allreduce)
+        comm.elastically(lambda: run(first=next(attempts) == 0, world=comm.join()))
     else:
-        run(comm.init(allreduce))
+        run(comm.init())

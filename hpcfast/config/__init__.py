@@ -4,7 +4,6 @@ A file may name another with ``base:`` and then holds only what differs. Validat
 any device or file of the run is touched.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, Seriali
 
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
-from hpcfast.config import files, renames
+from hpcfast.config import files
 from hpcfast.config.checks import problems
 from hpcfast.config.settings import (
     AnyAttack,
@@ -27,7 +26,6 @@ from hpcfast.config.settings import (
     Phase,
 )
 from hpcfast.data import DataSettings
-from hpcfast.distributed import launcher
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
@@ -113,19 +111,7 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    values = OmegaConf.merge({"name": path.stem}, files.read(path))
-    if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
-        values = _as_called_now(values, path)
-    return parse(values, overrides or [], str(path))
-
-
-def _as_called_now(values: Any, path: Path) -> Any:
-    """The settings of a run that an earlier version may have made; what had other names is said."""
-    plain = OmegaConf.to_container(values)
-    if (old := renames.rename(plain)) and launcher.rank() in (None, 0):
-        said = ", ".join(f"{key}={name}" for key, name in old.items())
-        print(f"{path} is of an earlier version; its old names mean: {said}", file=sys.stderr)
-    return OmegaConf.create(plain)
+    return parse(OmegaConf.merge({"name": path.stem}, files.read(path)), overrides or [], str(path))
 
 
 def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:
@@ -161,9 +147,6 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
         plain: Any = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"{origin}, {' '.join(overrides)}: {error}") from None
-    if old := renames.rename(plain):
-        lines = "\n".join(f"  write {key}={name}" for key, name in old.items())
-        raise UserError(f"{origin}: attacks have other names now\n{lines}")
     try:
         return validate(RunConfig, plain)
     except Invalid as error:

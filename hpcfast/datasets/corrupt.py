@@ -1,21 +1,20 @@
 """``hpcfast data corrupt``: write a data set's validation images corrupted, in ImageNet-C's layout.
 
-Every file is a function of the image, its name, the corruption, the severity and the seed alone, and is there whole or
-not at all. So a killed command, given again, only does what is missing.
+Every file is a function of the image, its name, the corruption and the severity alone, and is there whole or not at
+all. So a killed command, given again, only does what is missing.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 
-from hpcfast.component import choices
 from hpcfast.data.folder import read_split
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, opened
@@ -27,49 +26,21 @@ from hpcfast.errors import UserError
 from hpcfast.runs.files import replacing
 
 MANIFEST = "corruptions.json"
-T = TypeVar("T")
+SEED = 0
+"""Of the noises."""
 
 
-class Plan(NamedTuple):
-    """What is done to every image."""
-
-    names: tuple[str, ...] = tuple(CORRUPTIONS)
-    severities: tuple[int, ...] = SEVERITIES
-    seed: int = 0
-
-    @classmethod
-    def of(cls, names: str | None, severities: str | None, seed: int) -> "Plan":
-        """The plan of a command line, whose lists have commas.
-
-        Raises:
-            UserError: there is no such corruption or severity, or no such seed.
-        """
-        if seed < 0:
-            raise UserError(f"--seed {seed}: give 0 or more")
-        listed = _listed("--names", names, tuple(CORRUPTIONS)), _listed("--severities", severities, SEVERITIES)
-        return cls(*listed, seed)
-
-    def rng(self, name: str, severity: int, file: str) -> np.random.Generator:
-        """The random numbers of one image, named with its class folder, under one corruption."""
-        digest = hashlib.sha256(f"{self.seed}/{name}/{severity}/{file}".encode(errors="surrogateescape")).digest()
-        return np.random.default_rng(np.frombuffer(digest, np.uint32))
-
-
-def _listed(option: str, text: str | None, legal: tuple[T, ...]) -> tuple[T, ...]:
-    """Those of ``legal`` that ``text`` lists, in their own order; all for None."""
-    known = {str(value): value for value in legal}
-    parts = list(known) if text is None else [part.strip() for part in text.split(",")]
-    for part in parts:
-        if part not in known:
-            raise UserError(f"{option}: {choices(part, known)}")
-    return tuple(value for part, value in known.items() if part in parts)
-
-
-def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Callable[[int], None]) -> dict[str, Any]:
+def corrupt(
+    data: Path,
+    out: Path,
+    images: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+    names: Sequence[str] = tuple(CORRUPTIONS),
+    severities: Sequence[int] = SEVERITIES,
+) -> dict[str, Any]:
     """Write ``out/<corruption>/<severity>/<class>/<file>.png`` for the images of ``data/val``; return the manifest.
 
-    A finished ``out`` of the same images and plan is left as it is. Until all is written the folder's name ends in
-    ``.part``.
+    A finished ``out`` of the same images is left as it is. Until all is written the folder's name ends in ``.part``.
 
     Args:
         images: so many, evenly spread; all for None.
@@ -84,13 +55,27 @@ def corrupt(data: Path, out: Path, plan: Plan, images: int | None, progress: Cal
     if len(set(split.labels)) < len(split.classes):
         raise UserError(f"--images {images}: too few for {len(split.classes)} classes in {folder}; give more")
     files = _named(split)
-    manifest = _manifest(files, plan) | {"contents": identify(split).digest}
+    about = {
+        "corruptions": list(names),
+        "severities": list(severities),
+        "seed": SEED,
+        "images": len(files),
+        "upright": True,  # what was made before images were turned as their EXIF data say is made anew
+        "files": hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest(),
+        "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
+        "contents": identify(split).digest,
+    }
 
     def write(part: Path) -> None:
-        work_on(files.items(), partial(_write_one, part, plan), 8, progress)
+        work_on(files.items(), partial(_write_one, part, list(product(names, severities))), 8, progress)
 
-    fill(out, MANIFEST, manifest, "these corruptions", write)
-    return manifest
+    return fill(out, MANIFEST, about, "these corruptions", write)
+
+
+def rng(name: str, severity: int, file: str) -> np.random.Generator:
+    """The random numbers of one image, named with its class folder, under one corruption."""
+    digest = hashlib.sha256(f"{SEED}/{name}/{severity}/{file}".encode(errors="surrogateescape")).digest()
+    return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
 
 def _named(split: Split) -> dict[str, str]:
@@ -103,23 +88,10 @@ def _named(split: Split) -> dict[str, str]:
     return dict(zip(names, files, strict=True))
 
 
-def _manifest(files: dict[str, str], plan: Plan) -> dict[str, Any]:
-    """All that the files depend on, but for the originals' contents."""
-    return {
-        "corruptions": list(plan.names),
-        "severities": list(plan.severities),
-        "seed": plan.seed,
-        "images": len(files),
-        "upright": True,  # what was made before images were turned as their EXIF data say is made anew
-        "files": hashlib.sha256("\n".join(files).encode(errors="surrogateescape")).hexdigest(),
-        "versions": {name: version(name) for name in ("hpcfast", "numpy", "pillow", "scipy")},
-    }
-
-
-def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
+def _write_one(part: Path, kinds: list[tuple[str, int]], item: tuple[str, str]) -> None:
     """Write what is missing of one image."""
     file, source = item
-    targets = {each: part / each[0] / str(each[1]) / file for each in product(plan.names, plan.severities)}
+    targets = {each: part / each[0] / str(each[1]) / file for each in kinds}
     missing = [each for each, target in targets.items() if not target.exists()]
     if not missing:
         return
@@ -130,4 +102,4 @@ def _write_one(part: Path, plan: Plan, item: tuple[str, str]) -> None:
     for each in missing:
         targets[each].parent.mkdir(parents=True, exist_ok=True)
         with replacing(targets[each], durable=False) as half:
-            corrupted(image, *each, plan.rng(*each, file)).save(half, "PNG", compress_level=1)
+            corrupted(image, *each, rng(*each, file)).save(half, "PNG", compress_level=1)

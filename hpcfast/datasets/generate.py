@@ -1,8 +1,8 @@
 """``hpcfast data synthetic``: an image folder like ImageNet's, of any size, to test a cluster without ImageNet.
 
 Each JPEG is a part of one of three photographs that ship with packages we require, cut out, mirrored and coloured
-anew. Its class says which photograph and hue: there is something to learn. Every file is a function of its number, the
-seed and the settings, and is there whole or not at all; so a killed command, given again, writes what is missing.
+anew. Its class says which photograph and hue: there is something to learn. Every file is a function of its number and
+the settings, and is there whole or not at all; so a killed command, given again, writes what is missing.
 """
 
 import json
@@ -40,6 +40,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 VAL = 20
 """For so many training images one is written to validate with, and at least one a class."""
 CHUNK = 32
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,13 @@ class Recipe:
     images: int
     classes: int
     size: tuple[int, int] | None = None
-    seed: int = 0
 
     @classmethod
-    def of(cls, images: int, classes: int, size: str | None, seed: int) -> "Recipe":
+    def of(cls, images: int, classes: int, size: str | None) -> "Recipe":
         """The recipe of a command line.
 
         Raises:
-            UserError: there is no such size, too few images or classes, or no such seed.
+            UserError: there is no such size, or too few images or classes.
         """
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size or "1x1")
         if not match:
@@ -65,9 +65,7 @@ class Recipe:
             raise UserError(
                 f"--images {images} --classes {classes}: at least 2 classes are needed, and an image for each"
             )
-        if seed < 0:
-            raise UserError(f"--seed {seed}: give 0 or more")
-        return cls(images, classes, (int(match[1]), int(match[2])) if size else None, seed)
+        return cls(images, classes, (int(match[1]), int(match[2])) if size else None)
 
     def counts(self) -> dict[str, int]:
         """Images of each split."""
@@ -76,7 +74,7 @@ class Recipe:
     def manifest(self) -> dict[str, Any]:
         """All that the files depend on."""
         asked = json.loads(json.dumps(asdict(self)))  # a tuple is a list in JSON
-        return {"name": "synthetic", **asked, "images": self.counts(), "pillow": version("pillow")}
+        return {"name": "synthetic", **asked, "seed": SEED, "images": self.counts(), "pillow": version("pillow")}
 
 
 def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
@@ -90,14 +88,12 @@ def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> di
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    manifest = recipe.manifest()
-    fill(out, MANIFEST, manifest, "this synthetic data set", lambda part: _write(recipe, part, progress))
-    return manifest
-
-
-def _write(recipe: Recipe, part: Path, progress: Callable[[int], None]) -> None:
     jobs = [(split, number) for split, count in recipe.counts().items() for number in range(count)]
-    work_on(jobs, partial(_write_one, recipe, part), CHUNK, progress)
+
+    def write(part: Path) -> None:
+        work_on(jobs, partial(_write_one, recipe, part), CHUNK, progress)
+
+    return fill(out, MANIFEST, recipe.manifest(), "this synthetic data set", write)
 
 
 def _write_one(recipe: Recipe, part: Path, job: tuple[str, int]) -> None:
@@ -112,7 +108,7 @@ def _write_one(recipe: Recipe, part: Path, job: tuple[str, int]) -> None:
 
 def drawn(recipe: Recipe, split: str, number: int, label: int) -> Image.Image:
     """One image of a class, a function of its number: a random part of the class's photograph in its hue."""
-    rng = np.random.default_rng([recipe.seed, sorted(recipe.counts()).index(split), number])
+    rng = np.random.default_rng([SEED, sorted(recipe.counts()).index(split), number])
     photo = _photo(label % len(PHOTOS))
     width, height = recipe.size or SIZES[rng.integers(len(SIZES))]
     scale = rng.uniform(0.6, 1) * min(photo.width / width, photo.height / height)

@@ -1,6 +1,6 @@
 """Folders that are there whole or not at all, and whose writing resumes where a kill stopped it.
 
-Until all is written the folder's name ends in ``.part``. A file in it says what it is made from, in JSON.
+Until all is written the folder's name ends in ``.part``. A file in it, the manifest, says what it is made from.
 """
 
 import json
@@ -12,31 +12,40 @@ from typing import Any
 from hpcfast.errors import UserError
 from hpcfast.runs.files import PART, clean, is_part, save_text
 
+Manifest = dict[str, Any]
 
-def fill(out: Path, name: str, manifest: dict[str, Any], what: str, write: Callable[[Path], None]) -> None:
-    """Have ``write`` fill the folder ``out``, unless it was finished with the same manifest.
+
+def fill(out: Path, name: str, about: Manifest, what: str, write: Callable[[Path], Manifest | None]) -> Manifest:
+    """Have ``write`` fill the folder ``out``, unless it was finished from the same; return its manifest.
 
     Args:
         name: of the manifest's file.
-        manifest: all that the files depend on.
+        about: all that the files depend on; as JSON has it.
         what: it is, for messages, e.g. ``this synthetic data set``.
-        write: does only what is missing in the folder that it is given.
+        write: does only what is missing in the folder that it is given; returns what more the manifest is to say.
 
     Raises:
         UserError: ``out`` holds something else, or cannot be written.
     """
-    out, text = out.resolve(), json.dumps(manifest, indent=1) + "\n"
-    if holds(out, name, text, what):
-        return
-    with writable(f"--out {out}"):
-        part = begin(out, name, text, what)
+    out = out.resolve()
+    if found := _find(out, name, about, what):
+        return found
+    part = out.with_name(out.name + PART)
+    with writable(out):
+        if not _find(part, name, about, what):
+            part.mkdir(parents=True, exist_ok=True)
+            save(part / name, about)
         clean(part)  # of a command that was killed
-        write(part)
-        finish(part, out)
+        manifest = about | (write(part) or {})
+        save(part / name, manifest)
+        if out.exists():
+            out.rmdir()  # it is empty
+        part.rename(out)
+    return manifest
 
 
-def holds(place: Path, name: str, text: str, what: str) -> bool:
-    """Whether the file ``name`` in ``place`` says all that ``text`` says; False where there is nothing yet.
+def _find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None:
+    """The manifest ``name`` in ``place``, if it says all that ``about`` says; None where there is nothing yet.
 
     Raises:
         UserError: ``place`` holds something else than ``what``.
@@ -49,38 +58,23 @@ def holds(place: Path, name: str, text: str, what: str) -> bool:
         found = None  # no such file of ours
     odd = []
     if isinstance(found, dict):
-        odd = [key for key, value in json.loads(text).items() if found.get(key) != value]
+        odd = [key for key, value in about.items() if found.get(key) != value]
         if not odd:
-            return True
+            return found
     if taken:
         hint = f" (made with other {', '.join(odd)})" if odd else ""
         raise UserError(f"{place} exists and is not {what}{hint}; give another folder or remove it")
-    return False
+    return None
 
 
-def begin(out: Path, name: str, text: str, what: str) -> Path:
-    """The folder in which ``out`` grows, new or begun before; its file ``name`` says ``text``.
-
-    Raises:
-        UserError: something else than ``what`` is growing there.
-    """
-    part = out.with_name(out.name + PART)
-    if not holds(part, name, text, what):
-        part.mkdir(parents=True, exist_ok=True)
-        save_text(part / name, text)
-    return part
-
-
-def finish(part: Path, out: Path) -> None:
-    """Give a folder its name, when all is in it; an empty folder makes way."""
-    if out.exists():
-        out.rmdir()
-    part.rename(out)
+def save(path: Path, manifest: Manifest) -> None:
+    """Write a manifest, whole or not at all."""
+    save_text(path, json.dumps(manifest, indent=1) + "\n")
 
 
 @contextmanager
-def writable(place: str, cure: str = "Give a folder on a disk with room.") -> Iterator[None]:
-    """Say which ``place`` a disk does not take, e.g. ``--out data``.
+def writable(place: Path) -> Iterator[None]:
+    """Say which ``place`` a disk does not take.
 
     Raises:
         UserError: instead of an OSError in the block.
@@ -88,7 +82,9 @@ def writable(place: str, cure: str = "Give a folder on a disk with room.") -> It
     try:
         yield
     except OSError as error:
-        raise UserError(f"{place} cannot be written: {error}. {cure}") from None
+        raise UserError(
+            f"{place} cannot be written: {error}. Give a folder on a disk with room; what is done is kept."
+        ) from None
 
 
 def _left_by_kill(file: Path, name: str) -> bool:

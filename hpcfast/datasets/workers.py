@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 @contextmanager
-def pool(jobs: int, workers: int | None = None) -> Iterator[ProcessPoolExecutor]:
-    """So many processes, by default one a core, but no more than ``jobs``; on leaving, jobs not begun are dropped."""
-    workers = max(1, min(workers or len(os.sched_getaffinity(0)), jobs))
+def pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """A process a core, but no more than ``jobs``; on leaving, jobs not begun are dropped."""
+    workers = max(1, min(len(os.sched_getaffinity(0)), jobs))
     # Not forked: the bar on a terminal has a thread, whose locks a fork would copy.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_follow_the_parent) as executor:

@@ -11,8 +11,6 @@ from typing import TypeVar
 import horovod.torch as hvd
 from horovod.common.elastic import State
 
-from hpcfast.distributed import variables
-from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
 T = TypeVar("T")
@@ -34,7 +32,7 @@ class _Members(State):
 _members: _Members | None = None
 
 
-def elastically(work: Callable[[], T], allreduce: AllreduceSettings | None) -> T:
+def elastically(work: Callable[[], T]) -> T:
     """Run ``work`` on all ranks there are, from its beginning again each time their number has changed.
 
     Ranks that join begin with ``work`` too, so no collective may come before it.
@@ -45,7 +43,6 @@ def elastically(work: Callable[[], T], allreduce: AllreduceSettings | None) -> T
     global _members
     if os.environ.get("HOROVOD_ELASTIC") != "1":
         raise UserError("--elastic: start the job with horovodrun --min-np N --host-discovery-script FILE")
-    variables.announce(allreduce)
     hvd.init()
     _members = _Members()
     attempt: Callable[[_Members], T] = hvd.elastic.run(lambda members: work())

@@ -1,11 +1,10 @@
 """What heartbeats carry, and what can be read from them."""
 
-import contextlib
-import fcntl
 import socket
-import struct
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from psutil import net_if_addrs
 
 SHOWN = 20
 """Ranks that a message lists; there may be thousands."""
@@ -33,8 +32,6 @@ class Beat(NamedTuple):
     pid: int
     step: int
     note: str
-    deputy: int
-    """The rank that speaks if rank 0 is lost, so that not all do."""
     waits_in: str
     """The collective in which it waits for other ranks; empty while it works."""
     waited: float
@@ -63,14 +60,10 @@ def deadlock(beats: Iterable[Beat], limit: float) -> str:
     return f"all ranks have waited for one another for {limit:.0f} s, and not at the same place: {where}"
 
 
-def interfaces(a_socket: socket.socket) -> dict[str, str]:
+def interfaces() -> dict[str, str]:
     """The IPv4 address of each network interface; a host's name may well mean 127.0.1.1 only."""
-    found = {}
-    for _, name in socket.if_nameindex():
-        with contextlib.suppress(OSError):  # an interface without one
-            answer = fcntl.ioctl(a_socket, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
-            found[name] = socket.inet_ntoa(answer[20:24])
-    return found
+    all_of = {name: [each for each in found if each.family == socket.AF_INET] for name, found in net_if_addrs().items()}
+    return {name: found[0].address for name, found in all_of.items() if found}
 
 
 def some(ranks: list[int]) -> str:

@@ -17,7 +17,7 @@ from itertools import product
 
 from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
 
-from hpcfast.distributed import watchdog
+from hpcfast.distributed.heartbeat import interfaces
 from hpcfast.distributed.launcher import Step
 from hpcfast.errors import UserError
 
@@ -125,7 +125,7 @@ def _interface(step: Step, ways: list[str]) -> str | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((way, 9))  # sends nothing, only asks for the route
             mine = probe.getsockname()[0]
-            found = next((name for name, address in watchdog.interfaces(probe).items() if address == mine), "lo")
+            found = next((name for name, address in interfaces().items() if address == mine), "lo")
         if found != "lo" or way == ways[-1]:
             return found
     return None

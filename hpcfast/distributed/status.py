@@ -4,7 +4,8 @@ import atexit
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-from hpcfast.distributed.watchdog import Address, Watchdog
+from hpcfast.distributed.heartbeat import Address
+from hpcfast.distributed.watchdog import Watchdog
 
 _watchdog: Watchdog | None = None
 

@@ -26,15 +26,13 @@ from collections.abc import Callable, Iterator
 from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, some
 from hpcfast.errors import UserError
 
-__all__ = ["LIMIT", "VARIABLE", "Address", "Watchdog", "interfaces"]
-
 LIMIT = 30.0
 """Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
 VARIABLE = "HPCFAST_STALL_SECONDS"
 BEATS = 15
 """Heartbeats a limit: so many datagrams in a row are not lost by chance."""
 GRACE = 3
-"""Intervals: a thread this late was itself stopped; and by so much a deputy's verdict precedes the others'."""
+"""Intervals: a thread this late was itself stopped; and by so much the last rank's verdict precedes the others'."""
 
 
 class Watchdog:
@@ -52,7 +50,7 @@ class Watchdog:
         self._heard: dict[int, float] = {}  # when, of the ranks that are watched
         self._beats: dict[int, tuple[Beat, tuple[str, int]]] = {}  # the last, and the way back to its sender
         self._left: set[int] = set()  # whose late datagrams must not bring them back
-        self._deputy = self._path = 0
+        self._path = 0
         self._warned = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -67,7 +65,7 @@ class Watchdog:
         Raises:
             UserError: ``limit`` is not given and the environment's HPCFAST_STALL_SECONDS is no number of seconds.
         """
-        hosts, port = tuple(interfaces(self._socket).values()), self._socket.getsockname()[1]
+        hosts, port = tuple(interfaces().values()), self._socket.getsockname()[1]
         return Address(hosts, port, secrets.token_bytes(8), _limit() if limit is None else limit)
 
     def start(self, address: Address) -> None:
@@ -125,14 +123,12 @@ class Watchdog:
             # No answer, or none yet: try rank 0's next address (from the second on; the first is mostly loopback's).
             self._path += now - self._heard.get(0, -math.inf) > GRACE * self._interval
             self._send("beat", self._way_to(0))
-        else:
-            # A rank of another node, if there is one: rank 0's node may be lost as a whole.
-            self._deputy = min(self._heard, key=lambda rank: (self._beats[rank][0].host == self._host, rank), default=0)
         self._judge(now)
 
     def _judge(self, now: float) -> None:
         """End the job if a rank has been silent for too long; warn, once, of those never heard."""
-        patience = self._limit + (0 if self.rank in (0, self._deputy) else GRACE * self._interval)
+        # If rank 0 is lost, the last rank speaks first, so that not all do: it is on another node, if there is one.
+        patience = self._limit + (0 if self.rank in (0, self.size - 1) else GRACE * self._interval)
         silent = sorted((when, rank) for rank, when in self._heard.items() if now - when > self._limit / 2)
         if silent and now - silent[0][0] >= patience:
             others = sorted(rank for _, rank in silent[1:])
@@ -179,9 +175,7 @@ class Watchdog:
             if self.rank:  # without rank 0 there is no one to watch
                 self._stopping.set()
         elif beat.rank not in self._left:
-            if self.rank:
-                self._deputy = beat.deputy
-            else:
+            if not self.rank:
                 self._send("beat", sender)
             self._beats[beat.rank], self._heard[beat.rank] = (beat, sender), now
 
@@ -212,7 +206,7 @@ class Watchdog:
 
     def _beat(self, kind: str) -> Beat:
         note, waits_in = self.note[:100], self._waits_in
-        return Beat(kind, self.rank, self._host, self._pid, self.step, note, self._deputy, waits_in, self._waited)
+        return Beat(kind, self.rank, self._host, self._pid, self.step, note, waits_in, self._waited)
 
     def _describe(self, rank: int) -> str:
         return self._beats[rank][0].sender()

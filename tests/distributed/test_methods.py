@@ -63,9 +63,11 @@ def test_precisions_differ_a_little_only(alone: Results) -> None:
             assert alone[method, half]["losses"][0] == pytest.approx(exact[0], rel=0.1), f"{method}, {half}"
 
 
-def test_adasum_and_horovods_settings_train_too(playground: Playground) -> None:
-    settings = ["allreduce.op=adasum", "allreduce.hierarchical=true", "allreduce.fusion_megabytes=1"]
-    settings += ["allreduce.cycle_milliseconds=2", "only=fgsm_rs-fp32", "only=fgsm_rs-bf16", "only=free-fp32"]
+def test_adasum_and_horovods_variables_train_too(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOROVOD_HIERARCHICAL_ALLREDUCE", "1")
+    monkeypatch.setenv("HOROVOD_FUSION_THRESHOLD", "1048576")
+    monkeypatch.setenv("HOROVOD_CYCLE_TIME", "2")
+    settings = ["allreduce.op=adasum", "only=fgsm_rs-fp32", "only=fgsm_rs-bf16", "only=free-fp32"]
     found = results(playground, 2, *settings, launcher="mpirun")
     assert set(found) == {("fgsm_rs", "fp32"), ("fgsm_rs", "bf16"), ("free", "fp32")}
     for result in found.values():

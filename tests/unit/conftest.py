@@ -77,11 +77,10 @@ def plain(elsewhere: Callable[..., Any], world: Any) -> Any:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     """A few corruptions of all validation images; don't write into it."""
-    from hpcfast.datasets.corrupt import corrupt
-    from tests.unit.corrupting import FEW
+    from tests.unit.corrupting import few
 
     out = tmp_path_factory.mktemp("corrupted") / "deep" / "out"
     done: list[int] = []
-    corrupt(images, out, FEW, None, done.append)
+    few(images, out, progress=done.append)
     assert done == list(range(1, 13))
     return out

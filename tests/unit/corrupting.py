@@ -1,23 +1,21 @@
 """What tests of corrupted folders share."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hpcfast.config import RunConfig
-from hpcfast.datasets.corrupt import Plan
+from hpcfast.datasets.corrupt import corrupt
 
 Tiny = Callable[..., RunConfig]
 
 
-FEW = Plan(("contrast", "gaussian_noise"), (1, 5), seed=3)
+NAMES, SEVERITIES = ("contrast", "gaussian_noise"), (1, 5)
+few = partial(corrupt, names=NAMES, severities=SEVERITIES)
 CLASSES = ("class0", "class1", "class2")
-
-
-def ignore(done: int) -> None:
-    """No progress is shown."""
 
 
 def pngs(root: Path) -> dict[str, bytes]:

@@ -9,7 +9,6 @@ from hpcfast.data import classes, packed, synthetic
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 ORIGIN = "runs/x/model.json"
@@ -82,8 +81,8 @@ def test_splits_without_files_are_matched_too() -> None:
     assert named(after) == named(val)
 
 
-def test_a_pack_keeps_its_images(images: Path, world: World, tmp_path: Path) -> None:
-    pack(images, tmp_path / "pack", Recipe(1, None, 0), world, lambda *progress: None)
+def test_a_pack_keeps_its_images(images: Path, tmp_path: Path) -> None:
+    pack(images, tmp_path / "pack", Recipe(1, None, 0), lambda *progress: None)
     before = read_splits(tmp_path / "pack")[1]
     assert isinstance(before, packed.PackedSplit)
     after, _ = classes.match(before, ("other", *reversed(before.classes)), ORIGIN)

@@ -163,7 +163,8 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
     assert result["n_eval"] == 7
     assert f"clean_accuracy   {result['clean_accuracy']:.4f}   95 % interval" in done.out
 
-    assert_refused(hpcfast("eval", run, "--attack", "pgdd"), "evaluation.final.attack.name", "did you mean 'pgd'")
+    assert_refused(hpcfast("eval", run, "--attack", "pgdd"), "--attack: 'pgdd' is not one of", "did you mean 'pgd'")
+    assert_refused(hpcfast("eval", run, "--attack", "natural"), "--attack: 'natural' is called 'standard' here")
     assert_refused(hpcfast("eval", run, "--steps", 0), "steps", "greater than 0")
     assert_refused(hpcfast("eval", run, "--json", tmp_path), "--json", "cannot be written")
     assert_refused(hpcfast("eval", run, "model.options.width=3"), "weights of another model")

@@ -18,7 +18,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import Pieces, interval
 from hpcfast.evaluation.corruptions import _right, measure
-from tests.unit.corrupting import CLASSES, FEW, ignore, values
+from tests.unit.corrupting import CLASSES, NAMES, SEVERITIES, values
 
 Tiny = Callable[..., RunConfig]
 
@@ -44,7 +44,7 @@ def test_each_part_is_measured(tiny: Tiny, made: Path, world: World, tmp_path: P
     (folder / "contrast" / "5" / "class0" / "000.png").unlink()
     seen: list[int] = []
     found = measure(Edges(), folder, CLASSES, tiny(), world, seen.append)
-    parts = [(name, severity) for name in FEW.names for severity in FEW.severities]
+    parts = [(name, severity) for name in NAMES for severity in SEVERITIES]
     assert [(row["corruption"], row["severity"], row["n"]) for row in found["rows"]] == [
         (*part, 12 - (part == ("contrast", 5))) for part in parts
     ]
@@ -68,7 +68,7 @@ def test_ranks_together_measure_what_one_measures(ranks: int, tiny: Tiny, made: 
     everyone = [World(rank, ranks, 0, 1) for rank in range(ranks)]
     rights = [_right(Edges(), split, Pieces(5), tiny(), each, 7, calls[each.rank].append) for each in everyone]
     assert (sum(right for right, _ in rights), len(split)) == _right(
-        Edges(), split, Pieces(5), tiny(), world, 0, ignore
+        Edges(), split, Pieces(5), tiny(), world, 0, lambda done: None
     )
     assert len({len(each) for each in calls}) == 1, "each call may be a collective"
 
@@ -110,7 +110,7 @@ def empty_class(root: Path) -> None:
     ("damage", "message"),
     [
         (remove("."), r"--corruptions: no folder .*copy; make one with 'hpcfast data corrupt'"),
-        (lambda root: [shutil.rmtree(root / name) for name in FEW.names], r"no folder 1, 2, 3, 4 or 5 .* in it"),
+        (lambda root: [shutil.rmtree(root / name) for name in NAMES], r"no folder 1, 2, 3, 4 or 5 .* in it"),
         (lambda root: (root / "train" / "class0").mkdir(parents=True), r"no folder 1, 2, 3, 4 or 5 .* in train\."),
         (remove("contrast/5/class1"), r"contrast/5 and .*contrast/1 must have the same classes; .*: class1\."),
         (

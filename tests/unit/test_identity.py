@@ -85,7 +85,7 @@ def test_bytes_that_verify_hashed_count_until_a_file_changes(tmp_path: Path) -> 
     before = of(root)
     assert before.content is None
     assert before.basis == "names, sizes and the content of 6 images"
-    verify(root, quick=False, workers=1, known={}, progress=lambda done: None)
+    verify(root, lambda done: None)
     known = of(root)
     assert known.basis == "every byte"
     assert known.digest == before.digest, "kept results are found again"

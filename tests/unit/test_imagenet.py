@@ -12,16 +12,16 @@ from hpcfast.datasets.sources import imagenet
 from hpcfast.datasets.sources.imagenet import Imagenet
 from hpcfast.datasets.sources.restricted_imagenet import RANGES, RestrictedImagenet
 from hpcfast.errors import UserError
-from tests.unit.archives import TRUTH, WNIDS, devkit, imagenet_archives, imagenet_folders, tar, train_images, val_images
+from tests.unit.archives import TRUTH, WNIDS, imagenet_archives, imagenet_folders, tar, train_images, val_images
 
 
 def ignore(done: int) -> None:
     """No progress is shown."""
 
 
-def make(source: Path, out: Path, kit: Path | None = None) -> dict[str, bytes]:
+def make(source: Path, out: Path) -> dict[str, bytes]:
     """Prepare ImageNet; return its images."""
-    prepare(Imagenet(name="imagenet", source=source, devkit=kit), out, ignore)
+    prepare(Imagenet(name="imagenet", source=source), out, ignore)
     train, val = read_splits(out)
     return {file.removeprefix(f"{out}/"): Path(file).read_bytes() for file in [*train.files, *val.files]}
 
@@ -57,14 +57,11 @@ def test_validation_images_sorted_by_others_need_no_devkit(tmp_path: Path, expec
     assert make(tmp_path / "source", tmp_path / "out") == expected
 
 
-@pytest.mark.parametrize("name", ["kit", f"{imagenet.DEVKIT}.tar.gz"])
-def test_a_devkit_may_lie_elsewhere(tmp_path: Path, expected: dict[str, bytes], name: str) -> None:
-    kit = devkit(tmp_path / name)
+def test_without_a_devkit_they_have_no_classes(tmp_path: Path) -> None:
     imagenet_folders(tmp_path / "source")
     shutil.rmtree(tmp_path / "source" / imagenet.DEVKIT)
-    with pytest.raises(UserError, match="the validation images have no classes; give --devkit"):
+    with pytest.raises(UserError, match=r"the validation images have no classes; .*devkit_t12\.tar\.gz, .* is missing"):
         make(tmp_path / "source", tmp_path / "out")
-    assert make(tmp_path / "source", tmp_path / "out", kit) == expected
 
 
 def test_a_killed_preparation_goes_on(tmp_path: Path, expected: dict[str, bytes]) -> None:
@@ -108,13 +105,13 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object], str]] 
     "devkit cut": (
         imagenet_archives,
         lambda s: cut(s / f"{imagenet.DEVKIT}.tar.gz", 200),
-        r"--devkit .* is not ILSVRC",
+        r"devkit_t12\.tar\.gz, which has them, is missing there or damaged",
     ),
-    "no devkit file": (imagenet_folders, lambda s: (s / imagenet.DEVKIT / imagenet.META).unlink(), r"--devkit .*meta"),
+    "no devkit file": (imagenet_folders, lambda s: (s / imagenet.DEVKIT / imagenet.META).unlink(), r"damaged \(.*meta"),
     "unknown class": (
         imagenet_folders,
         lambda s: (s / imagenet.DEVKIT / imagenet.TRUTH).write_text("2\n3\n1\n2\n1\n7\n"),
-        r"--devkit .*is not ILSVRC2012_devkit_t12: KeyError: 7",
+        r"damaged \(KeyError: 7\)",
     ),
     "foreign image": (
         imagenet_folders,

@@ -22,7 +22,6 @@ from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import shrunk
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 
@@ -54,10 +53,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(large: Path, world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "pack"
     done: list[tuple[int, int]] = []
-    pack(large, out, PLAIN, world, lambda *progress: done.append(progress))
+    pack(large, out, PLAIN, lambda *progress: done.append(progress))
     assert [progress[0] for progress in done] == [9, 18, 27, 36, 40]
     assert {progress[1] for progress in done} == {40}
     return out
@@ -99,35 +98,34 @@ def test_some_images_of_a_pack(made: Path) -> None:
 
 
 def test_a_pack_can_be_packed_again_and_another_seed_gives_another_order(
-    made: Path, large: Path, world: World, tmp_path: Path
+    made: Path, large: Path, tmp_path: Path
 ) -> None:
-    pack(made, tmp_path / "again", Recipe(1, None, 1), world, ignore)
+    pack(made, tmp_path / "again", Recipe(1, None, 1), ignore)
     again, source = read_splits(tmp_path / "again")[0], read_splits(large)[0]
     assert content(again) == content(source)
     assert not np.array_equal(again.labels, read_splits(made)[0].labels)
 
 
-def test_a_finished_pack_is_left_and_another_one_refused(large: Path, made: Path, world: World) -> None:
+def test_a_finished_pack_is_left_and_another_one_refused(large: Path, made: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
-    pack(large, made, PLAIN, world, ignore)
+    pack(large, made, PLAIN, ignore)
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
     with pytest.raises(UserError, match="is not a pack of these .*made with other seed, shard_mb"):
-        pack(large, made, Recipe(2, None, 1), world, ignore)
+        pack(large, made, Recipe(2, None, 1), ignore)
     with pytest.raises(UserError, match="exists and is not a pack"):
-        pack(large, large, PLAIN, world, ignore)
+        pack(large, large, PLAIN, ignore)
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hpcfast.distributed import comm
 from hpcfast.datasets.packs.write import Recipe, pack
 data, out = map(Path, sys.argv[1:])
-pack(data, out, Recipe(1, None, 0), comm.init(), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+pack(data, out, Recipe(1, None, 0), lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
-def test_a_killed_pack_goes_on(large: Path, made: Path, world: World, tmp_path: Path) -> None:
+def test_a_killed_pack_goes_on(large: Path, made: Path, tmp_path: Path) -> None:
     out, half = tmp_path / "pack", tmp_path / "pack.part"
     done = subprocess.run([sys.executable, "-c", KILLED, large, out], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done
@@ -135,42 +133,40 @@ def test_a_killed_pack_goes_on(large: Path, made: Path, world: World, tmp_path: 
     (half / "train" / "shard-000001.tar.0f1e2d3c.part").write_bytes(b"what a kill leaves")
     inode = (half / "train" / "shard-000000.tar").stat().st_ino
     with pytest.raises(UserError, match=r"pack\.part exists and is not .*made with other seed"):
-        pack(large, out, Recipe(1, None, 1), world, ignore)
-    pack(large, out, PLAIN, world, ignore)
+        pack(large, out, Recipe(1, None, 1), ignore)
+    pack(large, out, PLAIN, ignore)
     assert files(out) == files(made)
     assert (out / "train" / "shard-000000.tar").stat().st_ino == inode, "done before, done again"
     assert not half.exists()
 
 
-def test_skipped_images_are_left_out_and_counted(images: Path, world: World, tmp_path: Path) -> None:
+def test_skipped_images_are_left_out_and_counted(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
     (data / "train" / "class1" / "003.png").write_bytes(b"")
     (data / "skips.txt").write_text("train/class1/003.png\tempty\n")
-    described = pack(data, tmp_path / "pack", PLAIN, world, ignore)
+    described = pack(data, tmp_path / "pack", PLAIN, ignore)
     assert described["left_out"] == {"train": 1, "val": 0}
     assert len(read_splits(tmp_path / "pack")[0]) == 23
 
 
-def test_an_image_that_cannot_be_read_is_named(images: Path, world: World, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_named(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
     bad = data / "val" / "class1" / "003.png"
     bad.write_bytes(b"")
     with pytest.raises(UserError, match=r"val/class1/003\.png cannot be read: it is empty.*hpcfast data verify"):
-        pack(data, tmp_path / "pack", PLAIN, world, ignore)
+        pack(data, tmp_path / "pack", PLAIN, ignore)
     bad.write_bytes(b"text")
     with pytest.raises(UserError, match=r"val/class1/003\.png cannot be read: it begins with b'text'"):
-        pack(data, tmp_path / "pack", PLAIN, world, ignore)
+        pack(data, tmp_path / "pack", PLAIN, ignore)
 
 
-def test_a_full_disk_is_one_message(
-    images: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_message(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shards, "_add", full)
-    with pytest.raises(UserError, match=r"OUT .*/pack cannot be written: .*No space left.*what is done is kept"):
-        pack(images, tmp_path / "pack", PLAIN, world, ignore)
+    with pytest.raises(UserError, match=r"/pack cannot be written: .*No space left.*what is done is kept"):
+        pack(images, tmp_path / "pack", PLAIN, ignore)
     assert [path.name for path in tmp_path.rglob("*.part")] == ["pack.part"]
 
 
@@ -203,8 +199,8 @@ def test_small_images_are_left_alone_and_turned_ones_stand_upright() -> None:
         assert not image.getexif()
 
 
-def test_a_resized_pack(large: Path, world: World, tmp_path: Path) -> None:
-    pack(large, tmp_path / "small", Recipe(1, 20, 0), world, ignore)
+def test_a_resized_pack(large: Path, tmp_path: Path) -> None:
+    pack(large, tmp_path / "small", Recipe(1, 20, 0), ignore)
     train, val = read_splits(tmp_path / "small")
     assert (len(train), len(val)) == (36, 4)
     assert all(file.endswith(".jpg") for file in train.files)
@@ -214,9 +210,9 @@ def test_a_resized_pack(large: Path, world: World, tmp_path: Path) -> None:
     assert (resize["short_side"], resize["method"]) == (20, "Lanczos, JPEG quality 95")
 
 
-def test_a_class_that_is_no_utf_8_is_refused_with_the_cure(world: World, tmp_path: Path) -> None:
+def test_a_class_that_is_no_utf_8_is_refused_with_the_cure(tmp_path: Path) -> None:
     write_images(tmp_path / "odd", {"train": 1, "val": 1}, classes=2)
     for split in ("train", "val"):
         (tmp_path / "odd" / split / "class1").rename(tmp_path / "odd" / split / os.fsdecode(b"image\xe9"))
     with pytest.raises(UserError, match=r"class folder image\\xe9 has a name that a pack cannot hold; rename it"):
-        pack(tmp_path / "odd", tmp_path / "pack", PLAIN, world, ignore)
+        pack(tmp_path / "odd", tmp_path / "pack", PLAIN, ignore)

@@ -17,7 +17,6 @@ import pytest
 from hpcfast.data import packed
 from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 
@@ -31,11 +30,11 @@ def count(event: str, details: tuple[Any, ...]) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory, world: World) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 1,200 images and the pack of it."""
     root = tmp_path_factory.mktemp("many") / "counted"
     write_images(root / "folder", {"train": 550, "val": 50}, classes=2, size=4)
-    pack(root / "folder", root / "pack", Recipe(256, None, 0), world, lambda *_: None)
+    pack(root / "folder", root / "pack", Recipe(256, None, 0), lambda *_: None)
     return root
 
 

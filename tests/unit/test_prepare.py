@@ -105,5 +105,5 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(UserError, match=r"--out .*file/out cannot be written: .*Not a directory"):
+    with pytest.raises(UserError, match=r"file/out cannot be written: .*Not a directory"):
         prepare(SQUARES, tmp_path / "file" / "out", ignore)

@@ -10,14 +10,13 @@ import pytest
 from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs import stage
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.distributed import nodes
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 
 @pytest.fixture
 def made(images: Path, world: World, tmp_path: Path) -> Path:
-    pack(images, tmp_path / "pack", Recipe(1, None, 0), world, lambda *_: None)
+    pack(images, tmp_path / "pack", Recipe(1, None, 0), lambda *_: None)
     return tmp_path / "pack"
 
 
@@ -25,7 +24,7 @@ def made(images: Path, world: World, tmp_path: Path) -> Path:
 def copied(
     made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], dict[str, object]]:
-    monkeypatch.setenv(nodes.VARIABLE, "here")
+    monkeypatch.setenv(stage.VARIABLE, "here")
     monkeypatch.setattr(stage, "CHUNK", 1000)  # several a file
     return lambda: stage.stage(made, tmp_path / "{node}" / "copy", world, lambda _: None)
 
@@ -68,7 +67,7 @@ def test_a_file_that_vanishes_is_named(
 ) -> None:
     monkeypatch.setattr(stage.packed, "faults", lambda *_, **__: iter(()))  # it was there when the command began
     (made / "val" / "shard-000000.npy").unlink()
-    with pytest.raises(UserError, match=r"val/shard-000000\.npy cannot be read on node here: .*No such file"):
+    with pytest.raises(UserError, match=r"copy cannot be written: .*No such file.*val/shard-000000\.npy"):
         copied()
 
 
@@ -83,19 +82,21 @@ def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_p
         stage.stage(images, tmp_path / "other", world, lambda _: None)
 
 
-def test_a_disk_that_nodes_share_is_refused(tmp_path: Path) -> None:
-    both = [nodes.Nodes(["a", "b"], here, True, None) for here in (0, 1)]
-    for where in both:
-        assert stage._claim(tmp_path / "to", "{}", where) == tmp_path / "to.part"
-    for where in both:
-        with pytest.raises(UserError, match="nodes a, b share this folder"):
-            stage._refuse_shared(tmp_path / "to.part", where)
+def test_a_disk_that_nodes_share_is_refused(
+    made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stage.VARIABLE, "a")
+    monkeypatch.setattr(stage.comm, "gather", lambda value: ["a", "b"] if value == "a" else [value])
+    (tmp_path / ".to.staged-by-b").touch()  # what node b has just done
+    with pytest.raises(UserError, match="nodes a, b share this folder"):
+        stage.stage(made, tmp_path / "to", world, lambda _: None)
+    assert not (tmp_path / ".to.staged-by-a").exists()
 
 
 def test_a_full_disk_is_refused_before_anything_is_read(
     copied: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
-    monkeypatch.setattr(stage._Sender, "_fill", None)
+    monkeypatch.setattr(stage, "hashed", None)
     with pytest.raises(UserError, match=r"node here: 0\.\d MB are needed in .*, 0\.0 MB are free; make room"):
         copied()

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from hpcfast.distributed.watchdog import Address, Watchdog
+from hpcfast.distributed.heartbeat import Address
+from hpcfast.distributed.watchdog import Watchdog
 
 TOKEN = b"01234567"
 
@@ -89,30 +90,27 @@ def test_a_rank_cut_off_names_rank_0_and_ends_too(capsys: pytest.CaptureFixture[
     net.run(5)
     net.cut = {2}
     net.run(19)
-    assert net.ended == [0, 1, 2]
+    assert sorted(net.ended) == [0, 1, 2]
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("rank 2 on host b")
     assert second.startswith("rank 0 on host a")
 
 
-@pytest.mark.parametrize(("hosts", "deputy"), [("aaa", 1), ("aab", 2), ("abb", 1)])
-def test_for_rank_0_a_deputy_speaks_best_one_of_another_node(
-    hosts: str, deputy: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    net = Net(*hosts)
+def test_for_rank_0_the_last_rank_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net(*"aab")
     net.run(5)
     net.stopped = {0}
     net.run(16)
-    assert net.ended == [deputy]
+    assert net.ended == [2]
     assert capsys.readouterr().err.count("rank 0 on host a") == 1
 
 
-def test_without_the_deputy_the_others_speak(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_last_rank_the_others_speak(capsys: pytest.CaptureFixture[str]) -> None:
     net = Net("a", "b", "c", "d")
     net.run(5)
-    net.stopped = {0, 1}
+    net.stopped = {0, 3}
     net.run(19)
-    assert net.ended == [2, 3]
+    assert net.ended == [1, 2]
 
 
 def test_all_ranks_of_a_lost_node_are_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +207,7 @@ def test_an_address_that_does_not_answer_is_given_up_for_the_next() -> None:
 
 def test_a_strangers_datagram_is_ignored() -> None:
     net = Net("a", "b")
-    for data in (b"", b"GET / HTTP/1.0", b"76543210" + b'["end", 1, "b", 1, 1, "", 0]'):
+    for data in (b"", b"GET / HTTP/1.0", b"76543210" + b'["end", 1, "b", 1, 1, "", 0.0]'):
         net.dogs[0]._handle(data, ("somewhere", 1), 0)
     assert not net.ended
     assert net.dogs[0].table() == ""
@@ -224,7 +222,7 @@ def test_four_thousand_ranks_are_watched_and_the_one_is_found(capsys: pytest.Cap
     for now in range(16):
         for rank in range(1, 4096) if now in (0, 8) else ():
             if rank != 4000 or now == 0:
-                root._handle(TOKEN + b'["beat", %d, "h", 1, 9, "", 0, "", 0.0]' % rank, ("x", 1), now)
+                root._handle(TOKEN + b'["beat", %d, "h", 1, 9, "", "", 0.0]' % rank, ("x", 1), now)
         assert not ended
         root._tick(now)
     assert ended == [1]

@@ -1,16 +1,15 @@
 """``hpcfast data pack``: write a data set as shards of one size, in an order that is mixed over all classes.
 
-All bytes are functions of the images, their names and the settings alone, not of the number of ranks. A shard is there
-whole or not at all, and so is the pack: until then the folder's name ends in ``.part``. A killed command, given again,
-writes the shards that are missing.
+All bytes are functions of the images, their names and the settings alone. A shard is there whole or not at all, and so
+is the pack: until then the folder's name ends in ``.part``, and its manifest lists the shards that are done. A killed
+command, given again, writes the others.
 """
 
 import hashlib
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -21,27 +20,23 @@ import numpy as np
 import PIL
 
 from hpcfast.data.hashes import digest
-from hpcfast.data.identity import agreed
+from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, ready
-from hpcfast.data.manifest import MANIFEST, Head, Manifest, Resize, Shard
+from hpcfast.data.manifest import MANIFEST, Head, Resize, Shard
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import METHOD, shrunk
-from hpcfast.datasets.unfinished import begin, finish, holds, writable
-from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
+from hpcfast.datasets.unfinished import fill, save
 from hpcfast.errors import UserError
-from hpcfast.runs import files
 from hpcfast.runs.names import printable
 
-WHAT = "a pack of these images and settings"
-HEAD, DONE = "head.json", "done"
-"""What an unfinished pack is made from; folder of the finished shards' records."""
 SAMPLE = 256
 """Images whose mean size says how many of all fill a shard: a random sample, since the order is random."""
 BLOCK = 512
-"""Images that a rank holds in memory."""
+"""Images that are held in memory."""
+THREADS = 32
+"""That read at least, whatever the cores: they hide the time that a parallel file system takes to open a file."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +57,19 @@ class Part:
     ids: np.ndarray
     first: int
 
-    def write(self, root: Path, short_side: int | None, threads: int) -> None:
-        """Write it, and then the record that it is done.
+    def write(self, root: Path, short_side: int | None) -> Shard:
+        """Write it.
 
         Raises:
             UserError: an image cannot be read.
             OSError: ``root`` cannot be written.
         """
-        # Threads hide the time that a parallel file system takes to open a file; Pillow uses the cores with them.
-        with ThreadPoolExecutor(threads) as pool:
+        # Pillow uses the cores with threads, too.
+        with ThreadPoolExecutor(max(THREADS, len(os.sched_getaffinity(0)))) as pool:
             try:
-                shard = shards.write(root, self.name, self._images(pool, short_side))
+                return shards.write(root, self.name, self._images(pool, short_side))
             finally:
                 pool.shutdown(cancel_futures=True)
-        files.save_text(self._record(root), shard.model_dump_json())
 
     def _images(self, pool: ThreadPoolExecutor, short_side: int | None) -> Iterator[shards.Packed]:
         read = partial(contents, self.split, short_side=short_side)
@@ -84,13 +78,6 @@ class Part:
             ids = self.ids[at : at + BLOCK].tolist()
             for i, (suffix, data) in enumerate(pool.map(read, ids)):
                 yield shards.Packed(self.first + at + i, suffix, data, int(self.split.labels[ids[i]]))
-
-    def _record(self, root: Path) -> Path:
-        return root / DONE / f"{self.name.replace('/', '-')}.json"
-
-    def done(self, root: Path) -> Shard:
-        """What it is, once it was written; OSError or ValueError before."""
-        return Shard.model_validate_json(self._record(root).read_text())
 
 
 def contents(split: Split, image: int, short_side: int | None) -> tuple[str, bytes]:
@@ -116,8 +103,8 @@ def contents(split: Split, image: int, short_side: int | None) -> tuple[str, byt
     return (suffix, data) if small is None else ("jpg", small)
 
 
-def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write the pack ``out`` of the images in ``data``, all ranks together, and return its manifest.
+def pack(data: Path, out: Path, recipe: Recipe, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the pack ``out`` of the images in ``data``, and return its manifest.
 
     A finished ``out`` of the same images and settings is left as it is.
 
@@ -126,26 +113,27 @@ def pack(data: Path, out: Path, recipe: Recipe, world: World, progress: Callable
 
     Raises:
         UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
-            written; on every rank.
+            written.
     """
-    splits = comm.raise_on_all_ranks(lambda: read_splits(data))
-    contents_of = [identity.digest for identity in agreed(splits, world)]
-    head, parts = comm.raise_on_all_ranks(lambda: _plan(data, splits, contents_of, recipe))
-    out = out.resolve()
-    half = out.with_name(out.name + files.PART)
-    todo = comm.on_root(lambda: _begin(out, head, parts))
-    done = total = sum(len(part.ids) for part in parts)
-    done -= sum(len(parts[i].ids) for i in todo)
-    # In rounds of one shard a rank: what goes wrong on one rank ends all of them in time.
-    for at in range(0, len(todo), world.size):
-        turn = [parts[i] for i in todo[at : at + world.size]]
-        comm.raise_on_all_ranks(partial(_write, turn[world.rank : world.rank + 1], half, recipe, world.threads, out))
-        done += sum(len(part.ids) for part in turn)
-        progress(done, total)
-    return comm.on_root(lambda: _finish(out, half, head, parts))
+    about, parts = _plan(data, read_splits(data), recipe)
+
+    def write(half: Path) -> dict[str, Any]:
+        for name in ("train", "val"):
+            (half / name).mkdir(exist_ok=True)
+        begun = json.loads((half / MANIFEST).read_text()).get("shards", [])
+        done = {shard["name"]: shard for shard in begun if _is_whole(half, Shard.model_validate(shard))}
+        for part in parts:
+            if part.name not in done:
+                done[part.name] = part.write(half, recipe.short_side).model_dump(mode="json")
+                save(half / MANIFEST, about | {"shards": list(done.values())})
+                progress(sum(shard["images"] for shard in done.values()), sum(len(part.ids) for part in parts))
+        return {"shards": [done[part.name] for part in parts]}
+
+    return fill(out, MANIFEST, about, "a pack of these images and settings", write)
 
 
-def _plan(data: Path, both: tuple[Split, Split], contents_of: list[str], recipe: Recipe) -> tuple[Head, list[Part]]:
+def _plan(data: Path, both: tuple[Split, Split], recipe: Recipe) -> tuple[dict[str, Any], list[Part]]:
+    """What the pack depends on, and its shards."""
     splits = dict(zip(("train", "val"), both, strict=True))
     parts: list[Part] = []
     names = hashlib.sha256()
@@ -155,13 +143,17 @@ def _plan(data: Path, both: tuple[Split, Split], contents_of: list[str], recipe:
         if len(np.unique(split.labels[split.good])) < len(split.classes):
             raise UserError(f"{data}: skips.txt leaves a class of {name} without images; put good ones there")
         parts += _cut(name, split, np.random.default_rng([recipe.seed, number]).permutation(split.good), recipe)
+    # A pack's manifest is JSON, whose text is Unicode.
+    if odd := [name for name in splits["train"].classes if any("\ud800" <= char <= "\udfff" for char in name)]:
+        shown = printable(odd[0])
+        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
     resize = recipe.short_side and Resize(short_side=recipe.short_side, method=METHOD, pillow=PIL.__version__)
     head = Head(
         classes=splits["train"].classes, seed=recipe.seed, shard_mb=recipe.shard_mb, resize=resize or None,
-        source=names.hexdigest(), contents=digest(contents_of),
+        source=names.hexdigest(), contents=digest(identify(split).digest for split in both),
         left_out={name: len(split.skips) for name, split in splits.items()},
     )  # fmt: skip
-    return head, parts
+    return head.model_dump(mode="json"), parts
 
 
 def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator[Part]:
@@ -175,54 +167,7 @@ def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator
         yield Part(f"{name}/shard-{number:06d}", split, order[first:end], first)
 
 
-def _begin(out: Path, head: Head, parts: list[Part]) -> list[int]:
-    """Make the folder in which ``out`` grows, or take it over; which of ``parts`` are to be written.
-
-    Raises:
-        UserError: it or ``out`` holds something else, or cannot be written.
-    """
-    # A pack's manifest is JSON, whose text is Unicode.
-    if odd := [name for name in head.classes if any("\ud800" <= char <= "\udfff" for char in name)]:
-        shown = printable(odd[0])
-        raise UserError(f"class folder {shown} has a name that a pack cannot hold; rename it in train/ and val/")
-    text = head.model_dump_json(indent=1)
-    if holds(out, MANIFEST, text, WHAT):
-        return []
-    with _writable(out):
-        half = begin(out, HEAD, text, WHAT)
-        for name in ("train", "val", DONE):
-            (half / name).mkdir(exist_ok=True)
-        files.clean(half)  # of a command that was killed
-    return [i for i, part in enumerate(parts) if not _is_done(half, part)]
-
-
-def _is_done(half: Path, part: Part) -> bool:
-    """Whether a shard was finished; its record is written last, so what is there was hashed and is on disk."""
-    try:
-        shard = part.done(half)
-        return all((half / name).stat().st_size == blob.bytes for name, blob in shard.files().items())
-    except (OSError, ValueError):
-        return False
-
-
-def _write(mine: list[Part], half: Path, recipe: Recipe, threads: int, out: Path) -> None:
-    with _writable(out):
-        for part in mine:
-            part.write(half, recipe.short_side, threads)
-
-
-def _finish(out: Path, half: Path, head: Head, parts: list[Part]) -> dict[str, Any]:
-    """Write the manifest and give the pack its name; does nothing where that was done before."""
-    with _writable(out):
-        if not (out / MANIFEST).exists():
-            manifest = Manifest(**dict(head), shards=tuple(part.done(half) for part in parts))
-            files.save_text(half / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-            finish(half, out)
-        # Left until now: a command killed before would not find them.
-        shutil.rmtree(out / DONE, ignore_errors=True)
-        (out / HEAD).unlink(missing_ok=True)
-        return json.loads((out / MANIFEST).read_text())
-
-
-def _writable(out: Path) -> AbstractContextManager[None]:
-    return writable(f"OUT {out}", "Give a folder on a disk with room; what is done is kept.")
+def _is_whole(half: Path, shard: Shard) -> bool:
+    """Whether its files are there; they have their names only since they were hashed and are on disk."""
+    files = {half / name: blob for name, blob in shard.files().items()}
+    return all(file.exists() and file.stat().st_size == blob.bytes for file, blob in files.items())

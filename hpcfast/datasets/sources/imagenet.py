@@ -20,11 +20,8 @@ class Imagenet(Source):
     """Folders are linked to, archives copied, image by image, as they are.
 
     ``source`` holds ``train/`` with one folder a class, or its archive; and ``val/`` with one folder a class, or all
-    validation images without classes, or their archive. ``devkit`` says which classes those are of: the archive or
-    its folder; by default it is looked for in ``source``.
+    validation images without classes, or their archive. The devkit, there too, says which classes those are of.
     """
-
-    devkit: Path | None = None
 
     def items(self) -> Iterator[Item]:
         source = self.needed(f"the folder that holds {TRAIN} and {VAL}, or train/ and val/")
@@ -66,20 +63,15 @@ class Imagenet(Source):
     def _truth(self, source: Path) -> list[str]:
         """WordNet ids of the validation images' classes, in the order of the images' numbers, from 1."""
         archive = f"{DEVKIT}.tar.gz"
-        beside = (place for place in (source / archive, source / DEVKIT) if place.exists())
-        place = self.devkit or next(beside, None)
-        if place is None:
-            raise UserError(
-                f"--source {source}: the validation images have no classes; give --devkit {archive}, which has them"
-            )
         try:
-            data = extracted(place, archive, DEVKIT, [TRUTH, META])
+            data = extracted(source, archive, DEVKIT, [TRUTH, META])
             synsets = loadmat(io.BytesIO(data[META]), squeeze_me=True)["synsets"]
             names = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
             return [names[int(number)] for number in data[TRUTH].split()]
         except (*DAMAGES, ValueError, IndexError, TypeError) as error:
             raise UserError(
-                f"--devkit {place} is not {DEVKIT}: {type(error).__name__}: {error}. Give the file as published."
+                f"--source {source}: the validation images have no classes; {archive}, which has them, is missing "
+                f"there or damaged ({type(error).__name__}: {error}). Put it there as published."
             ) from None
 
 

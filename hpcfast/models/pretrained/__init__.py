@@ -1,9 +1,7 @@
 """Weights that somebody else has trained, or that an export left, as a model that takes images in [0,1].
 
-Files differ in where the weights are (:mod:`.layouts`), in what stands before and beside the names of
-the network's tensors (:mod:`.naming`), in where the normalisation is
-(:mod:`.normalisation`) and in what tensors and classes are called
-(:mod:`.renaming`, :mod:`.class_names`). Nothing in a file is ever executed.
+Files differ in where the weights are (:mod:`.layouts`), in where the normalisation is (:mod:`.normalisation`) and in
+what tensors and classes are called (:mod:`.fit`, :mod:`.class_names`). Nothing in a file is ever executed.
 """
 
 import json
@@ -15,7 +13,7 @@ from torch import nn
 from hpcfast.component import Invalid, validate
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
-from hpcfast.models.pretrained import files, fit, layouts, naming, normalisation
+from hpcfast.models.pretrained import files, fit, layouts, normalisation
 from hpcfast.models.pretrained.normalisation import Numbers
 
 
@@ -47,7 +45,6 @@ def load(
     arch: str | None = None,
     mean: Numbers = None,
     std: Numbers = None,
-    channels: int | None = None,
     options: dict[str, Any] | None = None,
     key: str | None = None,
 ) -> tuple[nn.Module, Notes]:
@@ -61,13 +58,12 @@ def load(
         arch: a name that timm or hpcfast knows.
         mean: to normalise with, pixels in [0,1], one number a channel; before what the file says.
         std: likewise, above 0.
-        channels: of the images, as many as there must be numbers in ``mean``.
         options: of the network, as ``model.options`` of a configuration.
         key: of the dict in the file that has the weights, or what stands before their names; needed where there
             are several and those of an average are wanted.
 
     Returns:
-        The model: images (n, channels, h, w) with pixels in [0,1] to logits (n, classes); and how it was read.
+        The model: images (n, len(mean), h, w) with pixels in [0,1] to logits (n, classes); and how it was read.
 
     Raises:
         UserError: the file is missing, damaged, holds code or no weights, numbers that are not finite, or does not
@@ -75,18 +71,17 @@ def load(
     """
     content, ordered = files.read(path)
     beside, classes = _beside(path)
-    weights, key, said = layouts.state_dict(content, path, key)
     name = arch or beside.get("name")
     if name is None:
         raise UserError(f"{path} does not say which network it is for; name it, e.g. --arch resnet50")
     known = beside if name == beside.get("name") else {}
     values = {"name": name, "options": options or known.get("options", {})}
     anything = _settings({**values, "mean": (0.5,) * 3, "std": (0.5,) * 3}, f"--arch {name}")
-    named = naming.sort_out(weights, fit.skeleton(anything), path, key)
-    moments, origin, more = normalisation.choose(path, (mean, std), named.normalisations, known, channels)
+    found = layouts.find(content, fit.skeleton(anything), path, key)
+    moments, origin, more = normalisation.choose(path, (mean, std), found.normalisations, known)
     settings = _settings({**values, "mean": moments[0], "std": moments[1]}, origin)
-    model, outputs, renamed = fit.build(settings, named.weights, path, ordered)
-    return model, Notes(settings, outputs, classes if known else None, [*said, *named.notes, *more, *renamed])
+    model, outputs, renamed = fit.build(settings, found.weights, path, ordered)
+    return model, Notes(settings, outputs, classes if known else None, [*found.notes, *more, *renamed])
 
 
 def _settings(values: dict[str, Any], origin: str) -> ModelSettings:

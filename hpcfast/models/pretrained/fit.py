@@ -1,5 +1,7 @@
 """Weights into the network that they are for; and where they are for another one, which."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,10 +9,14 @@ from torch import Tensor, nn
 
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings, not_finite
-from hpcfast.models.pretrained import renaming
-from hpcfast.models.pretrained.naming import some
-from hpcfast.models.pretrained.renaming import COUNTER, PROBE, Shapes, Weights, alike, shapes
+from hpcfast.models.pretrained.layouts import Weights, some
 
+Shapes = dict[str, tuple[int, ...]]
+
+PROBE = 9973
+"""A number of classes that is no width of any layer: tensors of this size belong to the classifier."""
+COUNTER = "num_batches_tracked"
+"""BatchNorm's counts of batches, which training alone uses and files from before torch 0.4.1 lack."""
 COMMON = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "densenet121",
           "cifar_resnet8", "cifar_resnet18", "cifar_resnet50",
           "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110")  # fmt: skip
@@ -27,16 +33,20 @@ def build(settings: ModelSettings, weights: Weights, path: Path, ordered: bool) 
         UserError: the weights are another network's, for another number of channels, or not finite numbers.
     """
     wanted = skeleton(settings)
-    weights, notes = renaming.rename(weights, wanted, ordered)
-    _check_channels(settings, wanted, weights, path)
-    classes = _classes(wanted, weights) or 2
+    given, notes = weights, []
+    if ordered and (pairs := _same_order(wanted, _shapes(weights))):
+        weights = {name: given[other] for name, other in pairs.items()}
+        name, other = next(iter(pairs.items()))
+        notes = [f"{len(pairs)} tensors with other names are matched by kind, shape and order: {other} is {name}, …"]
+    heads = [weights[name] for name, shape in wanted.items() if shape[:1] == (PROBE,) and name in weights]
+    classes = heads[0].shape[0] if heads and heads[0].dim() else 2
     model = settings.build(classes)
     net = model.get_submodule("net")
     own = net.state_dict()
-    # BatchNorm's counts of batches, which training alone uses and files from before torch 0.4.1 lack.
     weights = {**{name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}, **weights}
-    if wrong := _differences(shapes(own), shapes(weights)):
-        raise UserError(f"{path} does not hold weights of {settings.name}: {wrong}. {_cure(settings, weights)}")
+    if wrong := _differences(_shapes(own), _shapes(weights)):
+        cure = _cure(settings, wanted, given, ordered)
+        raise UserError(f"{path} does not hold weights of {settings.name}: {wrong}. {cure}")
     if whole := [name for name, tensor in weights.items() if own[name].is_floating_point() and not _is_plain(tensor)]:
         raise UserError(
             f"{path}: {whole[0]} holds {weights[whole[0]].dtype}, not plain floating-point numbers; "
@@ -51,26 +61,15 @@ def build(settings: ModelSettings, weights: Weights, path: Path, ordered: bool) 
 def skeleton(settings: ModelSettings) -> Shapes:
     """Names and shapes of the network's tensors, with ``PROBE`` classes."""
     with torch.device("meta"):  # no memory, no random numbers
-        return shapes(settings.build(PROBE).get_submodule("net").state_dict())
+        return _shapes(settings.build(PROBE).get_submodule("net").state_dict())
+
+
+def _shapes(weights: Weights) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
 def _is_plain(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and not tensor.is_quantized
-
-
-def _classes(wanted: Shapes, weights: Weights) -> int | None:
-    """How many classes ``weights`` have, by the first dimension of the classifier's weights."""
-    heads = [weights[name] for name, shape in wanted.items() if shape[:1] == (PROBE,) and name in weights]
-    return heads[0].shape[0] if heads and heads[0].dim() else None
-
-
-def _check_channels(settings: ModelSettings, wanted: Shapes, weights: Weights, path: Path) -> None:
-    first = next((name for name, shape in wanted.items() if len(shape) == 4), None)
-    if first in weights and weights[first].dim() == 4 and weights[first].shape[1] != len(settings.mean):
-        raise UserError(
-            f"{path} takes images of {weights[first].shape[1]} channels ({first}), the mean has {len(settings.mean)} "
-            f"numbers; give --mean and --std that many numbers, and images of as many channels"
-        )
 
 
 def _differences(own: Shapes, found: Shapes) -> str:
@@ -85,10 +84,18 @@ def _differences(own: Shapes, found: Shapes) -> str:
     return "; ".join(f"{len(names)} {group} ({some(names)})" for group, names in groups.items() if names)
 
 
-def _cure(settings: ModelSettings, weights: Weights) -> str:
+def _cure(settings: ModelSettings, wanted: Shapes, weights: Weights, ordered: bool) -> str:
+    found = _shapes(weights)
+    first = next((name for name, shape in wanted.items() if len(shape) == 4), "")
+    channels = found[first][1] if len(found.get(first, ())) == 4 else len(settings.mean)
+    if channels != len(settings.mean):
+        return (
+            f"It takes images of {channels} channels ({first}), the mean has {len(settings.mean)} numbers; give --mean "
+            f"and --std that many numbers, and images of as many channels"
+        )
     for name in COMMON:
         other = skeleton(settings.model_copy(update={"name": name, "options": {}}))
-        if any(_agree(other, shapes(names)) for names in (weights, renaming.of_cifar(weights))):
+        if _agree(other, found) or (ordered and _same_order(other, found)):
             return f"They fit --arch {name}"
     return (
         "Name the network they were trained for with --arch, and the options it was built with, "
@@ -96,7 +103,47 @@ def _cure(settings: ModelSettings, weights: Weights) -> str:
     )
 
 
-def _agree(one: Shapes, other: Shapes) -> bool:
+def _agree(wanted: Shapes, found: Shapes) -> bool:
     """Whether both are one network's, but for the number of classes."""
-    one, other = ({k: v for k, v in group.items() if not k.endswith(COUNTER)} for group in (one, other))
-    return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    names = {*_counted(wanted)}
+    return names == {*_counted(found)} and all(_alike(wanted[name], found[name]) for name in names)
+
+
+def _counted(names: Shapes) -> list[str]:
+    return [name for name in names if not name.endswith(COUNTER)]
+
+
+def _alike(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether a shape with ``PROBE`` classes and another are the same, but for the number of classes."""
+    return len(shape) == len(other) and all(a in (b, PROBE) for a, b in zip(shape, other, strict=True))
+
+
+def _same_order(wanted: Shapes, found: Shapes) -> dict[str, str]:
+    """The names in ``found`` of the tensors ``wanted``, where only names differ; otherwise empty.
+
+    Tensors must agree one by one in kind (weight, bias, running_mean, …) and shape, and blocks in their limits: without
+    those a network whose blocks begin with BatchNorm would pass for one whose blocks end with it.
+    """
+    own, theirs = _counted(wanted), _counted(found)
+    if len(own) != len(theirs):
+        return {}
+    pairs = dict(zip(own, theirs, strict=True))
+    if own == theirs or any(pairs[name] != name for name in {*own} & {*theirs}):
+        return {}
+    if not all(_kind(a) == _kind(b) and _alike(wanted[a], found[b]) for a, b in pairs.items()):
+        return {}
+    overlapping = ((a, b) for a in _blocks(own) for b in _blocks(theirs) if a & b)
+    return pairs if all(a <= b or b <= a for a, b in overlapping) else {}
+
+
+def _kind(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _blocks(names: Sequence[str]) -> list[set[int]]:
+    """Places of tensors whose names begin alike, up to the last number in them: ``blocks.0.1.conv.weight``."""
+    groups: dict[str, set[int]] = {}
+    for place, name in enumerate(names):
+        numbered = re.match(r"(.*\.\d+)\.", name)
+        groups.setdefault(numbered[1] if numbered else "", set()).add(place)
+    return list(groups.values())

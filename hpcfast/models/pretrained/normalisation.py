@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.errors import UserError
-from hpcfast.models.pretrained.naming import Normalisation
+from hpcfast.models.pretrained.layouts import Normalisation
 
 Numbers = Sequence[float] | None
 
@@ -16,24 +16,19 @@ USUAL = (
 
 
 def choose(
-    path: Path,
-    given: tuple[Numbers, Numbers],
-    found: dict[str, Normalisation],
-    known: dict[str, Any],
-    channels: int | None,
+    path: Path, given: tuple[Numbers, Numbers], found: dict[str, Normalisation], known: dict[str, Any]
 ) -> tuple[Normalisation, str, list[str]]:
     """Mean and standard deviation: those given, else the file's, else those beside it.
 
     Args:
         found: in the file, by what stands before their names.
         known: the model's settings as hpcfast wrote them beside the file; empty if it did not.
-        channels: how many numbers there must be, if that is known.
 
     Returns:
         One number a channel each, pixels in [0,1]; where they are from, for messages; and what a person should know.
 
     Raises:
-        UserError: there are none, several in the file, or not one for each channel.
+        UserError: there are none, several in the file, or not as many of one as of the other.
     """
     if (given[0] is None) != (given[1] is None):
         raise UserError(f"--mean and --std belong together; give both or neither ({USUAL})")
@@ -54,11 +49,10 @@ def choose(
         said = [f"normalisation as written beside the file: mean {_shown(mean)}, std {_shown(std)}"]
     else:
         raise UserError(f"{path} does not say how images are normalised; give --mean and --std ({USUAL})")
-    wanted = len(mean) if channels is None else channels
-    if not len(mean) == len(std) == wanted:
+    if len(mean) != len(std):
         raise UserError(
             f"{origin}: mean {_shown(mean)} has {len(mean)} numbers, std {_shown(std)} has {len(std)}: "
-            f"both need one for each of {wanted} channels"
+            f"both need one for each channel"
         )
     return (mean, std), origin, said
 

@@ -15,7 +15,6 @@ import torch
 from hpcfast.component import names
 from hpcfast.config import load
 from hpcfast.distributed import comm
-from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.runs import events
 from hpcfast.training import train
 from hpcfast.training.state import Run
@@ -84,7 +83,7 @@ if __name__ == "__main__":
     path, *settings = Path(sys.argv[1]), *sys.argv[2:]
     chosen = [text.removeprefix("only=") for text in settings if text.startswith("only=")]
     settings = [text for text in settings if not text.startswith("only=")]
-    world = comm.init(load(path, settings).allreduce if settings else AllreduceSettings())
+    world = comm.init()
     train.Run = Kept
     for method in names("hpcfast.attacks"):
         for precision in ("fp32", "bf16", "fp16"):
