@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,9 @@ from coverage import CoverageData
 
 TESTS = (
     *("apgd", "attacks", "augment", "autoattack", "bad_files", "balls", "checkpoint", "checkpoint_writing", "checks"),
-    *("corrupted_accuracy", "dali", "evaluate", "failure", "feed", "folder", "freeze", "gradients", "guard", "kept"),
-    *("learner", "masking", "methods", "mixed", "noise", "pgd", "pgd_search", "plan", "precision"),
+    *("class_names", "cli", "corrupted_accuracy", "dali", "evaluate", "failure", "feed", "folder", "freeze"),
+    *("gradients", "guard", "kept", "layout", "learner", "masking", "memory", "methods", "mixed", "noise"),
+    *("noise_scale", "not_finite", "pgd", "pgd_search", "plan", "precision", "survey"),
     *("random_starts", "resume", "rounds", "session", "skipped_steps", "skips", "target", "train", "training_draws"),
 )
 """Files of tests/unit that test these areas; what others touch of them is not what they are for."""
@@ -81,7 +83,7 @@ class Coverage:
         """The tests that run the line of a file, the fastest first.
 
         A line that runs once, when its module is imported, is of no test: those then that run the rest of its function
-        or class, or else of its file.
+        or class, or else of its file, and those whose files speak of the class or the module.
         """
         contexts = self._covered.contexts_by_lineno(str(self._tree / file))
         lines = [{line}]
@@ -91,8 +93,16 @@ class Coverage:
         for group in lines:
             tests = {context.split("|")[0] for line in group for context in contexts.get(line, ()) if context}
             if tests := {test for test in tests if test in self.seconds}:
+                if group != lines[0]:
+                    tests |= self._speaking_of(Path(file).stem, *parts[:1])
                 return sorted(tests, key=lambda test: (self.seconds[test], test))
         return []
+
+    def _speaking_of(self, *words: str) -> set[str]:
+        pattern = re.compile(rf"\b({'|'.join(words)})\b")
+        files = {test.split("::")[0] for test in self.seconds}
+        speaking = {file for file in files if pattern.search((self._tree / file).read_text())}
+        return {test for test in self.seconds if test.split("::")[0] in speaking}
 
 
 def lines_of(source: str) -> dict[str, set[int]]:

@@ -64,6 +64,8 @@ def prepare(
 def corrupt(
     data: Annotated[Path, typer.Argument(help="folder with val/, e.g. data/digits", show_default=False)],
     out: Annotated[Path, typer.Option(help="folder to write", show_default=False)],
+    names: Annotated[str | None, typer.Option(help="corruptions, e.g. contrast,shot_noise; default: all")] = None,
+    severities: Annotated[str | None, typer.Option(help="of 1 to 5, e.g. 1,3,5; default: all")] = None,
     images: Annotated[int | None, typer.Option(help="validation images, evenly spread; default: all")] = None,
     json: options.Json = None,
 ) -> None:
@@ -71,13 +73,17 @@ def corrupt(
 
     Stopped or killed, the same command resumes.
     """
+    from hpcfast.datasets.corrupt import chosen
     from hpcfast.datasets.corrupt import corrupt as write
+    from hpcfast.datasets.corruptions import CORRUPTIONS, SEVERITIES
+
+    kinds = chosen("--names", names, tuple(CORRUPTIONS)), chosen("--severities", severities, SEVERITIES)
 
     def described(manifest: dict[str, Any]) -> str:
-        kinds = f"{len(manifest['corruptions'])} corruptions at {len(manifest['severities'])} severities"
-        return f"{out}: {manifest['images']:,} images, {kinds}"
+        written = f"{len(manifest['corruptions'])} corruptions at {len(manifest['severities'])} severities"
+        return f"{out}: {manifest['images']:,} images, {written}"
 
-    _write(f"corrupt {data}", partial(write, data, out, images), described, json)
+    _write(f"corrupt {data}", partial(write, data, out, images, names=kinds[0], severities=kinds[1]), described, json)
 
 
 @app.command()

@@ -4,6 +4,7 @@ A file may name another with ``base:`` and then holds only what differs. Validat
 any device or file of the run is touched.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, Seriali
 
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
-from hpcfast.config import files
+from hpcfast.config import files, renames
 from hpcfast.config.checks import problems
 from hpcfast.config.settings import (
     AnyAttack,
@@ -26,6 +27,7 @@ from hpcfast.config.settings import (
     Phase,
 )
 from hpcfast.data import DataSettings
+from hpcfast.distributed import launcher
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
@@ -111,7 +113,18 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    return parse(OmegaConf.merge({"name": path.stem}, files.read(path)), overrides or [], str(path))
+    values = OmegaConf.merge({"name": path.stem}, files.read(path))
+    if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
+        values = _as_called_now(values, path)
+    return parse(values, overrides or [], str(path))
+
+
+def _as_called_now(values: Any, path: Path) -> Any:
+    """The settings of a run that an earlier version may have made; what had other names is said."""
+    plain = OmegaConf.to_container(values)
+    if (said := renames.rename(plain)) and launcher.rank() in (None, 0):
+        print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
+    return OmegaConf.create(plain)
 
 
 def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:

@@ -11,10 +11,11 @@ from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from hpcfast.component import choices
 from hpcfast.data.folder import read_split
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, opened
@@ -28,6 +29,7 @@ from hpcfast.runs.files import replacing
 MANIFEST = "corruptions.json"
 SEED = 0
 """Of the noises."""
+T = TypeVar("T")
 
 
 def corrupt(
@@ -70,6 +72,20 @@ def corrupt(
         work_on(files.items(), partial(_write_one, part, list(product(names, severities))), 8, progress)
 
     return fill(out, MANIFEST, about, "these corruptions", write)
+
+
+def chosen(option: str, text: str | None, legal: tuple[T, ...]) -> tuple[T, ...]:
+    """Those of ``legal`` that ``text`` of a command line lists, in their own order; all for None.
+
+    Raises:
+        UserError: it lists another.
+    """
+    known = {str(value): value for value in legal}
+    parts = list(known) if text is None else [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part not in known:
+            raise UserError(f"{option}: {choices(part, known)}")
+    return tuple(value for part, value in known.items() if part in parts)
 
 
 def rng(name: str, severity: int, file: str) -> np.random.Generator:

@@ -75,7 +75,7 @@ class Kept:
 
     def note(self, part: Part, images: Identity, right: int, n: int) -> None:
         """Keep what ``part`` came to."""
-        save_text(self._file, json.dumps({**self._read(), _key(part, images): [right, n]}, indent=1) + "\n")
+        save_text(self._file, json.dumps({**self._read(), _key(part, images): [right, n]}))
 
     def _read(self) -> dict[str, list[int]]:
         return json.loads(self._file.read_text()) if self._file.is_file() else {}

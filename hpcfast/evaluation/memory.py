@@ -42,7 +42,7 @@ def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> 
     A collective, whose result is the same on all ranks: at least 1, at most ``config.evaluation.batch_size``.
     """
     image = config.data.channels * config.data.size**2
-    x = torch.full((2, config.data.channels, config.data.size, config.data.size), 0.5, device=world.device)
+    x = torch.zeros(2, config.data.channels, config.data.size, config.data.size, device=world.device)
     queued = max(image, config.data.channels * PHOTO if config.data.augment == "resized_crop_flip" else 0)
     each = 4 * COPIES * image + (AHEAD + config.data.prefetch + 2) * queued  # DALI holds batches of bytes
     each += round(SLACK * max((kept(model, x) for model in models), default=0))

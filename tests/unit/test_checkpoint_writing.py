@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from hpcfast.config import CheckpointSettings
 from hpcfast.errors import UserError
 from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.runs.signals import Stopped
 from hpcfast.training import checkpoint
 from hpcfast.training.checkpoint import Writer
+from hpcfast.training.store import Store
 
 
 def state(value: float) -> dict[str, Any]:
@@ -225,3 +227,10 @@ def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors is no readable safetensors file"):
         saved.load_weights(tmp_path / "model.safetensors")
+
+
+def test_checkpoints_come_in_time_or_never(tmp_path: Path) -> None:
+    with Writer(asynchronous=False) as writer:
+        for minutes, due in ((0, False), (1e-9, True), (60, False)):
+            store = Store(tmp_path, writer, CheckpointSettings(minutes=minutes), pytest.fail)
+            assert store.due == due

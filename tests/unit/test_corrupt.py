@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hpcfast import cli
 from hpcfast.config import RunConfig
 from hpcfast.datasets.corrupt import MANIFEST, corrupt, rng
-from hpcfast.datasets.corruptions import CORRUPTIONS, corrupted
+from hpcfast.datasets.corruptions import corrupted
 from hpcfast.errors import UserError
 from tests.unit.corrupting import CLASSES, NAMES, SEVERITIES, few, pngs
 
@@ -131,17 +131,21 @@ def test_a_place_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -
 
 def test_the_command_writes_what_it_is_told_to(images: Path, tmp_path: Path) -> None:
     out, numbers = tmp_path / "out", tmp_path / "numbers.json"
-    options = ["--images", "3", "--json", str(numbers)]
+    options = ["--names", "pixelate, contrast", "--severities", "5,1", "--images", "3", "--json", str(numbers)]
     done = CliRunner().invoke(cli.app, ["data", "corrupt", str(images), "--out", str(out), *options])
     assert done.exit_code == 0, done.output
-    assert "3 images, 8 corruptions at 5 severities" in done.output
-    assert json.loads(numbers.read_text())["corruptions"] == list(CORRUPTIONS)
-    assert len(pngs(out)) == 3 * 8 * 5
+    assert "3 images, 2 corruptions at 2 severities" in done.output
+    assert json.loads(numbers.read_text())["corruptions"] == ["contrast", "pixelate"]
+    assert len(pngs(out)) == 3 * 2 * 2
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--names", "contrasts"], r"--names: 'contrasts' is not one of: .*did you mean 'contrast'"),
+        (["--names", ""], r"--names: '' is not one of"),
+        (["--severities", "0"], r"--severities: '0' is not one of: 1, 2, 3, 4, 5"),
+        (["--severities", "1;2"], r"--severities: '1;2' is not one of"),
         (["--images", "2"], r"--images 2: too few for 3 classes in .*val; give more"),
         (["--images", "0"], r"--images 0: too few"),
         (["--images", "-4"], r"--images -4: too few"),

@@ -15,7 +15,7 @@ from hypothesis import assume, given
 from hpcfast.data.order import train_order
 from hpcfast.data.packed import is_pack
 from hpcfast.data.reader import read_splits
-from hpcfast.data.split import spread
+from hpcfast.data.split import spread, stats
 from hpcfast.errors import UserError
 
 sizes, seeds, epochs = st.integers(1, 400), st.integers(0, 2**31), st.integers(0, 500)
@@ -171,3 +171,8 @@ def test_reading_an_image_leaves_no_file_open(images: Path) -> None:
     with pytest.raises(OSError, match="no such"):
         replace(split, files=["no such"]).encoded(0)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_what_is_not_there_has_no_size(images: Path) -> None:
+    file = next(images.rglob("*.png"))
+    assert stats([str(file), str(file) + "x"]).tolist() == [[file.stat().st_size, file.stat().st_mtime_ns], [-1, 0]]

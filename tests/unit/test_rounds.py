@@ -185,9 +185,11 @@ def test_rounds_are_all_tries_in_balls_of_rising_radius(tiny: Tiny) -> None:
 
 
 def test_balanced_accuracy_is_the_mean_over_classes(tiny: Tiny, val: Split, world: World) -> None:
-    result = evaluate(Brightness(), val, tiny(), tiny().evaluation.final, world)
-    outcomes = run(tiny(), val, world, [Fooler(0.0)])
-    right = outcomes.clean == val.labels
-    expected = np.mean([right[val.labels == label].mean() for label in range(3)])
+    uneven = val.at(np.array([0, 1, 2, 4, 8]))
+    result = evaluate(Brightness(), uneven, tiny(), tiny().evaluation.final, world)
+    outcomes = attacked(Brightness(), uneven, np.arange(5), planned(Fooler(0.0)), tiny(), world)
+    right = outcomes.clean == uneven.labels
+    expected = np.mean([right[uneven.labels == label].mean() for label in range(3)])
+    assert expected != pytest.approx(right.mean())
     assert result["balanced_accuracy"]["clean"] == pytest.approx(expected)
     assert json.loads(json.dumps(result)) == result, "plain numbers, fit for JSON"

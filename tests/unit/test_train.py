@@ -57,6 +57,12 @@ def test_the_summary_has_the_agreed_keys(plain: RunConfig) -> None:
     assert 0 < summary["data_wait"] < 1
 
 
+def test_the_log_says_what_the_final_evaluation_found(plain: RunConfig) -> None:
+    summary = json.loads((plain.folder / "summary.json").read_text())
+    found = {key: summary[key] for key in ("attack", "clean_accuracy", "robust_accuracy")}
+    assert logged(plain, "eval_stop") == [None, None, None, found], "of three looks of the monitor nothing"
+
+
 def test_the_exported_weights_are_the_last_checkpoints(plain: RunConfig) -> None:
     assert not different(last_state(plain)["learner"]["model"], weights(plain))
 
