@@ -13,6 +13,8 @@ from hpcfast.errors import UserError
 from hpcfast.runs import files
 
 TEMPLATES = {"train": "train_imagenet_l2.sh", "evaluate": "evaluate.sh"}
+MARK = "# Written by `hpcfast submit`"
+"""In files that this command may replace."""
 
 
 def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow: bool = False) -> str:
@@ -34,7 +36,7 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
         raise UserError(f"no {template}: use the hpcfast of a git checkout (make setup), which has slurm/") from None
     header = [line for line in lines if line.startswith("#SBATCH ")]
     body = lines[lines.index(header[-1]) + 1 : lines.index("prepare") + 1]
-    script = [lines[0], f"# Written by `hpcfast submit` from {template.name}"]
+    script = [lines[0], f"{MARK} from {template.name}"]
     script += [line for line in header if line.split("--", 1)[-1].partition("=")[0] not in options]
     script += [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
     script += [f"export HPCFAST_HOME={shlex.quote(str(slurm.SCRIPTS.parent))}"]
@@ -43,12 +45,14 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
 
 
 def write(script: str, path: Path) -> None:
-    """Write the script; one that is there is replaced.
+    """Write the script; one that this command has written is replaced.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or another file is there.
     """
     try:
+        if path.exists() and MARK not in path.read_text(errors="replace"):
+            raise UserError(f"{path} is not a script of hpcfast; move it away, or give another name=")
         path.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(path, script)
     except OSError as error:

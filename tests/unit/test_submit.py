@@ -131,6 +131,14 @@ def test_without_slurm_the_cure_is_a_dry_run(folder: Path, monkeypatch: pytest.M
     assert run(monkeypatch, "--dry-run") == 0
 
 
+def test_a_users_own_file_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    (folder / "runs").mkdir()
+    (folder / "runs" / "tiny.train.sh").write_text("mine")
+    assert run(monkeypatch) == 2
+    assert "not a script of hpcfast" in capfd.readouterr().err
+    assert (folder / "runs" / "tiny.train.sh").read_text() == "mine"
+
+
 def test_without_a_checkout_there_is_no_template(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setattr(slurm, "SCRIPTS", folder / "slurm")
     assert run(monkeypatch, "--dry-run") == 2
