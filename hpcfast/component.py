@@ -15,6 +15,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from hpcfast.errors import UserError
+
 
 class Settings(BaseModel):
     """A frozen group of validated settings; an unknown key is an error."""
@@ -34,8 +36,8 @@ class Component(Settings):
     name: str
 
 
-class Invalid(ValueError):
-    """What is wrong with a group of settings, one ``key: problem`` a line."""
+class Invalid(UserError, ValueError):
+    """What is wrong with a group of settings, one ``key: problem`` a line. A ValueError too, for pydantic."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))

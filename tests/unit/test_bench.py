@@ -91,3 +91,8 @@ def test_steps_are_timed_and_counted_relative_to_the_first(world: Any) -> None:
     flops = {row["method"]: row["relative_flops"] for row in rows}
     assert 1 < flops["fgsm_rs"] < flops["pgd-7"]
     assert all(row["seconds"] > 0 and torch.tensor(row["spread"]).isfinite().all() for row in rows)
+
+
+def test_a_network_that_nobody_knows_is_one_message() -> None:
+    with pytest.raises(UserError, match="model.name: 'resnet5O' is not one of: .*resnet50"):
+        CliRunner().invoke(app, ["bench", "step", "--model", "resnet5O"], catch_exceptions=False)
