@@ -58,7 +58,8 @@ class Coverage:
             self._data.unlink(missing_ok=True)
             self._known = {"package": package, "tests": {}, "seconds": {}}
         for name in TESTS:
-            self._measure(Path("tests") / "unit" / f"test_{name}.py")
+            for file in tree.glob(f"tests/unit/*/test_{name}.py"):
+                self._measure(file.relative_to(tree))
         self.seconds: dict[str, float] = self._known["seconds"]
         self._covered = CoverageData(str(self._data))
         self._covered.read()

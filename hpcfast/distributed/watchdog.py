@@ -32,7 +32,8 @@ VARIABLE = "HPCFAST_STALL_SECONDS"
 BEATS = 15
 """Heartbeats a limit: so many datagrams in a row are not lost by chance."""
 GRACE = 3
-"""Intervals: a thread this late was itself stopped; and by so much the last rank's verdict precedes the others'."""
+"""Intervals: a thread this late was itself stopped; and by so much rank 0's verdict precedes the last rank's, and that
+the others'."""
 
 
 class Watchdog:
@@ -127,8 +128,9 @@ class Watchdog:
 
     def _judge(self, now: float) -> None:
         """End the job if a rank has been silent for too long; warn, once, of those never heard."""
-        # If rank 0 is lost, the last rank speaks first, so that not all do: it is on another node, if there is one.
-        patience = self._limit + (0 if self.rank in (0, self.size - 1) else GRACE * self._interval)
+        # If rank 0 is lost, the last rank speaks, so that not all do: it is on another node, if there is one.
+        turn = 0 if self.rank == 0 else 1 if self.rank == self.size - 1 else 2
+        patience = self._limit + turn * GRACE * self._interval
         silent = sorted((when, rank) for rank, when in self._heard.items() if now - when > self._limit / 2)
         if silent and now - silent[0][0] >= patience:
             others = sorted(rank for _, rank in silent[1:])

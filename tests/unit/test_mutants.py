@@ -78,13 +78,13 @@ def test_a_change_that_is_no_fault_is_not_taken_for_one(tree: Path, scripts: Any
     if not tree.exists():
         scripts.copy_tree(scripts.ROOT, tree)
     source = (tree / "hpcfast/attacks/rng.py").read_text()
-    for tests in (["tests/unit/test_noise.py"], ["tests/unit/test_noise.py::test_of_another_name"]):
+    for tests in (["tests/unit/attacks/test_noise.py"], ["tests/unit/attacks/test_noise.py::test_of_another_name"]):
         assert scripts.kill(tree, "hpcfast/attacks/rng.py", source + "# harmless\n", tests, 250) == ""
 
 
 def test_each_file_that_a_campaign_runs_is_there(scripts: Any) -> None:  # noqa: F811
     import mutants_tests
 
-    missing = [name for name in mutants_tests.TESTS if not (scripts.ROOT / f"tests/unit/test_{name}.py").is_file()]
+    missing = [name for name in mutants_tests.TESTS if not [*scripts.ROOT.glob(f"tests/unit/*/test_{name}.py")]]
     missing += [each for patterns in scripts.AREAS.values() for each in patterns if not list(scripts.ROOT.glob(each))]
     assert not missing
