@@ -3,14 +3,9 @@
 from typing import Any
 
 from hpcfast.component import RENAMED
+from hpcfast.distributed.settings import GONE
 
 ATTACKS = RENAMED["hpcfast.attacks"]
-GONE = {
-    "fusion_megabytes": "HOROVOD_FUSION_THRESHOLD, in bytes",
-    "cycle_milliseconds": "HOROVOD_CYCLE_TIME",
-    "hierarchical": "HOROVOD_HIERARCHICAL_ALLREDUCE",
-}
-"""Settings of ``allreduce`` that have become Horovod's own variables."""
 
 
 def rename(values: Any, at: str = "") -> list[str]:
@@ -25,8 +20,8 @@ def rename(values: Any, at: str = "") -> list[str]:
         values["name"] = ATTACKS[values["name"]]
         said.append(f"{at}.name={values['name']}")
     if isinstance(values, dict) and at == "allreduce":
-        for key in GONE.keys() & values.keys():
-            if (value := values.pop(key)) is not None:
+        for key in GONE:
+            if (value := values.pop(key, None)) is not None:
                 said.append(f"{at}.{key}={value} is left to {GONE[key]}")
     inner: Any = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for part, inside in inner:

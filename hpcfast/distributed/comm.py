@@ -27,6 +27,7 @@ from hpcfast.distributed.gradients import (
     distribute,
     finish,
     mean,
+    slow_down,
     start_timeline,
     stop_timeline,
 )
@@ -58,14 +59,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-CPU_CYCLE = 20.0
-"""Milliseconds between looks for ready gradients on CPUs, while any are under way and no rank waits for them.
-
-Horovod's thread asks the other ranks at each look, which takes 0.5 to 1 ms of a core of the ranks. Horovod as
-`scripts/setup` builds it looks at once when a rank waits, and rarely while there is nothing to send; another Horovod
-looks always, and lets ready gradients wait for the next look, which costs steps of 40 ms a third.
-"""
 
 PeerLost = HorovodInternalError
 """Raised by every collective once another rank has died."""
@@ -116,12 +109,6 @@ def init() -> World:
     world = join()
     watch(world.rank, world.size, on_root)
     return world
-
-
-def slow_down() -> None:
-    """Have Horovod look for gradients less often on CPUs, unless its user says how often; before it starts."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("HOROVOD_CYCLE_TIME", str(CPU_CYCLE))
 
 
 def join() -> World:

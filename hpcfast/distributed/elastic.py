@@ -11,6 +11,7 @@ from typing import TypeVar
 import horovod.torch as hvd
 from horovod.common.elastic import State
 
+from hpcfast.distributed.gradients import slow_down
 from hpcfast.errors import UserError
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ def elastically(work: Callable[[], T]) -> T:
     global _members
     if os.environ.get("HOROVOD_ELASTIC") != "1":
         raise UserError("--elastic: start the job with horovodrun --min-np N --host-discovery-script FILE")
+    slow_down()
     hvd.init()
     _members = _Members()
     attempt: Callable[[_Members], T] = hvd.elastic.run(lambda members: work())

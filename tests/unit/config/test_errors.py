@@ -57,7 +57,10 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("name=.hidden", ["name", "'.hidden'"]),
     ("allreduce.compression=zip", ["allreduce.compression", "'zip'", "'none' or 'fp16'"]),
     ("allreduce.op=sum", ["allreduce.op", "'sum'", "'average' or 'adasum'"]),
-    ("allreduce.fusion_megabytes=1", ["allreduce.fusion_megabytes", "unknown key", "compression, op"]),
+    (
+        "allreduce.hierarchical=true",
+        ["allreduce.hierarchical", "set Horovod's own variable HOROVOD_HIERARCHICAL_ALLREDUCE"],
+    ),
     ("compression=fp16", ["compression", "unknown key"]),
     ("precision=fp8", ["precision", "'fp8'", "'auto', 'fp32', 'bf16' or 'fp16'"]),
     ("label_smoothing=1", ["label_smoothing", "less than 1", "got 1"]),

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from hpcfast.cli import app
 from hpcfast.config import RunConfig, load
+from hpcfast.config.renames import rename
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import events
@@ -32,6 +33,12 @@ Tiny = Callable[..., RunConfig]
 def test_an_old_name_is_refused_with_the_new_one(tiny: Tiny, change: str, key: str, name: str) -> None:
     with pytest.raises(UserError, match=rf"{key}\.name: '\w+' is called '{name}' here; write that"):
         tiny(change)
+
+
+def test_a_gone_setting_of_an_earlier_run_is_left_out_and_said_if_it_meant_something() -> None:
+    values = {"allreduce": {"op": "average", "fusion_megabytes": 32, "cycle_milliseconds": None}}
+    assert rename(values) == ["allreduce.fusion_megabytes=32 is left to HOROVOD_FUSION_THRESHOLD, in bytes"]
+    assert values == {"allreduce": {"op": "average"}}
 
 
 def test_a_name_that_is_no_word_is_refused_as_one(tiny: Tiny) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast.distributed import comm, gradients
+from hpcfast.distributed import comm, elastic, gradients
 from hpcfast.distributed.comm import World
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
@@ -170,5 +170,14 @@ def test_on_cpus_horovod_looks_less_often_unless_told(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     environment = {} if own is None else {"HOROVOD_CYCLE_TIME": own}
     monkeypatch.setattr(os, "environ", environment)
-    comm.slow_down()
+    gradients.slow_down()
     assert environment.get("HOROVOD_CYCLE_TIME") == expected
+
+
+def test_elastic_jobs_look_less_often_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(os, "environ", environment := {"HOROVOD_ELASTIC": "1"})
+    monkeypatch.setattr(elastic.hvd, "init", lambda: None)
+    monkeypatch.setattr(elastic, "_Members", lambda: None)
+    monkeypatch.setattr(elastic.hvd.elastic, "run", lambda work: work)
+    assert elastic.elastically(lambda: environment["HOROVOD_CYCLE_TIME"]) == "20.0"
