@@ -90,9 +90,13 @@ def names(package: str) -> list[str]:
 def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     """Say, for an error message, that ``value`` is none of ``legal``, and which of those come nearest."""
     legal = sorted(legal)
-    near = difflib.get_close_matches(str(value), legal, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    listed = legal if len(legal) <= shown else [*difflib.get_close_matches(str(value), legal, 5, 0.3), "…"]
+    folded = {name.lower(): name for name in legal}  # of other case is near
+
+    def near(n: int, cutoff: float) -> list[str]:
+        return [folded[name] for name in difflib.get_close_matches(str(value).lower(), folded, n, cutoff)]
+
+    hint = f" (did you mean '{near(1, 0.6)[0]}'?)" if near(1, 0.6) else ""
+    listed = legal if len(legal) <= shown else [*(near(5, 0.3) or legal[:5]), "…"]
     return f"'{value}' is not one of: {', '.join(listed)}{hint}"
 
 

@@ -14,8 +14,10 @@ def predict(
     mtbf: Annotated[
         float | None, typer.Option(help="hours between failures of one node: also say what they cost", min=0.01)
     ] = None,
-    checkpoint: Annotated[float, typer.Option(help="seconds that writing one keeps the run waiting", min=0.001)] = 30,
-    restart: Annotated[float, typer.Option(help="seconds from a failure to the next step", min=0)] = 120,
+    checkpoint: Annotated[
+        float, typer.Option(help="with --mtbf: seconds that writing one keeps the run waiting", min=0.001)
+    ] = 30,
+    restart: Annotated[float, typer.Option(help="with --mtbf: seconds from a failure to the next step", min=0)] = 120,
     json: options.Json = None,
 ) -> None:
     """Predict time to robust accuracy, efficiency, cost and the knee for node counts that were not measured."""

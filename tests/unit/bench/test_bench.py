@@ -1,6 +1,7 @@
 """Benchmarks: what they measure is what is trained; their tables are complete."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def test_steps_are_timed_and_counted_relative_to_the_first(world: Any) -> None:
     assert all(row["seconds"] > 0 and torch.tensor(row["spread"]).isfinite().all() for row in rows)
 
 
-def test_a_network_that_nobody_knows_is_one_message() -> None:
-    with pytest.raises(UserError, match="model.name: 'resnet5O' is not one of: .*resnet50"):
-        CliRunner().invoke(app, ["bench", "step", "--model", "resnet5O"], catch_exceptions=False)
+@pytest.mark.parametrize(
+    ("name", "shown"), [("resnet5O", "resnet50"), ("RESNET50", "did you mean 'resnet50'"), ("?", "aimv2")]
+)
+def test_a_network_that_nobody_knows_is_one_message(name: str, shown: str) -> None:
+    with pytest.raises(UserError, match=f"model.name: '{re.escape(name)}' is not one of: .*{shown}"):
+        CliRunner().invoke(app, ["bench", "step", "--model", name], catch_exceptions=False)
