@@ -1,5 +1,6 @@
 """Fixtures that tests share: a job of one rank, tiny image folders, tiny runs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.skips import pytest_configure  # noqa: F401 - a hook
+
+# Of all that tests start, forked ranks too, which take it from the process they are forked from: runs that must be
+# equal bit for bit need equal threads. Tiny networks are slower with more, and many times slower beside other work.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Repeatable, and no time limit an example: the machine may be busy.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)

@@ -1,7 +1,6 @@
 """What holds for all tests in one process."""
 
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from tests.conftest import RUN
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Compute with one thread: tiny networks are slower with more, and many times slower where other work runs.
+    """Compute with one thread, whatever the test before has left.
 
     No fixture: a session's fixtures are made before those of a test, and what they train must be equal to what the
     tests train.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # comm.init() then leaves torch's threads as they are
     torch.set_num_threads(1)
 
 
