@@ -45,7 +45,7 @@ campaign-accuracy: setup ## the tables of docs/results.md: three to five seeds a
 	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
 	@python campaigns/accuracy.py campaigns/accuracy/*.yaml
 
-campaign-scaling: setup ## a scaling study, 60 jobs on 1, 2 and 4 ranks, and its report; goes on where it was stopped
+campaign-scaling: setup ## a scaling study, 40 jobs on 1 and 2 ranks, and its report; goes on where it was stopped
 	@hpcfast data prepare digits
 	@hpcfast data prepare fashion-mnist --source $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
 	@hpcfast scaling run configs/studies/small.yaml --local
