@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# AutoAttack on a finished run, over nodes; OPTIONS replaces it by other options of hpcfast eval.
-#   RUN=runs/imagenet_l2 [OPTIONS="--attack pgd"] sbatch [--nodes=N] [--ntasks-per-node=G --gpus-per-node=G] slurm/evaluate.sh
+# The attacks of AutoAttack, or others, on a finished run, over nodes.
+#   sbatch [--nodes=N] [--gpus-per-node=G] [--time=…] slurm/evaluate.sh RUN [OPTION OF hpcfast eval …]
 #SBATCH --job-name=evaluate
-#SBATCH --nodes=2
+#SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4
 #SBATCH --gpus-per-node=4
-#SBATCH --cpus-per-task=8
-#SBATCH --time=24:00:00
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=4:00:00
 #SBATCH --signal=USR2@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -15,7 +16,6 @@ set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
 # shellcheck source=slurm/lib.sh
 . "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
-prepare
-[ -n "${RUN:-}" ] || give_up "name the run directory: RUN=runs/NAME sbatch slurm/evaluate.sh"
-# shellcheck disable=SC2086
-work eval "$RUN" ${OPTIONS:---attack autoattack}
+[ "$#" != 0 ] || give_up "name the run directory: sbatch slurm/evaluate.sh runs/NAME [OPTION OF hpcfast eval …]"
+[ "$#" != 1 ] || set -- "$1" --attack autoattack
+job eval "$@"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Copy a packed data set to every node's own disk, then train from there.
-#   PACK=data/imagenet-packed [CONFIG=…] [OVERRIDES="…"] sbatch [--nodes=N] … slurm/stage_and_train.sh
+#   sbatch [--nodes=N] [--gpus-per-node=G] [--time=…] slurm/stage_and_train.sh PACK CONFIG [KEY=VALUE …]
 #SBATCH --job-name=stage-and-train
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=4
 #SBATCH --gpus-per-node=4
-#SBATCH --cpus-per-task=8
-#SBATCH --time=24:00:00
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=4:00:00
 #SBATCH --signal=USR2@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -15,12 +16,5 @@ set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
 # shellcheck source=slurm/lib.sh
 . "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
-prepare
-[ -n "${PACK:-}" ] || give_up "name the packed data set: PACK=FOLDER sbatch slurm/stage_and_train.sh"
-# The folder's name is the same on every node and at every restart: it is part of the run's configuration.
-staged=$HPCFAST_SCRATCH/hpcfast-$SLURM_JOB_USER/$(basename "$PACK")
-echo "== staging $PACK to $staged on every node"
-srun --ntasks-per-node=1 --ntasks="$SLURM_JOB_NUM_NODES" --mpi="$HPCFAST_MPI" --label --kill-on-bad-exit=1 \
-    "${HPCFAST_SRUN[@]}" "${HPCFAST_CONTAINER[@]}" hpcfast data stage "$PACK" "$staged"
-# shellcheck disable=SC2086
-work train "${CONFIG:-configs/imagenet_l2.yaml}" "data.path=$staged" ${OVERRIDES:-}
+[ "$#" -ge 2 ] || give_up "name the packed data set and a configuration: sbatch slurm/stage_and_train.sh PACK CONFIG [KEY=VALUE …]"
+job train "${@:2}" data.path="$1" data.stage="${HPCFAST_SCRATCH:-/tmp}"

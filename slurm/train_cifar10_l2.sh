@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Fast L2 adversarial training on CIFAR-10, on one node.
-#   [CONFIG=…] [OVERRIDES="…"] sbatch [--nodes=N] [--ntasks-per-node=G --gpus-per-node=G] [--time=…] slurm/train_cifar10_l2.sh
+#   sbatch [--nodes=N] [--gpus-per-node=G] [--time=…] slurm/train_cifar10_l2.sh [KEY=VALUE …]
 #SBATCH --job-name=cifar10-l2
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=2
 #SBATCH --gpus-per-node=2
-#SBATCH --cpus-per-task=8
-#SBATCH --time=24:00:00
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=4:00:00
 #SBATCH --signal=USR2@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
@@ -15,7 +16,4 @@ set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
 # shellcheck source=slurm/lib.sh
 . "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
-prepare
-# Words of OVERRIDES are settings, such as OVERRIDES="epochs=10 name=short".
-# shellcheck disable=SC2086
-work train "${CONFIG:-configs/cifar10_l2.yaml}" ${OVERRIDES:-}
+job train configs/cifar10_l2.yaml "$@"

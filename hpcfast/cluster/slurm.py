@@ -1,25 +1,43 @@
-"""What is said to Slurm."""
+"""What is said to Slurm, and what it says.
+
+Only the standard library, from Python 3.8 on: see hpcfast/cluster/job.py.
+"""
+
+from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import hpcfast
 from hpcfast.errors import UserError
 
-SCRIPTS = Path(hpcfast.__file__).parents[1] / "slurm"
+SCRIPTS = Path(__file__).parents[2] / "slurm"
 """The batch scripts of the checkout."""
+OPTIONS = {
+    "Account": "account", "QOS": "qos", "Partition": "partition", "Reservation": "reservation",
+    "Features": "constraint", "ReqNodeList": "nodelist", "ExcNodeList": "exclude", "Comment": "comment",
+    "Licenses": "licenses", "TimeLimit": "time", "MinMemoryNode": "mem", "MinMemoryCPU": "mem-per-cpu",
+    "MemPerTres": "mem-per-gpu", "TresPerJob": "gpus", "TresPerNode": "gpus-per-node", "TresPerTask": "gpus-per-task",
+    "MailUser": "mail-user", "MailType": "mail-type", "Switches": "switches", "StdOut": "output",
+}  # fmt: skip
+"""What `scontrol show job` tells of a job, and the option of sbatch that it was given."""
+VARIABLES = {f"SLURM_{name.upper().replace('-', '_')}": name for name in ("ntasks-per-node", "cpus-per-task")}
+"""What only the job itself knows."""
+WISHES = ("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU")
+"""How the job asked for GPUs: srun refuses some of these, although all GPUs of the job are there for its ranks."""
 
 
-def sbatch(options: Mapping[str, object], script: Path, **variables: str) -> str:
-    """Submit a job; what Slurm has told the job that we may be part of is not handed on.
+def sbatch(options: Mapping[str, object], script: Path, *arguments: str, **variables: str) -> str:
+    """Submit a job; what Slurm has told the job that we may be part of is not handed on: it would be wrong there.
 
     Args:
         options: sbatch's, without the dashes.
         script: the batch script.
+        arguments: the script's.
         variables: of the job's environment, besides our own.
 
     Returns:
@@ -30,9 +48,8 @@ def sbatch(options: Mapping[str, object], script: Path, **variables: str) -> str
     """
     ours = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key == "SLURM_CONF"}
     given = [f"--{name}={value}" for name, value in options.items()]
-    said = run(
-        ["sbatch", "--parsable", *given, str(script)], {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables}
-    )
+    command = ["sbatch", "--parsable", *given, str(script), *arguments]
+    said = run(command, {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables})
     return said.partition(";")[0]  # "number;cluster" where there are several
 
 
@@ -45,7 +62,8 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         cure = "'squeue --me' lists jobs that were submitted before"
-        raise UserError(f"{shlex.join(command)}: {done.stderr.strip() or done.returncode}; {cure}")
+        shown = " ".join(map(shlex.quote, command))
+        raise UserError(f"{shown}: {done.stderr.strip() or done.returncode}; {cure}")
     return done.stdout.strip()
 
 
@@ -57,3 +75,60 @@ def require(otherwise: str) -> None:
     """
     if shutil.which("sbatch") is None:
         raise UserError(f"there is no sbatch on PATH; run this on a login node of a cluster with Slurm, or {otherwise}")
+
+
+def show(job: str) -> dict[str, str]:
+    """What Slurm says of a job, of what is set.
+
+    Raises:
+        UserError: it does not know it.
+    """
+    found = {}
+    for line in run(["scontrol", "show", "job", job]).splitlines():
+        alone = re.match(r" *(Comment|StdOut|MailUser)=(.*)", line)  # on a line of their own, may have blanks
+        pairs = [alone.groups()] if alone else re.findall(r"(\S+?)=(\S*)", line)
+        found.update({key: value for key, value in pairs if value not in ("", "(null)", "N/A")})
+    return found
+
+
+def options_of(job: Mapping[str, str]) -> dict[str, str]:
+    """The options of sbatch that the job we are in was given, by command line, variables or script.
+
+    Args:
+        job: what :func:`show` says of it.
+    """
+    options = {OPTIONS[key]: value for key, value in job.items() if key in OPTIONS}
+    for name in ("gpus", "gpus-per-node", "gpus-per-task", "mem-per-gpu"):
+        if name in options:
+            # of a script's request and one of another kind on the command line, the last holds
+            options[name] = re.sub("gres:(gpu:)?", "", options[name].rpartition(",")[2])
+    options.update({name: os.environ[key] for key, name in VARIABLES.items() if key in os.environ})
+    options["job-name"], options["nodes"] = os.environ["SLURM_JOB_NAME"], os.environ["SLURM_JOB_NUM_NODES"]
+    if "output" in options:
+        options["output"] = options["output"].replace(os.environ["SLURM_JOB_ID"], "%j")
+    return options
+
+
+def ranks() -> list[str]:
+    """Options of srun for one rank a GPU; where the job we are in has none, for as many as it asked for.
+
+    Raises:
+        UserError: Slurm has given nodes different numbers of GPUs.
+    """
+    env = os.environ
+    gpus, nodes = int(env.get("SLURM_GPUS_ON_NODE", 0)), int(env["SLURM_JOB_NUM_NODES"])
+    if not gpus:
+        return [f"--cpus-per-task={env.get('SLURM_CPUS_PER_TASK', 1)}"]
+    asked = env.get("SLURM_GPUS", "").rpartition(":")[2]  # "4" or "a100:4"
+    if asked.isdigit() and 0 < int(asked) != gpus * nodes:
+        raise UserError(
+            f"--gpus={asked}: Slurm has spread them unevenly over {nodes} nodes ({gpus} on the first); ask for as many "
+            "on each, --gpus-per-node=…"
+        )
+    cpus = min(map(int, re.findall(r"(\d+)(?:\(x\d+\))?", env["SLURM_JOB_CPUS_PER_NODE"])))  # "16(x3),8"
+    return [f"--ntasks={gpus * nodes}", f"--ntasks-per-node={gpus}", f"--cpus-per-task={max(1, cpus // gpus)}"]
+
+
+def step_environment() -> dict[str, str]:
+    """The variables for srun."""
+    return {key: value for key, value in os.environ.items() if key not in WISHES}

@@ -12,7 +12,7 @@ from hpcfast.cluster import slurm
 from hpcfast.errors import UserError
 from hpcfast.runs import files
 
-TEMPLATES = {"train": "train_imagenet_l2.sh", "evaluate": "evaluate.sh"}
+TEMPLATES = {"train": "train.sh", "evaluate": "evaluate.sh"}
 MARK = "# Written by `hpcfast submit`"
 """In files that this command may replace."""
 
@@ -35,13 +35,14 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
     except FileNotFoundError:
         raise UserError(f"no {template}: use the hpcfast of a git checkout (make setup), which has slurm/") from None
     header = [line for line in lines if line.startswith("#SBATCH ")]
-    body = lines[lines.index(header[-1]) + 1 : lines.index("prepare") + 1]
+    (reads,) = (number for number, line in enumerate(lines) if line.startswith(". "))
+    body = lines[lines.index(header[-1]) + 1 : reads + 1]
     script = [lines[0], f"{MARK} from {template.name}"]
     script += [line for line in header if line.split("--", 1)[-1].partition("=")[0] not in options]
     script += [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
     script += [f"export HPCFAST_HOME={shlex.quote(str(slurm.SCRIPTS.parent))}"]
     script += ["export HPCFAST_AGAIN=never # the next job of the chain resumes"] if follow else []
-    return "\n".join([*script, *body, f"work {shlex.join(command)}"]) + "\n"
+    return "\n".join([*script, *body, f"job {shlex.join(command)}"]) + "\n"
 
 
 def write(script: str, path: Path) -> None:

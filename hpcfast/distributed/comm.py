@@ -92,7 +92,7 @@ def init() -> World:
     """Join the job this process was started in (horovodrun, mpirun, srun), or be a job of one rank.
 
     Raises:
-        UserError: the ranks do not find one another (a ConnectionError where only some know).
+        UserError: the ranks do not find one another (a ConnectionError where only some know), or do not see their GPUs.
     """
     slow_down()
     if launcher.rank() is None:
@@ -100,15 +100,30 @@ def init() -> World:
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
         rendezvous.meet(step)
+    rendezvous.listen_there()
     hvd.init()
     if launcher.size() not in (None, hvd.size()):
         raise UserError(
             f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
             "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
         )
+    raise_on_all_ranks(_see_gpus)
     world = join()
     watch(world.rank, world.size, on_root)
     return world
+
+
+def _see_gpus() -> None:
+    """Refuse to train on CPUs where Slurm has given the job GPUs."""
+    given = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
+    if given and not torch.cuda.is_available():
+        cause = "its driver is missing or too old for this torch, or a container was started without --nv"
+        if torch.version.cuda is None:
+            cause = "this torch is built for CPUs: set up anew with one for CUDA"
+        raise UserError(
+            f"Slurm has given this job {given} GPUs on {socket.gethostname()}, and torch {torch.__version__} sees "
+            f"none: {cause}. To train on CPUs: sbatch --gpus-per-node=0"
+        )
 
 
 def join() -> World:

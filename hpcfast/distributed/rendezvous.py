@@ -59,6 +59,12 @@ def meet(step: Step) -> None:
         os.environ.setdefault("HOROVOD_GLOO_IFACE", interface)
 
 
+def listen_there() -> None:
+    """Have Horovod's process sets use the interface that ``HOROVOD_GLOO_IFACE`` names (scripts/horovod_build)."""
+    if address := interfaces().get(os.environ.get("HOROVOD_GLOO_IFACE", "")):
+        os.environ["HPCFAST_GLOO_ADDRESS"] = address
+
+
 def _name() -> str:
     """What no other step has; a requeued job counts its restarts."""
     parts = ("SLURM_CLUSTER_NAME", "SLURM_JOB_UID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")

@@ -45,7 +45,7 @@ def submit(study: Study, file: Path, pending: list[Job]) -> list[str]:
             "time": math.ceil(study.minutes),
             "output": f"{logs}/slurm-%A_%a.log",
         }
-        arrays.append(slurm.sbatch(options, slurm.SCRIPTS / "scaling_job.sh", HPCFAST_JOBS=str(listing)))
+        arrays.append(slurm.sbatch(options, slurm.SCRIPTS / "scaling_job.sh", str(listing)))
     last = {"dependency": f"afterany:{':'.join(arrays)}", "job-name": name, "output": f"{logs}/collect-%j.log"}
     script = slurm.SCRIPTS / "scaling_study.sh"
-    return [*arrays, slurm.sbatch(last, script, STUDY=str(file), STEP="collect")]
+    return [*arrays, slurm.sbatch(last, script, str(file), "collect")]

@@ -1,7 +1,7 @@
 """Compiles Horovod's wheel from the source distribution on PyPI, which is not edited.
 
 Horovod's own variable HOROVOD_CMAKE names the wrapper `cmake` in this folder, and that one adds hook.cmake, which
-links wake.cc into Horovod's library.
+links wake.cc and address.cc into Horovod's library.
 """
 
 import os

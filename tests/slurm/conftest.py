@@ -34,7 +34,7 @@ evaluation:
   final: {{attack: {{name: pgd, steps: 1}}}}
 log_every: 1
 """
-# For the configurations of configs/: less work, for CPUs. Without blanks, which separate the settings in OVERRIDES.
+# For the configurations of configs/: less work, for CPUs.
 SMALL = (
     "epochs=2", 'schedule={"name":"cosine"}', "model.name=cifar_resnet8", 'model.options={"width":2}', "data.size=40",
     "data.batch_size=2", "data.threads=1", "guard.every=0", "evaluation.every=0",
@@ -59,15 +59,17 @@ class Cluster:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def submit(self, script: str | Path, nodes: int, *flags: str, **variables: str) -> str:
+    def submit(
+        self, script: str | Path, nodes: int, *arguments: str, flags: tuple[str, ...] = (), **variables: str
+    ) -> str:
         """The number of a job of one rank a node."""
         size = (f"--nodes={nodes}", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
-        return self.run("sbatch", "--parsable", *size, *flags, str(Path("slurm") / script), **variables).strip()
+        command = ("sbatch", "--parsable", *size, *flags, str(Path("slurm") / script), *arguments)
+        return self.run(*command, **variables).strip()
 
     def train(self, name: str, nodes: int, *overrides: str, flags: tuple[str, ...] = (), **env: str) -> str:
         """The number of a job that trains run ``name``."""
-        words = " ".join((f"name={name}", *overrides))
-        return self.submit("train_imagenet_l2.sh", nodes, *flags, CONFIG="tiny.yaml", OVERRIDES=words, **env)
+        return self.submit("train.sh", nodes, "tiny.yaml", f"name={name}", *overrides, flags=flags, **env)
 
     def state(self, job: str) -> dict[str, str]:
         """What ``scontrol show job`` says."""
@@ -119,7 +121,7 @@ class Cluster:
 def pages() -> list[str]:
     """The sbatch lines of docs/cluster.md that submit a script of slurm/, as they stand there."""
     text = (ROOT / "docs" / "cluster.md").read_text()
-    return re.findall(r"^((?:\w+=.*)?sbatch .*slurm/\w+\.sh)", text, re.MULTILINE)
+    return [line.rstrip() for line in re.findall(r"^(sbatch [^#\n]*slurm/\w+\.sh[^#\n]*)", text, re.MULTILINE)]
 
 
 @pytest.fixture(scope="session")
@@ -146,11 +148,10 @@ def cluster() -> Iterator[Cluster]:
         "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }  # fmt: skip
-    for name in ("slurm", "configs"):  # like a checkout
+    for name in ("slurm", "configs", "hpcfast"):  # like a checkout
         (path / name).symlink_to(ROOT / name)
     (path / "site.sh").write_text(
-        f'export PATH="{BIN}:$PATH" HPCFAST_MPI=none HPCFAST_SCRATCH=/dev/shm\n'
-        "export HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue} HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-3}\n"
+        f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH=/dev/shm HPCFAST_MAX_REQUEUES=${{HPCFAST_MAX_REQUEUES:-3}}\n'
     )
     data = write_images(path / "data", {"train": 16, "val": 4}, classes=3)
     (path / "tiny.yaml").write_text(CONFIG.format(data=data))

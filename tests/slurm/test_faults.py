@@ -19,10 +19,11 @@ MEMORY, LIMIT = (V1, "memory.limit_in_bytes") if V1.is_dir() else (V2, "memory.m
 
 def rank(cluster: Cluster, job: str, node: str) -> int:
     """The process number of the job's rank on ``node``."""
-    rows = cluster.run("pgrep", "-f", rf"hpcfast train .*--json imagenet-l2-{job}.json").split()
+    rows = cluster.run("pgrep", "-f", rf"hpcfast train .*--json train-{job}.json").split()
     for pid in map(int, rows):
         process = Path("/proc", str(pid))
-        is_python = b"python" in (process / "cmdline").read_bytes().split(b"\0")[0]
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        is_python = b"python" in words[0] and words[1].endswith(b"hpcfast")
         if is_python and f"SLURMD_NODENAME={node}\0".encode() in (process / "environ").read_bytes():
             return pid
     raise AssertionError(f"no rank on {node} among {rows}")
@@ -115,7 +116,7 @@ def test_where_requeue_is_forbidden_a_job_submits_the_one_that_follows(cluster: 
     cluster.until_trained("chained")
     cluster.run("scancel", "--signal=USR2", job)
     assert cluster.end(job) == "COMPLETED 0:0"
-    follower = cluster.log(job).split()[-1]
+    (follower,) = re.findall("submitted job ([0-9]+)", cluster.log(job))
     cluster.until_trained("chained")
     assert cluster.state(follower)["NumNodes"] == "2"
     assert "start 2" in cluster.log(follower)

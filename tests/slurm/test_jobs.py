@@ -14,11 +14,12 @@ SCRIPTS = sorted(path.name for path in (ROOT / "slurm").glob("*.sh") if "#SBATCH
 
 
 def test_the_main_script_trains_on_four_nodes_and_says_what_it_ran_with(cluster: Cluster, imagenet: Path) -> None:
-    job = cluster.submit("train_imagenet_l2.sh", 4, OVERRIDES=" ".join(("name=four", *SMALL, PHASES)))
+    job = cluster.submit("train_imagenet_l2.sh", 4, "name=four", *SMALL, PHASES)
     assert cluster.end(job) == "COMPLETED 0:0", cluster.log(job)
     log = cluster.log(job)
     assert f"== job {job} (imagenet-l2), start 1" in log
-    assert "== nodes n[1-4], tasks 1(x4)" in log
+    assert "== nodes n[1-4], tasks 1(x4), no GPUs a node" in log
+    assert "== hpcfast train configs/imagenet_l2.yaml name=four" in log
     assert re.search(r"^0: runs/four: clean", log, re.MULTILINE)
     assert not re.search(r"^[123]: ", log, re.MULTILINE), "other ranks are silent unless they fail"
     assert f"== done; numbers in imagenet-l2-{job}.json" in log
@@ -30,7 +31,7 @@ def test_the_main_script_trains_on_four_nodes_and_says_what_it_ran_with(cluster:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_is_accepted_as_it_stands(cluster: Cluster, script: str) -> None:
-    cluster.run("sbatch", "--test-only", f"slurm/{script}")
+    cluster.run("sbatch", "--test-only", f"slurm/{script}", "configs/digits_l2.yaml")
 
 
 @pytest.mark.parametrize("line", pages())

@@ -11,16 +11,16 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.long, pytest.mark
 HERE = ["--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1"]
 
 
-def small(line: str) -> tuple[list[str], dict[str, str]]:
-    """The words and the variables of ``line``, for nodes without GPUs and minutes instead of days."""
+def small(line: str) -> list[str]:
+    """The words of ``line``, for nodes without GPUs and minutes instead of days."""
     words = shlex.split(line)
-    start = words.index("sbatch")
-    variables = dict(word.split("=", 1) for word in words[:start])
-    short = (*SMALL, PHASES) if "imagenet_l" in line or "stage" in line else SMALL
-    variables["OVERRIDES"] = " ".join((variables.get("OVERRIDES", ""), *short))
+    script = next(number for number, word in enumerate(words) if word.startswith("slurm/"))
     if "evaluate" in line:
-        variables["OPTIONS"] = variables.get("OPTIONS", "--attack autoattack") + " --images 2"
-    return ["sbatch", "--parsable", *words[start + 1 : -1], *HERE, words[-1]], variables
+        attack = [] if "--attack" in words else ["--attack", "autoattack"]
+        less = [*attack, "--images", "2"]
+    else:
+        less = [*SMALL, *([PHASES] if "imagenet_l" in line else [])]
+    return ["sbatch", "--parsable", *words[1:script], *HERE, *words[script:], *less]
 
 
 def test_every_job_of_the_page_completes(cluster: Cluster, imagenet: Path) -> None:
@@ -29,7 +29,6 @@ def test_every_job_of_the_page_completes(cluster: Cluster, imagenet: Path) -> No
     for line in pages():
         if "stage" in line and not cluster.networks:
             continue  # no node has a disk of its own
-        words, variables = small(line)
-        job = cluster.run(*words, **variables).strip()
+        job = cluster.run(*small(line)).strip()
         assert cluster.end(job) == "COMPLETED 0:0", f"{line}\n{cluster.log(job)}"
         assert "== done; numbers in " in cluster.log(job)

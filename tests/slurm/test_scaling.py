@@ -18,7 +18,7 @@ set: [epochs=1, evaluation.every=1, "schedule={name: cosine}"]
 
 def test_one_sbatch_runs_a_study_and_reports(cluster: Cluster) -> None:
     (cluster.path / "try.yaml").write_text(STUDY)
-    first = cluster.submit("scaling_study.sh", 1, STUDY="try.yaml")
+    first = cluster.submit("scaling_study.sh", 1, "try.yaml")
     assert cluster.end(first) == "COMPLETED 0:0", cluster.log(first)
     arrays = re.findall(r"arrays (\d+), (\d+), then job (\d+)", cluster.log(first))
     last = arrays[0][-1]

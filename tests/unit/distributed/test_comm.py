@@ -35,6 +35,18 @@ def test_each_rank_of_a_machine_has_its_own_gpu(local_rank: int, index: int, mon
     assert World(rank=9, size=16, local_rank=local_rank, threads=1).device == torch.device("cuda", index)
 
 
+def test_gpus_that_slurm_has_given_and_torch_does_not_see_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    comm._see_gpus()
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(UserError, match=r"given this job 2 GPUs on .* sees none: its driver .* --gpus-per-node=0"):
+        comm._see_gpus()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(UserError, match="built for CPUs"):
+        comm._see_gpus()
+
+
 @both
 def test_work_returns_its_result(collective: Callable[..., object], world: World) -> None:
     assert collective(lambda: {"a": 1}) == {"a": 1}
