@@ -6,7 +6,7 @@ SHELL := bash
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-SHELL_SCRIPTS = $(shell grep --recursive --files-with-matches --extended-regexp '^\#!/(usr/)?bin/(env )?(ba)?sh$$' scripts campaigns .ci) $(wildcard slurm/*.sh slurm/examples/*.sh)
+SHELL_SCRIPTS = $(shell grep --recursive --files-with-matches --extended-regexp '^\#!/(usr/)?bin/(env )?(ba)?sh$$' scripts campaigns .ci) $(wildcard slurm/*.sh slurm/examples/*.sh scripts/*.sh)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24

@@ -1,5 +1,6 @@
 """A real Slurm of four nodes on this machine, on which the batch scripts of slurm/ run as they stand."""
 
+import contextlib
 import json
 import os
 import re
@@ -46,16 +47,27 @@ PHASES = 'phases=[{"epochs":1,"size":32,"batch_size":4},{"epochs":1,"size":40,"b
 
 @dataclass(frozen=True)
 class Cluster:
-    """A folder to work in, which looks like a checkout, and Slurm's commands."""
+    """A folder to work in, which looks like a checkout, and Slurm's commands.
+
+    ``daemons`` is the folder of scripts/start-test-cluster, ``flags`` are what each job must ask for, and ``user`` is a
+    command that runs others as the user whose jobs they are; no command where that is who runs the tests.
+    """
 
     path: Path
     env: dict[str, str]
+    daemons: Path
+    flags: tuple[str, ...] = ()
+    user: tuple[str | Path, ...] = ()
 
-    def run(self, *command: str, **variables: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.path, env={**self.env, **variables}, text=True, timeout=300,
+    def attempt(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        settings = [f"{name}={value}" for name, value in {**self.env, **variables}.items()]
+        return subprocess.run(
+            [*self.user, "env", *settings, *command], cwd=self.path, env=self.env, text=True, timeout=300,
             capture_output=True, check=False,
         )  # fmt: skip
+
+    def run(self, *command: str, **variables: str) -> str:
+        done = self.attempt(*command, **variables)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -64,7 +76,7 @@ class Cluster:
     ) -> str:
         """The number of a job of one rank a node."""
         size = (f"--nodes={nodes}", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
-        command = ("sbatch", "--parsable", *size, *flags, str(Path("slurm") / script), *arguments)
+        command = ("sbatch", "--parsable", *size, *self.flags, *flags, str(Path("slurm") / script), *arguments)
         return self.run(*command, **variables).strip()
 
     def train(self, name: str, nodes: int, *overrides: str, flags: tuple[str, ...] = (), **env: str) -> str:
@@ -73,7 +85,8 @@ class Cluster:
 
     def state(self, job: str) -> dict[str, str]:
         """What ``scontrol show job`` says."""
-        return dict(word.split("=", 1) for word in self.run("scontrol", "show", "job", job).split() if "=" in word)
+        text = self.run("scontrol", "show", "job", job)
+        return dict(re.findall(r"([\w:/]+)=(.*?)(?=\s+[\w:/]+=|\s*\Z)", text, re.DOTALL))
 
     def until(self, met: Callable[[], Any], seconds: float = 400) -> None:
         """Wait until ``met`` returns something true."""
@@ -106,12 +119,12 @@ class Cluster:
     @property
     def networks(self) -> str:
         """What the names of the nodes' networks begin with; "" where all use this machine's."""
-        path = self.path / "daemons" / "etc" / "network"
+        path = self.daemons / "etc" / "network"
         return path.read_text().strip() if path.exists() else ""
 
     def start_node(self, node: str) -> None:
         """Start the daemon of a node again, after somebody killed it."""
-        self.run(str(self.path / "daemons" / "etc" / "start-node"), node)
+        subprocess.run([self.daemons / "etc" / "start-node", node], check=True, timeout=60)
         self.until(lambda: "IDLE" in self.run("scontrol", "show", "node", node))
 
     def weights(self, name: str) -> bytes:
@@ -136,29 +149,56 @@ def imagenet(cluster: Cluster) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
+    """One that accepts every batch script."""
+    with daemons() as (folder, env):
+        path = folder.parent
+        yield Cluster(path, {**env, **checkout(path), "HOME": os.environ.get("HOME", str(path))}, folder)
+
+
+@pytest.fixture(scope="session")
+def strange() -> Iterator[Cluster]:
+    """One as sites are (scripts/strange-site.sh says how), with the jobs of an ordinary user where that can be."""
+    with daemons("--strange") as (folder, env):
+        user = (folder / "etc" / "as-user",)
+        home = subprocess.check_output([*user, "printenv", "HOME"], env=env, text=True).strip()
+        path = Path(home) / "hpcfast"
+        path.mkdir()
+        variables = checkout(path)
+        subprocess.run(["chown", "--recursive", "--no-dereference", "--reference", home, path], check=True)
+        yield Cluster(path, {**env, **variables}, folder, ("--account=any", "--mem=2G", "--time=30"), user)
+
+
+@contextlib.contextmanager
+def daemons(*flags: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder of a Slurm of four nodes, and the variables with which to use it."""
     if not (shutil.which("slurmctld") and shutil.which("munged")):
         message = "no Slurm on this machine: apt install slurm-wlm munge libpmix-dev"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     # Not pytest's own folder: munged wants one that everybody may enter.
     path = Path(tempfile.mkdtemp(prefix="hpcfast-slurm-"))
     path.chmod(0o755)
-    env = {
-        "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", str(path)),
-        "SLURM_CONF": f"{path}/daemons/etc/slurm.conf",
-        "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    }  # fmt: skip
-    for name in ("slurm", "configs", "hpcfast"):  # like a checkout
+    folder = path / "daemons"
+    env = {"PATH": f"{BIN}:{os.environ['PATH']}", "SLURM_CONF": f"{folder}/etc/slurm.conf"}
+    subprocess.run([ROOT / "scripts" / "start-test-cluster", *flags, folder], env=env, check=True, timeout=60)
+    yield folder, env
+    subprocess.run([ROOT / "scripts" / "stop-test-cluster", folder], env=env, check=True, timeout=60)
+    shutil.rmtree(path)
+
+
+def checkout(path: Path) -> dict[str, str]:
+    """Make a folder look like a checkout in which somebody works, and return the variables that jobs there need."""
+    for name in ("slurm", "configs", "hpcfast"):
         (path / name).symlink_to(ROOT / name)
     (path / "site.sh").write_text(
-        f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH=/dev/shm HPCFAST_MAX_REQUEUES=${{HPCFAST_MAX_REQUEUES:-3}}\n'
+        f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH=${{TMPDIR:-/dev/shm}}\n'
+        "HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-3}\n"
     )
     data = write_images(path / "data", {"train": 16, "val": 4}, classes=3)
     (path / "tiny.yaml").write_text(CONFIG.format(data=data))
-    subprocess.run([ROOT / "scripts" / "start-test-cluster", path / "daemons"], check=True, timeout=60)
-    yield Cluster(path, env)
-    subprocess.run([ROOT / "scripts" / "stop-test-cluster", path / "daemons"], check=True, timeout=60)
-    shutil.rmtree(path)
+    return {
+        "HPCFAST_SITE": str(path / "site.sh"), "OMP_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }  # fmt: skip
 
 
 @pytest.fixture

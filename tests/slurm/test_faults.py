@@ -76,7 +76,7 @@ def test_a_rank_that_is_out_of_memory_is_told_from_one_that_was_killed(cluster: 
 @pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(cluster: Cluster, uninterrupted: str) -> None:
-    disk = cluster.path / "daemons" / "shared" / "small"
+    disk = cluster.daemons / "shared" / "small"
     disk.mkdir()
     cluster.run("mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk))
     try:

@@ -1,0 +1,116 @@
+"""The strange cluster is as strange as it says: else tests on it would prove nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import Cluster
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
+
+
+def srun(cluster: Cluster, command: str, *flags: str) -> list[str]:
+    """The lines that ``command`` says on all tasks, sorted."""
+    size = ("--nodes=1", "--time=1", "--account=any")
+    return sorted(cluster.run("srun", *size, *flags, "bash", "-c", command).splitlines())
+
+
+def sbatch(cluster: Cluster, command: str, *flags: str) -> str:
+    return cluster.run("sbatch", "--parsable", "--account=any", "--time=1", *flags, f"--wrap={command}").strip()
+
+
+def refusal(cluster: Cluster, *command: str) -> str:
+    done = cluster.attempt(*command)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+@pytest.fixture
+def confined(strange: Cluster) -> Cluster:
+    """The cluster where control groups hold its jobs."""
+    if (strange.daemons / "etc" / "tracking").read_text() != "cgroup\n":
+        pytest.skip("no control groups of version 1")
+    return strange
+
+
+@pytest.fixture
+def connected(strange: Cluster) -> Cluster:
+    """The cluster where its nodes have networks of their own."""
+    if not strange.networks:
+        pytest.skip("nodes have no networks of their own")
+    return strange
+
+
+def test_a_nodes_full_name_leads_to_itself_only(connected: Cluster) -> None:
+    names = srun(connected, "hostname; hostname --fqdn; hostname --ip-address", "--nodes=2")
+    assert names == ["127.0.1.1"] * 2 + ["n1.strange.example"] * 2 + ["n2.strange.example"] * 2
+    assert srun(connected, "getent hosts n2.strange.example", "--nodelist=n1") != ["127.0.1.1"]
+
+
+def test_all_nodes_have_dockers_address(connected: Cluster) -> None:
+    addresses = srun(connected, "ip -brief -4 address show docker0", "--nodes=2")
+    assert [line.split()[-1] for line in addresses] == ["172.17.0.1/16"] * 2
+
+
+def test_jobs_are_an_ordinary_users_with_a_blank_in_the_homes_name(strange: Cluster) -> None:
+    uid, umask, home = srun(strange, "echo 1 $UID; echo 2 $(umask); echo 3 $HOME")
+    assert " " in home[2:]
+    assert umask == "2 0077"
+    assert int(uid[2:]) == strange.path.stat().st_uid
+    assert strange.run("pwd").strip() == str(strange.path)
+    assert "hpcfast" in strange.run("hpcfast", "--help")
+
+
+def test_each_task_has_a_temporary_folder_that_ends_with_the_job(strange: Cluster) -> None:
+    found = srun(strange, "touch $TMPDIR/$SLURM_PROCID && echo $TMPDIR", "--ntasks=2")
+    folder = Path(found[0])
+    assert found == [str(folder)] * 2
+    strange.until(lambda: not folder.exists(), 10)
+
+
+def test_jobs_without_account_or_of_more_than_four_hours_are_refused(strange: Cluster) -> None:
+    assert "Invalid account or account/partition" in refusal(strange, "sbatch", "--wrap=hostname")
+    long = refusal(strange, "sbatch", "--account=any", "--time=5:00:00", "--wrap=hostname")
+    assert "Requested time limit is invalid" in long
+
+
+def test_jobs_get_the_memory_processors_and_gpus_that_they_asked_for(confined: Cluster) -> None:
+    assert srun(confined, "nproc") == ["1"]
+    gpus = confined.daemons / "etc" / "gpu"
+    opened = srun(confined, f"cat {gpus}0 {gpus}1 2>&1 || true", "--gpus-per-node=1")
+    if (confined.daemons / "etc" / "gpu0").is_char_device():
+        assert [line.rsplit(": ", 1)[1] for line in opened] == ["No such device or address", "Operation not permitted"]
+    filled = "head --bytes=300M /dev/zero | tail --bytes=300M"
+    assert "oom" in refusal(confined, "srun", "--account=any", "bash", "-c", filled)
+
+
+def test_a_signal_reaches_only_the_direct_children_of_slurmstepd(confined: Cluster) -> None:
+    """A wrapper hears the signal, its child doesn't."""
+    child = 'trap "echo child >>heard" USR2; echo ready >heard; while sleep 0.1; do :; done'
+    wrapper = f"trap 'echo wrapper >>heard' USR2; bash -c {child!r} & while true; do wait; done"
+    (confined.path / "wrapper.sh").write_text(wrapper)
+    job = sbatch(confined, "srun bash wrapper.sh")
+    heard = confined.path / "heard"
+    confined.until(heard.exists, 10)
+    confined.run("scancel", "--signal=USR2", job)
+    confined.until(lambda: "wrapper" in heard.read_text(), 10)
+    confined.run("scancel", job)
+    assert heard.read_text().split() == ["ready", "wrapper"]
+
+
+def test_a_job_of_partition_low_gets_a_term_when_another_needs_its_nodes(strange: Cluster) -> None:
+    step = "srun bash -c 'trap \"touch told\" TERM; touch begun; until [ -e leave ]; do sleep 0.1; done'"
+    low = sbatch(strange, step, "--partition=low", "--nodes=4", "--exclusive")
+    strange.until((strange.path / "begun").exists, 10)
+    high = sbatch(strange, "hostname", "--partition=high", "--nodes=4", "--exclusive")
+    strange.until((strange.path / "told").exists, 10)
+    assert strange.state(low)["JobState"] == "RUNNING"  # of its 30 seconds of grace
+    strange.run("touch", "leave")
+    strange.run("scancel", low, high)
+
+
+def test_jobs_of_partition_fixed_are_not_requeued(strange: Cluster) -> None:
+    job = sbatch(strange, "sleep 60", "--partition=fixed", "--requeue")
+    strange.until(lambda: strange.state(job)["JobState"] == "RUNNING", 20)
+    assert "Requested operation is presently disabled" in refusal(strange, "scontrol", "requeue", job)
+    strange.run("scancel", job)
