@@ -4,7 +4,7 @@
 #SBATCH --job-name=scaling-study
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
-#SBATCH --mem-per-cpu=4G
+#SBATCH --mem=4G
 #SBATCH --time=1:00:00
 #SBATCH --output=%x-%j.log
 set -euo pipefail

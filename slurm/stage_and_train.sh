@@ -6,7 +6,7 @@
 #SBATCH --ntasks-per-node=4
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=4
-#SBATCH --mem-per-cpu=4G
+#SBATCH --mem=64G
 #SBATCH --time=4:00:00
 #SBATCH --signal=USR2@120
 #SBATCH --requeue

@@ -5,7 +5,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=4
-#SBATCH --mem-per-cpu=4G
+#SBATCH --mem=16G
 #SBATCH --time=4:00:00
 #SBATCH --signal=USR2@120
 #SBATCH --requeue
