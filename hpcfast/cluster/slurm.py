@@ -126,7 +126,8 @@ def ranks() -> list[str]:
             "on each, --gpus-per-node=…"
         )
     cpus = min(map(int, re.findall(r"(\d+)(?:\(x\d+\))?", env["SLURM_JOB_CPUS_PER_NODE"])))  # "16(x3),8"
-    return [f"--ntasks={gpus * nodes}", f"--ntasks-per-node={gpus}", f"--cpus-per-task={max(1, cpus // gpus)}"]
+    size = [f"--ntasks={gpus * nodes}", f"--ntasks-per-node={gpus}", f"--cpus-per-task={max(1, cpus // gpus)}"]
+    return [*size, "--overcommit"] if cpus < gpus else size
 
 
 def step_environment() -> dict[str, str]:

@@ -213,3 +213,11 @@ def uninterrupted(cluster: Cluster) -> str:
     """The name of a run that nothing came between."""
     assert cluster.end(cluster.train("quiet", 2, ENDS)) == "COMPLETED 0:0"
     return "quiet"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(strange: Cluster) -> str:
+    """The name of a run of two nodes that nothing came between."""
+    job = strange.train("undisturbed", 2, ENDS)
+    assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
+    return "undisturbed"

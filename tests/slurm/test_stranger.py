@@ -12,14 +12,6 @@ from tests.slurm.conftest import ENDS, Cluster
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="session")
-def undisturbed(strange: Cluster) -> str:
-    """The name of a run of two nodes that nothing came between."""
-    job = strange.train("undisturbed", 2, ENDS)
-    assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
-    return "undisturbed"
-
-
 def stopped_whole(strange: Cluster, name: str) -> bool:
     """Whether a run has said that it was stopped, which it does after its checkpoint."""
     return bool(strange.values(name, "run_interrupted"))
