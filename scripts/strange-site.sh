@@ -91,11 +91,12 @@ make_gpus() {
 
 # An ordinary user, who must be able to read this checkout and run Python; else whoever runs this.
 make_user() {
-    local checkout
+    local checkout python
     checkout=$(cd "${BASH_SOURCE%/*}/.." && pwd)
     if [ "$(id -u)" = 0 ]; then
         make_home
-        open_folders "$checkout" "$(realpath "$(command -v python3)")" >"$dir/etc/open"
+        python=$(command -v python3)
+        open_folders "$checkout" "$python" "$(realpath "$python")" >"$dir/etc/open"
         as_user "setpriv --reuid=$user --regid=$(id -g "$user") --clear-groups" | script as-user
         ! "$dir/etc/as-user" python3 -c 'import os, sys; os.listdir(sys.argv[1])' "$checkout" 2>/dev/null || return 0
     fi
@@ -155,6 +156,7 @@ SCRIPT
 limit_jobs() {
     tracking=linuxproc task_plugins=task/affinity
     if ! make_control_groups 2>/dev/null; then
+        [ -z "$network" ] || rmdir /sys/fs/cgroup/*/"$network" 2>/dev/null || true
         echo "no control groups (version 1): signals reach all processes of a job, and nothing holds it to its limits" >&2
         return
     fi

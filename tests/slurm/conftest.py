@@ -122,6 +122,12 @@ class Cluster:
         path = self.daemons / "etc" / "network"
         return path.read_text().strip() if path.exists() else ""
 
+    @property
+    def tracking(self) -> str:
+        """Whether "cgroup", and signals reach only slurmstepd's own children, or "linuxproc", and they reach all."""
+        path = self.daemons / "etc" / "tracking"
+        return path.read_text().strip() if path.exists() else "linuxproc"
+
     def start_node(self, node: str) -> None:
         """Start the daemon of a node again, after somebody killed it."""
         subprocess.run([self.daemons / "etc" / "start-node", node], check=True, timeout=60)
