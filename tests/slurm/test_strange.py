@@ -1,11 +1,12 @@
 """The strange cluster is as strange as it says: else tests on it would prove nothing."""
 
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import Cluster
+from tests.slurm.conftest import ROOT, Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
 
@@ -113,3 +114,10 @@ def test_jobs_of_partition_fixed_are_not_requeued(strange: Cluster) -> None:
     strange.until(lambda: strange.state(job)["JobState"] == "RUNNING", 20)
     assert "Requested operation is presently disabled" in refusal(strange, "scontrol", "requeue", job)
     strange.run("scancel", job)
+
+
+def test_a_cluster_that_was_stopped_starts_again_in_its_folder(strange: Cluster) -> None:
+    folder = strange.daemons.with_name("again")
+    for _ in range(2):
+        subprocess.run([ROOT / "scripts" / "start-test-cluster", folder, "1"], check=True, timeout=60)
+        subprocess.run([ROOT / "scripts" / "stop-test-cluster", folder], check=True, timeout=60)
