@@ -89,12 +89,17 @@ class World:
 
 
 def init() -> World:
-    """Join the job this process was started in (horovodrun, mpirun, srun), or be a job of one rank.
+    """Join the job this process was started in (launcher.LAUNCHERS, srun), or be a job of one rank.
 
     Raises:
         UserError: the ranks do not find one another (a ConnectionError where only some know).
     """
     slow_down()
+    if launcher.is_pbs_task():
+        raise UserError(
+            "pbsdsh starts processes that cannot find one another: start the ranks with mpirun or mpiexec in the batch "
+            "script; or, if each is to work alone, unset PBS_TASKNUM first"
+        )
     if launcher.rank() is None:
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
@@ -104,7 +109,8 @@ def init() -> World:
     if launcher.size() not in (None, hvd.size()):
         raise UserError(
             f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
-            "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
+            "know this launcher; use that MPI's own mpirun or mpiexec, or with Slurm srun --mpi=none (Gloo, no MPI) or "
+            "srun --mpi=pmix; docs/batch-systems.md says what jsrun and flux run need"
         )
     world = join()
     watch(world.rank, world.size, on_root)
