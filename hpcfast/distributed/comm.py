@@ -6,6 +6,7 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def init() -> World:
             "pbsdsh starts processes that cannot find one another: start the ranks with mpirun or mpiexec in the batch "
             "script; or, if each is to work alone, unset PBS_TASKNUM first"
         )
-    if launcher.rank() is None:
+    if launcher.rank() is None or _mpi_aborts():
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
@@ -115,6 +116,12 @@ def init() -> World:
     world = join()
     watch(world.rank, world.size, on_root)
     return world
+
+
+def _mpi_aborts() -> bool:
+    """Whether MPI would end the process without our message: Open MPI from PyPI, whose prefix is .venv, under Flux."""
+    flux = "FLUX_TASK_RANK" in os.environ and "PMIX_RANK" not in os.environ
+    return flux and os.environ.get("OPAL_PREFIX") == sys.prefix
 
 
 def join() -> World:
