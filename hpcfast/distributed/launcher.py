@@ -8,10 +8,21 @@ import os
 import re
 from dataclasses import dataclass
 
-# Horovod's own comes first: ranks started by horovodrun inside a batch job also see that job's variables. PMIx and
-# PMI are MPI's ways to learn them, PMI that of MPICH, of Intel MPI and of srun --mpi=pmi2.
-RANK_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
-SIZE_VARIABLES = ("HOROVOD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+# One row a launcher: its variable for this process's rank, then that for how many there are, or those it may be.
+LAUNCHERS = (
+    # horovodrun comes first: ranks that it has started inside a batch job also see that job's variables
+    ("HOROVOD_RANK", "HOROVOD_SIZE"),
+    # Open MPI's mpirun, and jsrun with Spectrum MPI
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    # mpiexec of MPICH, Intel MPI and HPE Cray, srun --mpi=pmi2, and flux run
+    ("PMI_RANK", "PMI_SIZE"),
+    # LSF's jsrun, with any MPI or none
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),
+    # flux run, with any MPI or none
+    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
+    # PMIx, by srun, jsrun or flux run; last: where srun starts another MPI's daemons, ranks also see their daemon's
+    ("PMIX_RANK", "JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE", "SLURM_STEP_NUM_TASKS"),
+)
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -53,23 +64,46 @@ class Step:
 
 
 def rank() -> int | None:
-    """Return this process's rank, or None when no launcher started it."""
-    given = next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), None)
-    if given is None and (step := slurm_step()):
-        return step.rank
-    return given
+    """Return this process's rank, or None when no launcher started it among others."""
+    if told := _told():
+        return told[0]
+    step = slurm_step()
+    return step.rank if step else None
 
 
 def size() -> int | None:
     """How many ranks the launcher says there are, or None where it does not tell."""
-    if rank() is None:
-        return 1
-    return next((int(os.environ[name]) for name in SIZE_VARIABLES if name in os.environ), None)
+    if told := _told():
+        return told[1]
+    step = slurm_step()
+    return step.size if step else 1
 
 
 def is_complete(mpi: bool) -> bool:
     """Whether Horovod finds the other ranks by itself: horovodrun told it, or MPI will, if it has ``mpi``."""
-    return "HOROVOD_RANK" in os.environ or (mpi and any(name in os.environ for name in RANK_VARIABLES))
+    return "HOROVOD_RANK" in os.environ or (mpi and _told() is not None)
+
+
+def is_pbs_task() -> bool:
+    """Whether it was PBS's pbsdsh: its processes know neither their rank nor how many they are.
+
+    A batch script is task 1 of its job, and so is all that it starts itself.
+    """
+    return os.environ.get("PBS_TASKNUM", "1") != "1" and not any(row[0] in os.environ for row in LAUNCHERS)
+
+
+def _told() -> tuple[int, int | None] | None:
+    """This process's rank and their number, as the launcher says; None if there is none.
+
+    A job of one process has no ranks: it is often a shell, from which people start what they like. But one that
+    horovodrun has started may be the first of an elastic job.
+    """
+    for name, *numbers in LAUNCHERS:
+        if name in os.environ:
+            number = next((int(os.environ[each]) for each in numbers if each in os.environ), None)
+            if number != 1 or name == "HOROVOD_RANK":
+                return int(os.environ[name]), number
+    return None
 
 
 def slurm_step() -> Step | None:

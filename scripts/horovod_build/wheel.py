@@ -96,7 +96,7 @@ def built(horovod: str, mpicxx: str | None, nccl: bool) -> Iterator[Path]:
         command = [*PIP, "wheel", "--verbose", "--no-deps", "--no-build-isolation", "--use-pep517"]
         command += ["--no-binary", "horovod", "--no-cache-dir"]
         command += ["--wheel-dir", str(work / "wheel"), "--requirement", str(pin)]
-        cure = "read the first error in that file; 'Killed' means too little memory: try on a larger node"
+        cure = "read the first error in that file; if that is 'Killed', memory was too small: try on a larger node"
         run(command, "building Horovod", cure, env=env)
         (wheel,) = (work / "wheel").glob("*.whl")
         yield wheel

@@ -1,21 +1,53 @@
-"""Which MPI the ranks use: the cluster's, where its mpicxx is on PATH, else Open MPI from PyPI."""
+"""Which MPI the ranks use: the cluster's, where a mpicxx on PATH builds programs, else Open MPI from PyPI."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
-from setuplib.shell import VENV, output
+from setuplib.shell import VENV, environment, output
 
 PYPI = "Open MPI from PyPI"
 PTH = "hpcfast_mpi.pth"
+PROGRAM = "#include <mpi.h>\nint main(int argc, char** argv) {\n  return MPI_Init(&argc, &argv); }\n"
 
 
 def cluster_mpicxx() -> str | None:
-    """The mpicxx on PATH that is not .venv's own."""
+    """The mpicxx on PATH that is not .venv's own, where it builds programs."""
+    found = on_path()
+    return None if found is None or fault(found) else found
+
+
+def on_path() -> str | None:
+    """The mpicxx on PATH that is not .venv's own, whether it works or not."""
     own = (VENV / "bin").resolve()
     path = [p for p in os.environ.get("PATH", "").split(os.pathsep) if p and Path(p).resolve() != own]
     return shutil.which("mpicxx", path=os.pathsep.join(path))
+
+
+@cache
+def fault(mpicxx: str) -> str:
+    """Its first error as it compiles and links a program of three lines, "" without one.
+
+    Some clusters and Debian's openmpi-bin have the wrapper without MPI's headers or libraries.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "mpi.cc"
+        source.write_text(PROGRAM, encoding="ascii")
+        command = [mpicxx, str(source), "-o", str(source.with_suffix(""))]
+        try:
+            done = subprocess.run(
+                command, env=environment(), capture_output=True, text=True, errors="replace", timeout=60, check=False
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            return str(error)
+    said = (done.stderr + done.stdout).replace(f"{folder}/", "").strip().splitlines()
+    errors = [line for line in said if re.search("error|cannot|undefined|not found", line, re.IGNORECASE)]
+    return "" if done.returncode == 0 else [*errors, *said, f"exit status {done.returncode}"][0].strip()
 
 
 def library_folders(mpicxx: str) -> list[str]:

@@ -46,6 +46,8 @@ def timed(text: str) -> Iterator[None]:
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The user's environment as `. .venv/bin/activate` makes it, with `extra`."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    if Path(env.get("OPAL_PREFIX", "/")).resolve() == VENV.resolve():
+        del env["OPAL_PREFIX"]  # .venv's Python has set it (setuplib/mpi.py); another Open MPI would look there, too
     return env | {"PATH": f"{VENV / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"} | dict(extra or {})
 
 

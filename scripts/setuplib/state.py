@@ -22,6 +22,11 @@ class Place:
     python: str
     mpi: str
 
+    @property
+    def mpicxx(self) -> str | None:
+        """The compiler wrapper of the cluster's MPI, None with PyPI's."""
+        return None if self.mpi == mpi.PYPI else self.mpi
+
 
 @dataclass
 class State:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
@@ -13,11 +14,12 @@ STEP = {
     "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1",
     "SLURM_STEP_NODELIST": "n[1-3]", "SLURM_PROCID": "3", "SLURM_NODEID": "1", "SLURM_LOCALID": "1",
 }  # fmt: skip
+VARIABLES = [(name, number) for name, *numbers in launcher.LAUNCHERS for number in numbers]
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*launcher.RANK_VARIABLES, *launcher.SIZE_VARIABLES, *STEP):
+    for name in (*chain(*launcher.LAUNCHERS), *STEP):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -35,17 +37,31 @@ def test_alone_there_is_no_rank() -> None:
     assert launcher.rank() is None
 
 
-@pytest.mark.parametrize("name", launcher.RANK_VARIABLES)
-def test_each_launchers_variable_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "number"), VARIABLES)
+def test_each_launchers_variables_are_read(name: str, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "12")
-    assert launcher.rank() == 12
+    assert (launcher.rank(), launcher.size()) == (12, None)
+    monkeypatch.setenv(number, "16")
+    assert (launcher.rank(), launcher.size()) == (12, 16)
 
 
 def test_horovods_own_rank_comes_before_that_of_the_batch_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, name in enumerate(launcher.RANK_VARIABLES):
+    for value, (name, *numbers) in enumerate(launcher.LAUNCHERS):
         monkeypatch.setenv(name, str(value))
-    assert launcher.RANK_VARIABLES[0] == "HOROVOD_RANK"
-    assert launcher.rank() == 0
+        for number in numbers:
+            monkeypatch.setenv(number, str(value + 2))
+    assert launcher.LAUNCHERS[0][0] == "HOROVOD_RANK"
+    assert (launcher.rank(), launcher.size()) == (0, 2)
+
+
+@pytest.mark.parametrize(("name", "number"), VARIABLES)
+def test_a_job_of_one_process_has_no_ranks_unless_it_may_grow(
+    name: str, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "0")
+    monkeypatch.setenv(number, "1")
+    assert launcher.rank() == (0 if name == "HOROVOD_RANK" else None)
+    assert launcher.size() == 1
 
 
 def test_threads_wait_passively_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +88,7 @@ def test_a_task_of_srun_is_a_rank_and_horovod_learns_which(step: launcher.Step) 
     assert [step.horovod()[f"HOROVOD_{name}"] for name in names] == ["3", "5", "1", "2", "1", "2"]
 
 
-@pytest.mark.parametrize("name", launcher.RANK_VARIABLES)
+@pytest.mark.parametrize("name", [row[0] for row in launcher.LAUNCHERS])
 def test_a_rank_of_mpi_or_horovodrun_comes_before_the_steps(
     name: str, step: launcher.Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:

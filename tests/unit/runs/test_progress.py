@@ -74,7 +74,7 @@ def test_other_ranks_show_nothing(now: dict[str, float], capsys: pytest.CaptureF
 def test_a_terminal_shows_a_bar(
     now: dict[str, float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in launcher.RANK_VARIABLES:
+    for name, *_ in launcher.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
