@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hpcfast import component
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
 from tests.conftest import RUN
 
 Tiny = Callable[..., RunConfig]
 
-ATTACKS = "apgd, autoattack, fgsm_rs, free, gradalign, mixed, nfgsm, pgd, square, standard, trades"
+ATTACKS, SCHEDULES = (", ".join(component.names(f"hpcfast.{room}")) for room in ("attacks", "optim.schedules"))
 BAD = [  # override, and what the message must hold: key, value, what is legal
     ("foo=1", ["foo", "unknown key", "epochs", "threat"]),
     ("epoch=1", ["epoch", "did you mean 'epochs'"]),
@@ -24,7 +25,7 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("evaluation.monitor.attack.name=x", ["evaluation.monitor.attack.name", "'x'", ATTACKS]),
     ("evaluation.monitor.attack.steps=0", ["evaluation.monitor.attack.steps", "greater than 0", "got 0"]),
     ("evaluation.monitor.attack.stepz=1", ["evaluation.monitor.attack.stepz", "did you mean 'steps'"]),
-    ("schedule.name=cosin", ["schedule.name", "'cosin'", "cosine, piecewise, step", "did you mean 'cosine'"]),
+    ("schedule.name=cosin", ["schedule.name", "'cosin'", SCHEDULES, "did you mean 'cosine'"]),
     ("schedule={name: piecewise, knots: [[1, 0], [0, 1]]}", ["schedule.knots", "[1.0, 0.0]", "must increase"]),
     ("schedule={name: piecewise, knots: []}", ["schedule.knots", "must increase"]),
     ("schedule={name: piecewise}", ["schedule.knots", "missing"]),
