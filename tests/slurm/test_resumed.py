@@ -13,11 +13,11 @@ TRAINING = "shapes-fast-strong-2-seed0"
 
 
 def test_an_evaluation_that_is_stopped_resumes_with_the_same_numbers(strange: Cluster, undisturbed: str) -> None:
-    attack = ("--attack", "pgd", "--steps", "400", "--restarts", "20", "evaluation.batch_size=1")
+    attack = ("--attack", "pgd", "--steps", "60", "--restarts", "20", "evaluation.batch_size=1")
     whole = strange.submit("evaluate.sh", 1, f"runs/{undisturbed}", *attack, "--out", "whole")
     assert strange.end(whole) == "COMPLETED 0:0", strange.log(whole)
     job = strange.submit("evaluate.sh", 2, f"runs/{undisturbed}", *attack, "--out", "stopped")
-    strange.until(lambda: list((strange.path / "stopped").rglob("*.pt")))
+    strange.until(lambda: list((strange.path / "stopped").rglob("progress-*")))
     strange.run("scancel", "--signal=USR2", job)
     assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
     assert strange.state(job)["Restarts"] == "1", strange.log(job)
