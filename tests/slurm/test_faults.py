@@ -92,14 +92,6 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(cluster: Clu
         cluster.run("umount", str(disk))
 
 
-def test_a_cancelled_job_stays_cancelled(cluster: Cluster) -> None:
-    job = cluster.train("cancelled", 2, LONG)
-    cluster.until_trained("cancelled")
-    cluster.run("scancel", job)
-    assert cluster.end(job).startswith("CANCELLED")
-    assert cluster.state(job)["Restarts"] == "0"
-
-
 def test_a_job_taken_away_with_sigterm_goes_on_until_its_restarts_are_used_up(cluster: Cluster) -> None:
     job = cluster.train("preempted", 2, LONG, HPCFAST_MAX_REQUEUES="1")
     cluster.until_trained("preempted")
@@ -109,26 +101,3 @@ def test_a_job_taken_away_with_sigterm_goes_on_until_its_restarts_are_used_up(cl
     cluster.run("scancel", "--signal=TERM", f"{job}.0")
     assert cluster.end(job) == "FAILED 75:0"
     assert "1 of at most 1 restarts" in cluster.log(job)
-
-
-def test_where_requeue_is_forbidden_a_job_submits_the_one_that_follows(cluster: Cluster) -> None:
-    job = cluster.train("chained", 2, LONG, HPCFAST_AGAIN="chain")
-    cluster.until_trained("chained")
-    cluster.run("scancel", "--signal=USR2", job)
-    assert cluster.end(job) == "COMPLETED 0:0"
-    (follower,) = re.findall("submitted job ([0-9]+)", cluster.log(job))
-    cluster.until_trained("chained")
-    assert cluster.state(follower)["NumNodes"] == "2"
-    assert "start 2" in cluster.log(follower)
-    cluster.run("scancel", follower)
-    cluster.end(follower)
-
-
-@pytest.mark.long
-def test_the_next_task_of_an_array_goes_on_where_one_was_stopped(cluster: Cluster, uninterrupted: str) -> None:
-    job = cluster.train("array", 2, ENDS, flags=("--array=1-2%1",), HPCFAST_AGAIN="never")
-    cluster.until_trained("array")
-    cluster.run("scancel", "--signal=USR2", f"{job}_1")
-    assert cluster.end(f"{job}_1") == "FAILED 75:0"
-    assert cluster.end(f"{job}_2") == "COMPLETED 0:0", cluster.log(f"{job}_2")
-    assert cluster.weights("array") == cluster.weights(uninterrupted)

@@ -4,12 +4,19 @@ Under control groups Slurm gives a signal to its own children only, and nodes kn
 """
 
 import re
+from random import Random
 
 import pytest
 
 from tests.slurm.conftest import ENDS, Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+def preempt(strange: Cluster) -> str:
+    """The number of a short job that Slurm takes the nodes of jobs of partition low for."""
+    flags = ("--partition=high", "--nodes=2", "--exclusive", "--nodelist=n[1-2]", "--time=1", *strange.flags[:1])
+    return strange.run("sbatch", "--parsable", *flags, "--wrap=hostname").strip()
 
 
 def stopped_whole(strange: Cluster, name: str) -> bool:
@@ -46,13 +53,29 @@ def test_scancel_leaves_a_checkpoint_and_frees_the_nodes(strange: Cluster, undis
 def test_a_preempted_job_goes_on_when_its_nodes_are_free_again(strange: Cluster, undisturbed: str) -> None:
     job = strange.train("preempted", 2, ENDS, flags=("--partition=low", "--nodelist=n[1-2]"))
     strange.until_trained("preempted")
-    flags = ("--partition=high", "--nodes=2", "--exclusive", "--nodelist=n[1-2]", "--time=1", *strange.flags[:1])
-    other = strange.run("sbatch", "--parsable", *flags, "--wrap=hostname").strip()
+    other = preempt(strange)
     strange.until(lambda: stopped_whole(strange, "preempted"), 60)
     assert strange.end(other) == "COMPLETED 0:0"
     assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
     assert strange.state(job)["Restarts"] == "1"
     assert strange.weights("preempted") == strange.weights(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_twenty_preemptions_at_random_moments_change_nothing(strange: Cluster) -> None:
+    epochs, random = "epochs=1000", Random(0)
+    flags = ("--partition=low", "--nodelist=n[1-2]")
+    assert strange.end(strange.train("quiet", 2, epochs, flags=flags), 1200) == "COMPLETED 0:0"
+    job = strange.train("harried", 2, epochs, flags=flags, HPCFAST_MAX_REQUEUES="99")
+    for number in range(1, 21):
+        strange.until_trained("harried", random.randint(1, 30))
+        preempt(strange)
+        strange.until(lambda number=number: int(strange.state(job)["Restarts"]) >= number)
+    assert strange.end(job, 1200) == "COMPLETED 0:0", strange.log(job)
+    print(f"{strange.state(job)['Restarts']} restarts")
+    assert strange.weights("harried") == strange.weights("quiet")
 
 
 def test_where_requeueing_is_forbidden_a_job_follows_that_is_given_the_same(strange: Cluster, undisturbed: str) -> None:
