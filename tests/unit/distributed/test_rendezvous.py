@@ -62,3 +62,13 @@ def test_without_a_free_port_rank_0_says_which_are_taken(monkeypatch: pytest.Mon
         monkeypatch.setattr(rendezvous, "CANDIDATES", 1)
         with pytest.raises(UserError, match=f"ports {port} of .* are all taken"):
             meet(0)
+
+
+def test_process_sets_listen_where_the_job_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HPCFAST_GLOO_ADDRESS", raising=False)
+    monkeypatch.setenv("HOROVOD_GLOO_IFACE", "nowhere0")
+    rendezvous.listen_there()
+    assert "HPCFAST_GLOO_ADDRESS" not in os.environ
+    monkeypatch.setenv("HOROVOD_GLOO_IFACE", "lo")
+    rendezvous.listen_there()
+    assert os.environ["HPCFAST_GLOO_ADDRESS"] == "127.0.0.1"
