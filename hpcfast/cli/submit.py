@@ -16,7 +16,9 @@ def command(
     config: options.Config,
     overrides: options.Overrides = None,
     nodes: Annotated[int | None, typer.Option(help="default: the template's", min=1)] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(help="and as many ranks, if not 0; default of train: 0", min=0)] = None,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(help="and as many ranks, if not 0; default of train: 0", min=0)
+    ] = None,
     time: Annotated[str | None, typer.Option(help="limit of a job, e.g. 4:00:00")] = None,
     partition: Annotated[str | None, typer.Option(help="where to run; 'sinfo' lists them")] = None,
     account: Annotated[str | None, typer.Option(help="who pays")] = None,
