@@ -150,10 +150,6 @@ def stage(
     from hpcfast.datasets.packs import stage as staging
     from hpcfast.distributed import comm
 
-    def described(done: dict[str, Any]) -> str:
-        size, read = done["bytes"] / 1e6, done["bytes_read"] / 1e6
-        return f"{to}: {size:,.1f} MB on {len(done['nodes'])} nodes, {read:,.1f} MB read from {pack}"
-
     world = comm.init()
-    work = partial(staging.stage, pack, to, world)
+    work, described = partial(staging.stage, pack, to, world), partial(staging.sentence, pack, to)
     _write(f"stage {pack}", work, described, json, unit="bytes", is_root=world.is_root)

@@ -80,6 +80,7 @@ def read(file: Path) -> tuple["Study", list["Job"]]:
         if config.phases or config.accumulate > 1:
             cure = "set phases=[] accumulate=1 in the study"
             raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")
+        # Wherever its data were, a run computes the same; but a study measures time, which that decides on.
         if job.state == "done" and read_run(RunDirectory(job.folder)) != config:
             strangers.append(f"\n  {job.folder}")
     if strangers:

@@ -34,10 +34,13 @@ class DataSettings(Settings):
     trained on, for the monitor and the guard; by default 1,000, at most a tenth of all. ``skips``: list of bad images
     to leave out; by default ``skips.txt`` in ``path``, if it exists (see docs/data.md). ``colour_jitter``: brightness,
     contrast and saturation change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it;
-    "auto" uses one if there is one. ``prefetch``: batches that DALI prepares ahead.
+    "auto" uses one if there is one. ``prefetch``: batches that DALI prepares ahead. ``stage``: training first copies
+    ``path``, a pack, into this folder on every node and reads it there; in its name ``$NAME`` is a variable of the
+    rank's environment and ``{node}`` the node's name (see docs/data-packs.md).
     """
 
     path: Path
+    stage: Path | None = None
     images: PositiveInt | None = None
     held_out: NonNegativeInt | None = None
     skips: Path | None = None

@@ -39,17 +39,23 @@ class Dataset:
         """What a checkpoint says of the data."""
         return {name: identity.state() for name, identity in self.identities.items()}
 
-    def compare(self, before: dict[str, Any] | None, run: Path, accept: bool) -> str:
+    def compare(self, before: dict[str, Any] | None, run: Path, accept: bool, moved: bool) -> str:
         """What to say before ``run`` resumes from a checkpoint that saw the data ``before``; nothing if it was these.
+
+        Args:
+            moved: they were at another path.
 
         Raises:
             UserError: they have changed and that is not accepted, or their classes have, which nobody can accept.
         """
         if before is None:
-            return (
-                f"{run} was begun by an hpcfast that did not note its data: nobody can tell whether they are the same, "
-                f"and the images that its monitor and guard look at from now on were trained on until now"
-            )
+            said = f"{run} was begun by an hpcfast that did not note its data: nobody can tell whether these are they"
+            if moved and not accept:
+                raise UserError(
+                    f"{said}. Give the data.path in its config.yaml, continue with these by --accept-data, or give "
+                    f"another name="
+                )
+            return f"{said}, and the images that its monitor and guard look at from now on were trained on until now"
         known = {name: Identity.of_state(state) for name, state in before.items()}
         changes = "; ".join(
             f"{name}: {change}" for name, then in known.items() for change in then.differences(self.identities[name])
@@ -62,6 +68,29 @@ class Dataset:
         if not accept:
             raise UserError(f"{said}. Put the data back, continue with these by --accept-data, or give another name=")
         return f"{said}; accepted"
+
+    def compare_finished(self, before: dict[str, Any] | None, run: Path) -> None:
+        """Make sure that the finished ``run`` rests on these data.
+
+        Args:
+            before: what its summary says of its own (:meth:`summary`); None: it is of an hpcfast that noted nothing.
+
+        Raises:
+            UserError: they were others.
+        """
+        if before is None:
+            return
+        now = self.summary()
+        changes = [
+            f"{name}: {now['images'][name]:,} images instead of {before['images'][name]:,} others"
+            for name, digest in before["digests"].items()
+            if digest != now["digests"][name]
+        ]
+        if changes:
+            raise UserError(
+                f"{run} is finished, with other images than those in data.path={self.val.root.parent} ("
+                f"{'; '.join(changes)}). Put the data back, or give another name= to train on these"
+            )
 
     def summary(self) -> dict[str, Any]:
         """What numbers rest on, for ``summary.json``."""
@@ -79,13 +108,16 @@ class Dataset:
         return unread + ([self.overlap.sentence(self.val)] if self.overlap.names else [])
 
 
-def read(settings: DataSettings, world: World) -> Dataset:
+def read(settings: DataSettings, world: World, copy: Path | None = None) -> Dataset:
     """Read the data that ``settings`` name; a collective of all ranks.
+
+    Args:
+        copy: of the data, a pack, to read from on this rank.
 
     Raises:
         UserError: on all ranks: they are missing on one, have no two classes, or are not the same on all hosts.
     """
-    train, val = comm.raise_on_all_ranks(lambda: read_splits(settings.path, settings.skips))
+    train, val = comm.raise_on_all_ranks(lambda: read_splits(settings.path, settings.skips, copy))
     identities = dict(zip(("train", "val"), agreed((train, val), world), strict=True))
     rest, held_out = hold_out(train, settings.held_out)
     common = comm.on_root(lambda: overlap(train, val))

@@ -31,6 +31,8 @@ class PackedSplit(Split):
     """Each image's, shape (n,), int32."""
     index: np.ndarray
     """Shape (n,), of ``INDEX``."""
+    place: Path
+    """The pack that is read: the one that ``root`` is in, or a copy of it."""
 
     def at(self, ids: np.ndarray) -> "PackedSplit":
         chosen = cast("PackedSplit", super().at(ids))
@@ -53,14 +55,13 @@ class PackedSplit(Split):
         return np.stack([self.index["size"].astype(np.int64), np.zeros(len(self), np.int64)], 1)
 
     def folders(self) -> list[Path]:
-        return [self.root.parent / MANIFEST]
+        return [self.place / MANIFEST]
 
     def content(self, names: list[str], stats: np.ndarray) -> str | None:
         """Of the hashes in the manifest, which is written last: None where a shard is newer."""
-        root = self.root.parent
-        described = manifest.read(root).of(self.root.name)
-        newest = max(root.joinpath(f"{shard.name}.tar").stat().st_mtime_ns for shard in described)
-        if newest > (root / MANIFEST).stat().st_mtime_ns:
+        described = manifest.read(self.place).of(self.root.name)
+        newest = max(self.place.joinpath(f"{shard.name}.tar").stat().st_mtime_ns for shard in described)
+        if newest > (self.place / MANIFEST).stat().st_mtime_ns:
             return None
         return digest(shard.tar.sha256 for shard in described)
 
@@ -98,38 +99,42 @@ def is_pack(root: Path) -> bool:
         return False
 
 
-def read(root: Path) -> tuple[PackedSplit, PackedSplit]:
+def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit]:
     """List the ``train`` and ``val`` splits of the pack ``root``.
+
+    Args:
+        copy: of it, which is read instead; images are called as they are in ``root``.
 
     Raises:
         UserError: the pack is of another version or damaged, as far as its manifest, its indices and the sizes of its
             shards tell (``faults`` looks closer).
     """
-    described = manifest.read(root)
-    _allow_open_files(root, len(described.shards))
-    return _split(root, described, "train"), _split(root, described, "val")
+    place = copy or root
+    described = manifest.read(place)
+    _allow_open_files(place, len(described.shards))
+    return _split(root, place, described, "train"), _split(root, place, described, "val")
 
 
-def _split(root: Path, described: Manifest, name: str) -> PackedSplit:
+def _split(root: Path, place: Path, described: Manifest, name: str) -> PackedSplit:
     shards = described.of(name)
     for file, blob in chain.from_iterable(shard.files().items() for shard in shards):
-        if fault := _fault(root / file, blob, quick=True):
-            raise _mismatch(root, file, fault)
-    index = np.concatenate([np.empty(0, INDEX), *(_index(root, shard) for shard in shards)])
+        if fault := _fault(place / file, blob, quick=True):
+            raise _mismatch(place, file, fault)
+    index = np.concatenate([np.empty(0, INDEX), *(_index(place, shard) for shard in shards)])
     labels = index["label"].astype(np.int64)
     if labels.size and not 0 <= labels.min() <= labels.max() < len(described.classes):
         odd = int(labels.min() if labels.min() < 0 else labels.max())
-        raise _mismatch(root, name, f"a label is {odd}, legal are 0 to {len(described.classes) - 1}")
+        raise _mismatch(place, name, f"a label is {odd}, legal are 0 to {len(described.classes) - 1}")
     counts = np.bincount(labels, minlength=len(described.classes))
     if not counts.all():
-        raise _mismatch(root, name, f"class {described.classes[int(counts.argmin())]} has no image")
+        raise _mismatch(place, name, f"class {described.classes[int(counts.argmin())]} has no image")
     number = np.repeat(np.arange(len(shards), dtype=np.int32), [shard.images for shard in shards])
     files = [
         f"{root}/{shards[s].name}.tar/{key:08d}.{suffix.decode()}"
         for key, (s, suffix) in enumerate(zip(number.tolist(), index["suffix"].tolist(), strict=True))
     ]
-    opened = OpenShards([root / f"{shard.name}.tar" for shard in shards])
-    return PackedSplit(root / name, files, labels, described.classes, opened, number, index)
+    opened = OpenShards([place / f"{shard.name}.tar" for shard in shards])
+    return PackedSplit(root / name, files, labels, described.classes, opened, number, index, place)
 
 
 def _index(root: Path, shard: Shard) -> np.ndarray:

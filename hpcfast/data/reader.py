@@ -6,19 +6,20 @@ from hpcfast.data import folder, packed, skips, synthetic
 from hpcfast.data.split import Split
 
 
-def read_splits(root: Path, listed: Path | None = None) -> tuple[Split, Split]:
+def read_splits(root: Path, listed: Path | None = None, copy: Path | None = None) -> tuple[Split, Split]:
     """List the ``train`` and ``val`` splits of ``root``.
 
     Args:
         listed: names images to leave out (see :mod:`hpcfast.data.skips`); by default ``root/skips.txt`` does, if it
             exists.
+        copy: of ``root``, a pack, to read from.
 
     Raises:
         UserError: a split is missing or has fewer than two classes, a class is empty, or the classes differ.
     """
     if str(root).startswith("synthetic:"):
         return synthetic.read(str(root))
-    train, val = packed.read(root) if packed.is_pack(root) else folder.read(root)
+    train, val = packed.read(root, copy) if packed.is_pack(root) else folder.read(root)
     own = root / skips.NAME
     names = skips.read(listed or own) if listed or own.exists() else {}
     return skips.without(train, names), skips.without(val, names)

@@ -61,7 +61,7 @@ def markdown(
     data, model, form = config.data, config.model, FORMATS[result["format"]]
     values = config.model_dump(mode="json")
     values["data"]["path"] = data.path.name  # without the folders of the one who trained
-    del values["runs"]
+    del values["runs"], values["data"]["stage"]
     names = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
     colours = "grey" if data.channels == 1 else "RGB"
     return f"""# {out.name}

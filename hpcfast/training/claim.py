@@ -4,16 +4,21 @@ import difflib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hpcfast.config import RunConfig, read_run
+from hpcfast.data import DataSettings
 from hpcfast.errors import UserError
 from hpcfast.runs import files, lock
 from hpcfast.runs.directory import RunDirectory
 
 
 @contextmanager
-def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
+def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
     """Make or reopen the run directory of ``config`` and hold it for this block.
+
+    Yields:
+        The data settings in the run directory's ``config.yaml``: the data may have moved since.
 
     Raises:
         UserError: it cannot be written, another process is using it, or it holds a run of another configuration
@@ -22,32 +27,59 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[None]:
     run = RunDirectory(config.folder)
     taken = "is in use by another process; wait for it or give another name="
     with lock.held(run.path, "run directory", "set runs= to a folder you may write", taken):
-        _refuse_strangers(run, config, overwrite)
+        before = config.data
+        if not run.config.is_file():
+            _refuse_files(run)
+        elif not overwrite:
+            before = _refuse_others(run, config)
         if overwrite:
             _clear(run)
         _clean(run)
         if not run.config.is_file():
             files.save_text(run.config, config.dump())
-        yield
+        yield before
 
 
-def _refuse_strangers(run: RunDirectory, config: RunConfig, overwrite: bool) -> None:
-    if not run.config.is_file():
-        # Of a run that was killed as it began there may be more than a lock.
-        if any(not lock.is_ours(path.name) and not files.is_part(path.name) for path in run.path.iterdir()):
-            raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
-    elif not overwrite and _comparable(read_run(run)) != _comparable(config):
-        old, new = run.config.read_text().splitlines(), config.dump().splitlines()
+def finished(config: RunConfig, overwrite: bool) -> bool:
+    """Whether there is nothing to do for ``config``; to be asked before costly work that another run would not need.
+
+    Raises:
+        UserError: as :func:`claim`, as far as it can be known without it.
+    """
+    run = RunDirectory(config.folder)
+    if overwrite or not run.config.is_file():
+        return False
+    _refuse_others(run, config)
+    return run.summary.is_file()
+
+
+def _refuse_files(run: RunDirectory) -> None:
+    # Of a run that was killed as it began there may be more than a lock.
+    if any(not lock.is_ours(path.name) and not files.is_part(path.name) for path in run.path.iterdir()):
+        raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
+
+
+def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
+    """Refuse a run of another configuration; of one that may be resumed, return the data settings."""
+    before = read_run(run)
+    moved = _moved(before, config, run.read_summary())
+    if moved != config:
+        old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
         shown = "\n".join(f"  {line}" for line in changes[2:12])
         raise UserError(
             f"{run.path} holds a run of another configuration (-: there, +: given):\n{shown}\n"
             f"Give another name= to keep both, or --overwrite to lose the old run."
         )
+    return before.data
 
 
-def _comparable(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"runs": None})  # a run may be moved
+def _moved(before: RunConfig, to: RunConfig, summary: dict[str, Any] | None) -> RunConfig:
+    """``before`` with the places of ``to``: a run may be moved, and so may its data, which it knows by content."""
+    knows = summary is None or "data" in summary  # earlier versions noted nothing
+    path = to.data.path if knows else before.data.path
+    data = before.data.model_copy(update={"path": path, "stage": to.data.stage})
+    return before.model_copy(update={"runs": to.runs, "data": data})
 
 
 def _clean(run: RunDirectory) -> None:

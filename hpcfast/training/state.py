@@ -61,15 +61,19 @@ class Run:
         self.target_reached: float | None = None
         """When it was (seconds of the wall clock)."""
 
-    def begin(self, accept_data: bool = False) -> None:
+    def begin(self, accept_data: bool = False, moved: bool = False) -> None:
         """Take up the last checkpoint where there is one, and save the first where there is none.
+
+        Args:
+            accept_data: go on with data that have changed since then.
+            moved: the data were at another path then.
 
         Raises:
             UserError: the data have changed since then, and ``accept_data`` is false.
         """
         state, healthy = self.store.load_last()
         if state is not None:
-            if said := self.data.compare(state.get("data"), self.dir.path, accept_data):
+            if said := self.data.compare(state.get("data"), self.dir.path, accept_data, moved):
                 self.reporter.say(said)
                 self.record("data_changed", said)
                 state["skips"] = {}  # their ids may be other images' now; bad images are found again

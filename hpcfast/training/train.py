@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dataset
+from hpcfast.data import DataSettings, dataset
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import chosen_images
+from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import StopRequest
-from hpcfast.training import checkpoint, claim, validation
+from hpcfast.training import checkpoint, claim, staging, validation
 from hpcfast.training.loop import Loop
 from hpcfast.training.plan import Plan
 from hpcfast.training.profile import Profile
@@ -44,20 +45,22 @@ def train(
         UserError: the data or the run directory does not suit ``config`` (nothing has been overwritten), or training
             has diverged.
         Stopped: a signal asked for it; a checkpoint is saved, and the same call goes on from it.
+        Interrupted: a signal came while ``data.stage`` copied; the same call copies the rest.
     """
     began = time.time()  # the run's clock starts before the data set is touched
-    data = dataset.read(config.data, world)
+    data = dataset.read(config.data, world, _copied(config, world, overwrite))
     _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
 
-        def take() -> None:
-            held.enter_context(claim.claim(config, overwrite))
+        def take() -> DataSettings:
+            return held.enter_context(claim.claim(config, overwrite))
 
-        comm.on_root(take)
+        before = comm.on_root(take)
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
         if summary:
+            data.compare_finished(summary.get("data"), directory.path)
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
@@ -65,12 +68,21 @@ def train(
         for remark in data.remarks():
             reporter.say(remark)
         store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
-        return _train(Run(config, world, data, reporter, stop, store, began), profile, accept_data)
+        return _train(Run(config, world, data, reporter, stop, store, began), before, profile, accept_data)
 
 
-def _train(run: Run, folder: Path | None, accept_data: bool) -> dict[str, Any]:
+def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
+    """The copy of the data on this rank's node; None where training reads ``data.path`` itself, or is done."""
+    if config.data.stage is None or comm.on_root(lambda: claim.finished(config, overwrite)):
+        return None
+    return staging.copy(config.data, world)
+
+
+def _train(run: Run, before: DataSettings, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     profile = Profile(folder, run.world, run.clock) if folder else None
-    run.begin(accept_data)
+    run.begin(accept_data, moved=before.path != run.config.data.path)
+    if before != run.config.data:  # evaluations look for the data where the run had them last
+        comm.on_root(lambda: files.save_text(run.dir.config, run.config.dump()))
     run.clock.switch("other")
     task = run.reporter.task("training", run.course.plan.total_images, "images", done=run.course.position.images)
     loop = Loop(run, task, profile)

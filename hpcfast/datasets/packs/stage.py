@@ -1,13 +1,15 @@
-"""``hpcfast data stage``: copy a pack to a disk of every node; one rank of each copies.
+"""``hpcfast data stage`` and ``data.stage``: copy a pack to a disk of every node; one rank of each copies.
 
 A file gets its name when its hash has been compared, and a copy its own when it has all files; a killed command, given
 again, only copies what a node lacks.
 """
 
+import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,39 +28,51 @@ VARIABLE = "HPCFAST_NODE"
 """For tests only: what the node is called, so that one machine can be several."""
 
 
-def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None]) -> dict[str, Any]:
+def this_node() -> str:
+    """Its name."""
+    return os.environ.get(VARIABLE) or socket.gethostname()
+
+
+def here(to: Path) -> Path:
+    """``to`` on this node: absolute, with the node's name for ``{node}``."""
+    return Path(str(to).replace("{node}", this_node())).absolute()
+
+
+def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], setting: str = "TO") -> dict[str, Any]:
     """Copy ``pack`` to ``to`` on every node; return what was done, in numbers.
 
     Args:
-        to: on a disk of the node's own; ``{node}`` in it becomes the node's name.
-        progress: called with the number of bytes that this node has copied so far.
+        to: on a disk of the node's own, see :func:`here`; ranks may name different folders.
+        progress: called with the number of bytes that this rank has copied so far.
+        setting: what a user calls ``to``.
 
     Raises:
         UserError: ``pack`` is none or damaged, ``to`` holds something else, is too small or on a disk that nodes
             share; on every rank.
     """
     described = comm.on_root(lambda: _described(pack))
-    node = os.environ.get(VARIABLE) or socket.gethostname()
-    everyone = comm.gather(node)
-    leads = everyone.index(node) == world.rank
-    target = Path(str(to).replace("{node}", node)).absolute()
-    marks = {name: target.with_name(f".{target.name}.staged-by-{name}") for name in everyone}
+    node, target = this_node(), here(to)
+    everyone = comm.gather((node, target))
+    leads = everyone.index((node, target)) == world.rank
+    marks = {name: target.with_name(f".{target.name}.staged-by-{name}") for name, _ in everyone}
     copied: list[int] = []
 
     def copy() -> None:
         if len(there := [name for name, mark in marks.items() if mark.exists()]) > 1:
             raise UserError(
-                f"TO {target}: nodes {', '.join(there[:5])} share this folder, and one copy is enough for it. Give a "
-                f"disk of the node's own, or put {{node}} into TO"
+                f"{setting} {target}: nodes {', '.join(there[:5])} share this folder, and one copy is enough for it. "
+                f"Give a disk of the node's own, or put {{node}} into {setting}"
             )
-        write = partial(_write, pack, described, node, copied, progress)
-        fill(target, MANIFEST, described.model_dump(mode="json"), "a copy of this pack", write)
+        write = partial(_write, pack, described, node, setting, copied, progress)
+        with _alone(target):
+            fill(target, MANIFEST, described.model_dump(mode="json"), "a copy of this pack", write)
 
     try:
         comm.raise_on_all_ranks(partial(_mark, marks[node]) if leads else lambda: None)
         comm.raise_on_all_ranks(copy if leads else lambda: None)
     finally:
-        marks[node].unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no such folder
+            marks[node].unlink()
     size = sum(blob.bytes for shard in described.shards for blob in shard.files().values())
     return {
         "nodes": list(marks),
@@ -66,6 +80,12 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None]) -
         "bytes": size,
         "bytes_read": sum(comm.gather(sum(copied))),
     }
+
+
+def sentence(pack: Path, to: Path, done: dict[str, Any]) -> str:
+    """What :func:`stage` has ``done``, in words."""
+    size, read = done["bytes"] / 1e6, done["bytes_read"] / 1e6
+    return f"{to}: {size:,.1f} MB on {len(done['nodes'])} nodes, {read:,.1f} MB read from {pack}"
 
 
 def _described(pack: Path) -> Manifest:
@@ -82,8 +102,24 @@ def _mark(mark: Path) -> None:
         mark.touch()
 
 
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let another job on this node finish the same copy first."""
+    with ExitStack() as held:
+        with suppress(OSError):  # a disk without locks, or another user's file
+            file = held.enter_context(target.with_name(f".{target.name}.lock").open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _write(
-    pack: Path, described: Manifest, node: str, copied: list[int], progress: Callable[[int], None], part: Path
+    pack: Path,
+    described: Manifest,
+    node: str,
+    setting: str,
+    copied: list[int],
+    progress: Callable[[int], None],
+    part: Path,
 ) -> None:
     """Copy to ``part`` what it lacks; list in ``copied`` how many bytes each file had.
 
@@ -99,7 +135,7 @@ def _write(
     if needed > free:
         raise UserError(
             f"node {node}: {needed / 1e6:,.1f} MB are needed in {part}, {free / 1e6:,.1f} MB are free; make room or "
-            f"give another TO"
+            f"give another {setting}"
         )
     for name, blob in missing.items():
         with hashed(part / name) as copy, (pack / name).open("rb") as file:

@@ -119,6 +119,13 @@ def test_relative_data_paths_stay_relative(base: Path) -> None:
     assert load(base).data.path == Path("somewhere")
 
 
+def test_a_variable_in_a_folders_name_stays_one(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/tmp/job-1")
+    config = tiny("data.stage=$TMPDIR/{node}")
+    assert config.data.stage == Path("$TMPDIR/{node}")
+    assert load(write(tmp_path / "copy.yaml", config.dump())) == config
+
+
 def test_validation_reaches_into_every_group(tiny: Tiny) -> None:
     given: dict[str, Any] = tiny().model_dump()
     assert RunConfig.model_validate(given).model_dump() == given

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
+from hpcfast.config import read_run
 from hpcfast.data.overlap import overlap
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+from hpcfast.runs.directory import RunDirectory
 from hpcfast.training import checkpoint, guard, train, validation
 from hpcfast.training.step import Learner
 from tests.conftest import write_images
 from tests.unit.data.test_bad_files import EVERY_STEP, Tiny
-from tests.unit.whole_runs import Killed, at_call, die
+from tests.unit.whole_runs import Killed, at_call, die, logged
 
 
 @pytest.fixture
@@ -80,15 +82,85 @@ def test_the_same_data_resume_without_a_word(killed: Any, world: World, capsys: 
     assert "data have changed" not in capsys.readouterr().out
 
 
-def test_a_checkpoint_that_knows_no_data_resumes_with_one_warning(
-    killed: Any, world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = killed.folder / "checkpoints"
+def forget_data(config: Any) -> None:
+    """Have the last checkpoint be as those of earlier versions."""
+    place = config.folder / "checkpoints"
     state = checkpoint.load_last(place)
     assert state is not None
     del state["data"], state["format"]
     checkpoint.save(place, state["position"]["step"], state)
+
+
+def test_a_checkpoint_that_knows_no_data_resumes_with_one_warning(
+    killed: Any, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_data(killed)
     train.train(killed, world)
+    assert capsys.readouterr().out.count("did not note its data") == 1
+
+
+def moved(config: Any, tiny: Tiny, tmp_path: Path) -> Any:
+    """The configuration that names another copy of the data of ``config``."""
+    return tiny(f"data.path={shutil.copytree(config.data.path, tmp_path / 'copy')}", EVERY_STEP)
+
+
+def test_a_run_resumes_on_the_same_images_elsewhere(killed: Any, tiny: Tiny, world: World, tmp_path: Path) -> None:
+    copy = moved(killed, tiny, tmp_path)
+    shutil.rmtree(killed.data.path)
+    assert train.train(copy, world)["status"] == "finished"
+    assert len(logged(copy, "requeue")) == 1
+    assert read_run(RunDirectory(killed.folder)) == copy, "where evaluations look for them"
+
+
+def test_a_run_does_not_resume_on_other_images_elsewhere(killed: Any, tiny: Tiny, world: World, tmp_path: Path) -> None:
+    copy = moved(killed, tiny, tmp_path)
+    add_image(copy.data.path)
+    with pytest.raises(UserError, match=r"the data have changed since .*train: class class1 has 11 images"):
+        train.train(copy, world)
+    assert read_run(RunDirectory(killed.folder)) == killed
+    train.train(copy, world, accept_data=True)
+    assert read_run(RunDirectory(killed.folder)) == copy
+
+
+def test_a_run_without_a_checkpoint_begins_with_the_data_it_is_given(
+    tiny: Tiny, world: World, tmp_path: Path, more_images: Path
+) -> None:
+    config = tiny("epochs=1")
+    with pytest.MonkeyPatch.context() as patch:
+        at_call(patch, checkpoint, "_save", 1, die)
+        with pytest.raises(Killed):
+            train.train(config, world)
+    copy = tiny(f"data.path={shutil.copytree(more_images, tmp_path / 'copy')}", "epochs=1")
+    add_image(copy.data.path)
+    assert train.train(copy, world)["data"]["images"]["train"] == 25
+    assert read_run(RunDirectory(config.folder)) == copy
+
+
+def test_a_finished_run_speaks_for_its_own_images_only(
+    tiny: Tiny, world: World, tmp_path: Path, more_images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny("epochs=1")
+    summary = train.train(config, world)
+    copy = tiny(f"data.path={shutil.copytree(more_images, tmp_path / 'copy')}", "epochs=1")
+    assert train.train(copy, world) == json.loads(json.dumps(summary))
+    assert "is finished already" in capsys.readouterr().out
+    add_image(copy.data.path)
+    with pytest.raises(UserError) as caught:
+        train.train(copy, world)
+    said = f"{config.folder} is finished, with other images than those in data.path={copy.data.path} "
+    said += "(train: 25 images instead of 24 others). Put the data back, or give another name= to train on these"
+    assert str(caught.value) == said
+    assert read_run(RunDirectory(config.folder)) == config, "it says where the run was trained"
+
+
+def test_a_checkpoint_that_knows_no_data_is_bound_to_their_path(
+    killed: Any, tiny: Tiny, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forget_data(killed)
+    copy = moved(killed, tiny, tmp_path)
+    with pytest.raises(UserError, match=r"did not note its data.*data\.path in its config\.yaml.*--accept-data"):
+        train.train(copy, world)
+    train.train(copy, world, accept_data=True)
     assert capsys.readouterr().out.count("did not note its data") == 1
 
 

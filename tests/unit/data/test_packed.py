@@ -58,6 +58,21 @@ def test_a_pack_opens_less_than_a_hundredth_of_the_files(many: Path) -> None:
     assert opened["pack"] < 0.01 * opened["folder"]
 
 
+def test_a_copy_is_read_in_the_name_of_the_pack(many: Path, copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(many / "pack", tmp_path / "named")
+    before = [[split.encoded(3).tobytes(), split.files, split.names()] for split in read_splits(tmp_path / "named")]
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / "named" / split)
+    (tmp_path / "named" / "skips.txt").write_text("train/shard-000000.tar/00000005.png\tis ugly\n")
+    splits = read_splits(tmp_path / "named", copy=copy)
+    assert [[split.encoded(3).tobytes(), split.files, split.names()] for split in splits] == before
+    assert [dict(split.skips) for split in splits] == [{5: "is ugly"}, {}]
+    assert all(split.content([], split.stats) for split in splits)
+    (copy / "val" / "shard-000000.npy").unlink()
+    with pytest.raises(UserError, match=f"{copy} does not match its manifest: val/shard-000000.npy: No such file"):
+        read_splits(tmp_path / "named", copy=copy)
+
+
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 

@@ -1,8 +1,12 @@
 """Copies of a pack, on the one node that a test is (tests/distributed/test_packs.py has two)."""
 
+import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,15 +86,48 @@ def test_other_folders_are_refused(made: Path, images: Path, world: World, tmp_p
         stage.stage(images, tmp_path / "other", world, lambda _: None)
 
 
+def test_a_folder_that_cannot_be_made_is_named(made: Path, world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file cannot be written: .*Give a folder on a disk with room"):
+        stage.stage(made, tmp_path / "file" / "copy", world, lambda _: None)
+
+
 def test_a_disk_that_nodes_share_is_refused(
     made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(stage.VARIABLE, "a")
-    monkeypatch.setattr(stage.comm, "gather", lambda value: ["a", "b"] if value == "a" else [value])
+    nodes = [(name, tmp_path / "to") for name in ("a", "b")]
+    monkeypatch.setattr(stage.comm, "gather", lambda value: nodes if value == nodes[0] else [value])
     (tmp_path / ".to.staged-by-b").touch()  # what node b has just done
-    with pytest.raises(UserError, match="nodes a, b share this folder"):
+    with pytest.raises(UserError, match="TO .*: nodes a, b share this folder.*into TO$"):
         stage.stage(made, tmp_path / "to", world, lambda _: None)
     assert not (tmp_path / ".to.staged-by-a").exists()
+
+
+def test_another_job_on_the_node_may_finish_the_copy_first(
+    made: Path, tmp_path: Path, copied: Callable[..., dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    with (tmp_path / "here" / ".copy.lock").open("w") as lock, ThreadPoolExecutor(1) as other:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = other.submit(copied)
+        while not (tmp_path / "here" / ".copy.staged-by-here").exists():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert not list((tmp_path / "here").glob("copy*")), "it would remove what the other job is writing"
+        shutil.copytree(made, tmp_path / "here" / "copy")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert waiting.result(10)["bytes_read"] == 0
+
+
+def test_ranks_of_a_node_may_have_disks_of_their_own(
+    made: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stage.VARIABLE, "a")
+    places = [("a", tmp_path / "first"), ("a", tmp_path / "own")]
+    monkeypatch.setattr(stage.comm, "gather", lambda value: places if value in places else [value])
+    assert stage.stage(made, tmp_path / "own", replace(world, rank=1, size=2), lambda _: None)["nodes"] == ["a"]
+    assert files(tmp_path / "own") == files(made)
 
 
 def test_a_full_disk_is_refused_before_anything_is_read(
@@ -98,5 +135,5 @@ def test_a_full_disk_is_refused_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
     monkeypatch.setattr(stage, "hashed", None)
-    with pytest.raises(UserError, match=r"node here: 0\.\d MB are needed in .*, 0\.0 MB are free; make room"):
+    with pytest.raises(UserError, match=r"node here: 0\.\d MB are needed in .*, 0\.0 MB are free; .*another TO$"):
         copied()

@@ -118,6 +118,7 @@ def test_the_card_says_what_it_is_and_what_it_reached(name: str, kind: str, expo
                  "class0, class1", made.config.model.name, f"mean {made.config.model.mean[0]:g}"):  # fmt: skip
         assert part in card
     assert str(made.config.data.path.parent) not in card, "whose folders are nobody's business"
+    assert "stage:" not in card
     assert ("Normalisation is not inside" in card) == (name == "state-dict")
 
 

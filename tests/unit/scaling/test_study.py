@@ -145,6 +145,18 @@ def test_runs_of_another_configuration_are_refused(
     assert "give the study another name:" in error
 
 
+def test_runs_whose_data_were_elsewhere_are_of_another_study(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = jobs.jobs(study.load(planned))[0]
+    job.folder.mkdir(parents=True)
+    (job.folder / "config.yaml").write_text(load_run(job.method.config, job.overrides).dump())
+    (job.folder / "summary.json").write_text("{}")
+    planned.write_text(planned.read_text().replace("set:\n", "set:\n  - data.stage=$TMPDIR\n"))
+    assert hpcfast(monkeypatch, "plan", "try.yaml") == 2, "it was timed on another disk"
+    assert "runs of another configuration" in capsys.readouterr().err
+
+
 def test_only_one_runs_a_study(
     planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,13 +57,49 @@ def test_a_run_may_be_moved(tiny: Tiny, tmp_path: Path) -> None:
     assert read_run(RunDirectory(moved.folder)) == tiny(), "the moved run's own file is left as it was"
 
 
+def test_its_data_may_be_moved_and_staged(tiny: Tiny) -> None:
+    claim(tiny())
+    moved = tiny("data.path=elsewhere", "data.stage=$TMPDIR")
+    with claims.claim(moved, overwrite=False) as before:
+        assert before == tiny().data
+    assert read_run(RunDirectory(tiny().folder)) == tiny(), "whether they are the same data is still to be seen"
+    with claims.claim(moved, overwrite=True) as before:
+        assert before == moved.data
+    assert read_run(RunDirectory(tiny().folder)) == moved
+
+
+def test_a_finished_run_that_noted_no_data_knows_them_by_their_path(tiny: Tiny) -> None:
+    claim(tiny())
+    run = RunDirectory(tiny().folder)
+    run.summary.write_text("{}")
+    claim(tiny("data.stage=/tmp"))
+    message = refusal(tiny("data.path=elsewhere", "data.stage=/tmp"))
+    assert "+  path: elsewhere" in message
+    assert "stage" not in message
+    run.summary.write_text('{"data": {}}')
+    claim(tiny("data.path=elsewhere"))
+
+
+def test_whether_there_is_anything_to_do_is_known_before_the_claim(tiny: Tiny) -> None:
+    assert not claims.finished(tiny(), overwrite=False)
+    assert not tiny().folder.exists()
+    claim(tiny())
+    assert not claims.finished(tiny(), overwrite=False)
+    fill(RunDirectory(tiny().folder))
+    assert claims.finished(tiny(), overwrite=False)
+    assert not claims.finished(tiny("epochs=7"), overwrite=True)
+    with pytest.raises(UserError, match="another configuration"):
+        claims.finished(tiny("epochs=7"), overwrite=False)
+
+
 def test_another_configuration_is_refused_with_the_difference(tiny: Tiny) -> None:
     claim(tiny())
-    message = refusal(tiny("epochs=7"))
+    message = refusal(tiny("epochs=7", "data.path=elsewhere", "data.stage=/tmp"))
     assert "-epochs: 3" in message
     assert "+epochs: 7" in message
     assert "--overwrite" in message
-    assert "seed" not in message, f"what is equal should not be shown:\n{message}"
+    for key in ("seed", "path", "stage"):
+        assert key not in message, f"what is equal, or need not be, should not be shown:\n{message}"
     assert read_run(RunDirectory(tiny().folder)) == tiny()
 
 
