@@ -143,8 +143,7 @@ def pages() -> list[str]:
     return [line.rstrip() for line in re.findall(r"^(sbatch [^#\n]*slurm/\w+\.sh[^#\n]*)", text, re.MULTILINE)]
 
 
-@pytest.fixture(scope="session")
-def imagenet(cluster: Cluster) -> Path:
+def make_imagenet(cluster: Cluster) -> Path:
     """A synthetic ImageNet where the configurations look for it; their other data sets are made of it, too."""
     folder = cluster.path / "data" / "imagenet"
     cluster.run("hpcfast", "data", "synthetic", str(folder), "--images", "32", "--classes", "4", "--size", "96x80")
@@ -154,11 +153,17 @@ def imagenet(cluster: Cluster) -> Path:
 
 
 @pytest.fixture(scope="session")
+def imagenet(cluster: Cluster) -> Path:
+    """See :func:`make_imagenet`."""
+    return make_imagenet(cluster)
+
+
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One that accepts every batch script."""
     with daemons() as (folder, env):
         path = folder.parent
-        yield Cluster(path, {**env, **checkout(path), "HOME": os.environ.get("HOME", str(path))}, folder)
+        yield Cluster(path, {**env, **checkout(path, "/dev/shm"), "HOME": os.environ.get("HOME", str(path))}, folder)
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +174,7 @@ def strange() -> Iterator[Cluster]:
         home = subprocess.check_output([*user, "printenv", "HOME"], env=env, text=True).strip()
         path = Path(home) / "hpcfast"
         path.mkdir()
-        variables = checkout(path)
+        variables = checkout(path, "$TMPDIR")
         subprocess.run(["chown", "--recursive", "--no-dereference", "--reference", home, path], check=True)
         yield Cluster(path, {**env, **variables}, folder, ("--account=any", "--mem=2G", "--time=30"), user)
 
@@ -191,13 +196,12 @@ def daemons(*flags: str) -> Iterator[tuple[Path, dict[str, str]]]:
     shutil.rmtree(path)
 
 
-def checkout(path: Path) -> dict[str, str]:
+def checkout(path: Path, scratch: str) -> dict[str, str]:
     """Make a folder look like a checkout in which somebody works, and return the variables that jobs there need."""
     for name in ("slurm", "configs", "hpcfast"):
         (path / name).symlink_to(ROOT / name)
     (path / "site.sh").write_text(
-        f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH=${{TMPDIR:-/dev/shm}}\n'
-        "HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-3}\n"
+        f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH={scratch!r}\nHPCFAST_MAX_REQUEUES=${{HPCFAST_MAX_REQUEUES:-3}}\n'
     )
     data = write_images(path / "data", {"train": 16, "val": 4}, classes=3)
     (path / "tiny.yaml").write_text(CONFIG.format(data=data))

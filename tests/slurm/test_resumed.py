@@ -73,6 +73,22 @@ def test_the_next_job_of_a_chain_goes_on_where_one_was_stopped(strange: Cluster,
     assert strange.weights("sent") == strange.weights(undisturbed)
 
 
+def test_data_that_are_staged_elsewhere_at_the_next_start_are_the_same(strange: Cluster) -> None:
+    """Each job has a TMPDIR of its own, and the next one is another job."""
+    strange.run("hpcfast", "data", "pack", "data", "packed")
+    work = ("packed", "tiny.yaml", ENDS)
+    whole = strange.submit("stage_and_train.sh", 2, *work, "name=staged")
+    assert strange.end(whole) == "COMPLETED 0:0", strange.log(whole)
+    job = strange.submit("stage_and_train.sh", 2, *work, "name=moved", HPCFAST_AGAIN="chain")
+    strange.until_trained("moved")
+    strange.run("scancel", "--signal=USR2", job)
+    assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
+    (follower,) = re.findall("submitted job ([0-9]+)", strange.log(job))
+    assert strange.end(follower) == "COMPLETED 0:0", strange.log(follower)
+    assert strange.weights("moved") == strange.weights("staged")
+    assert all(f"job.{number}" in strange.log(number) for number in (job, follower)), strange.log(follower)
+
+
 SSH = """#!/bin/bash
 # What horovodrun needs of ssh, [-o NAME=VALUE] HOST [-o NAME=VALUE] COMMAND, by Slurm.
 while [ "$1" = -o ]; do shift 2; done
