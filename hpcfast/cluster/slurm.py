@@ -105,7 +105,8 @@ def options_of(job: Mapping[str, str]) -> dict[str, str]:
     options.update({name: os.environ[key] for key, name in VARIABLES.items() if key in os.environ})
     options["job-name"], options["nodes"] = os.environ["SLURM_JOB_NAME"], os.environ["SLURM_JOB_NUM_NODES"]
     if "output" in options:
-        options["output"] = options["output"].replace(os.environ["SLURM_JOB_ID"], "%j")
+        folder, _, name = options["output"].rpartition("/")
+        options["output"] = f"{folder}/" + re.sub(rf"(?<!\d){os.environ['SLURM_JOB_ID']}(?!\d)", "%j", name)
     return options
 
 

@@ -103,7 +103,8 @@ class Cluster:
         return f"{state['JobState']} {state['ExitCode']}"
 
     def log(self, job: str) -> str:
-        return Path(self.state(job)["StdOut"]).read_text()
+        path = Path(self.state(job)["StdOut"])
+        return path.read_text() if path.exists() else f"{path} is not there: {self.state(job)}"
 
     def values(self, name: str, key: str) -> list[Any]:
         """What run ``name`` has logged under ``key`` so far."""

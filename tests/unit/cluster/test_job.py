@@ -24,7 +24,7 @@ SHOW = """JobId=7 JobName=train
    Features=a100&ib DelayBoot=00:00:00 Reservation=course
    Comment=for the paper, a=b
    Command=/spool/job7/slurm_script
-   StdOut=/home/me/logs/train-7.log
+   StdOut=/home/me7/logs/train-77-7.log
    TresPerNode=gres:gpu:a100:2
 """
 ENV = {
@@ -148,7 +148,7 @@ def test_where_requeueing_is_forbidden_a_job_follows_with_all_that_this_one_was_
     assert set(told[1:-3]) == {
         "--account=physics", "--qos=long", "--partition=gpu", "--reservation=course", "--constraint=a100&ib",
         "--nodelist=n[1-2]", "--exclude=n7", "--comment=for the paper, a=b", "--time=04:00:00", "--mem=3000M",
-        "--gpus-per-node=a100:2", "--output=/home/me/logs/train-%j.log", "--job-name=train", "--nodes=2",
+        "--gpus-per-node=a100:2", "--output=/home/me7/logs/train-77-%j.log", "--job-name=train", "--nodes=2",
         "--ntasks-per-node=1", "--cpus-per-task=2", "--dependency=afterany:7",
     }  # fmt: skip
     handed = (slurm.path / "sbatch.env").read_text()
