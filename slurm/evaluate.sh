@@ -14,8 +14,10 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
+lib=${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh
+[ -r "$lib" ] || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
 # shellcheck source=slurm/lib.sh
-. "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
+. "$lib"
 [ "$#" != 0 ] || give_up "name the run directory: sbatch slurm/evaluate.sh runs/NAME [OPTION OF hpcfast eval …]"
 [ "$#" != 1 ] || set -- "$1" --attack autoattack
 job eval "$@"

@@ -13,12 +13,13 @@ give_up() {
 }
 
 # Settings were variables once. Whoever still gives one must not get a job without it.
-[ "$#" != 0 ] || [ -z "${CONFIG:-}${OVERRIDES:-}${RUN:-}${OPTIONS:-}${PACK:-}${STUDY:-}" ] ||
-    give_up "settings are arguments of the script: sbatch slurm/train.sh CONFIG key=value …; CONFIG, OVERRIDES, RUN," \
-        "OPTIONS, PACK and STUDY are not read"
+[ -z "${OVERRIDES:-}" ] || give_up "OVERRIDES is not read: settings are arguments, sbatch slurm/train.sh CONFIG key=value …; unset it"
+[[ ${CONFIG:-} != *.yaml ]] ||
+    give_up "CONFIG=$CONFIG is not read: it is an argument, sbatch slurm/train.sh $CONFIG key=value …; unset CONFIG"
 
 HPCFAST_CONTAINER=() HPCFAST_SRUN=()
 [ -f "$HPCFAST_SITE" ] || give_up "no file $HPCFAST_SITE; HPCFAST_SITE must name your cluster's"
+HPCFAST_SITE=$(realpath -- "$HPCFAST_SITE")
 set +u # module systems and virtual environments read variables that nobody set
 # shellcheck source=slurm/site.sh
 . "$HPCFAST_SITE"
@@ -28,13 +29,14 @@ command -v "${HPCFAST_CONTAINER[0]:-hpcfast}" >/dev/null || [ "${#HPCFAST_SRUN[@
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
     give_up "no python3 of 3.8 or newer on $(hostname); $HPCFAST_SITE must load one"
 
-# job COMMAND…: run `hpcfast COMMAND…` on all ranks; ends the script.
+# job COMMAND…: run `hpcfast COMMAND…` on all ranks; ends the script. Lists are handed over with their lengths first; an
+# empty one is no variable to older Bash.
 job() {
     export HPCFAST_MPI=${HPCFAST_MPI:-none} HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue}
     export HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-20} HPCFAST_SITE
-    export HPCFAST_GIVEN="${given[*]@Q}"
-    export HPCFAST_SRUN_WORDS="${HPCFAST_SRUN[*]@Q}" HPCFAST_CONTAINER_WORDS="${HPCFAST_CONTAINER[*]@Q}"
     export PYTHONUNBUFFERED=1 # output comes at once
     exec python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from hpcfast.cluster import job; job.main(sys.argv[2:])' \
-        "$HPCFAST_HOME" "$@"
+        "$HPCFAST_HOME" "${#given[@]}" "${given[@]}" \
+        "${#HPCFAST_SRUN[@]}" ${HPCFAST_SRUN[@]+"${HPCFAST_SRUN[@]}"} \
+        "${#HPCFAST_CONTAINER[@]}" ${HPCFAST_CONTAINER[@]+"${HPCFAST_CONTAINER[@]}"} "$@"
 }

@@ -14,7 +14,9 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
+lib=${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh
+[ -r "$lib" ] || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
 # shellcheck source=slurm/lib.sh
-. "${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh" || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
+. "$lib"
 [ "$#" -ge 2 ] || give_up "name the packed data set and a configuration: sbatch slurm/stage_and_train.sh PACK CONFIG [KEY=VALUE …]"
 job train "${@:2}" data.path="$1" data.stage="${HPCFAST_SCRATCH:-/tmp}"

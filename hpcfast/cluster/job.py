@@ -4,7 +4,7 @@ The job ends with 0 when the work is done or goes on in another job, with 75 whe
 else with the code of the rank that failed first.
 
 Only the standard library, from Python 3.8 on: hpcfast may lie in a container, which has no Slurm. slurm/lib.sh calls
-this, and says in variables what the site's file has set.
+this.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +32,18 @@ EARLY = 'trap "" USR2 TERM; exec "$@"'
 """Until Python can handle signals they must not end it."""
 
 
+@dataclass(frozen=True)
+class Script:
+    """What slurm/lib.sh hands over."""
+
+    given: list[str]
+    """The batch script and its arguments."""
+    srun: list[str]
+    """Further options of srun."""
+    container: list[str]
+    """What stands before hpcfast."""
+
+
 class Failed(Exception):
     """The job ends with this code; the ranks have said why."""
 
@@ -39,16 +52,25 @@ class Failed(Exception):
         self.code = code
 
 
-def main(command: list[str]) -> NoReturn:
+def main(arguments: list[str]) -> NoReturn:
     """Run ``hpcfast COMMAND…`` on all ranks.
 
     ``task FILE`` instead is a job of a scaling study: the line of FILE with its number in the array has its log and its
     command.
+
+    Args:
+        arguments: the three lists of a :class:`Script`, each after its length, and the command.
     """
+    lists = []
+    for _ in range(3):
+        count = int(arguments.pop(0))
+        lists.append(arguments[:count])
+        del arguments[:count]
+    script = Script(*lists)
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the ranks get them from Slurm, and this waits until they have ended
     try:
-        sys.exit(task(Path(command[1])) if command[0] == "task" else work(command, result()))
+        sys.exit(task(script, Path(arguments[1])) if arguments[0] == "task" else work(script, arguments, result()))
     except UserError as error:
         say(f"error: {error}")
         sys.exit(2)
@@ -56,20 +78,19 @@ def main(command: list[str]) -> NoReturn:
         sys.exit(failed.code)
 
 
-def task(listing: Path) -> int:
+def task(script: Script, listing: Path) -> int:
     """Run a job of a scaling study, all that it says into its own log."""
-    # A job that follows this one is in no array.
-    number = os.environ.setdefault("HPCFAST_TASK", os.environ.get("SLURM_ARRAY_TASK_ID", ""))
-    log, *command = shlex.split(listing.read_text().splitlines()[int(number) - 1])
+    log, *command = shlex.split(listing.read_text().splitlines()[int(os.environ["SLURM_ARRAY_TASK_ID"]) - 1])
     with Path(log).open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    began, code = time.monotonic(), 1
+    began, code = time.monotonic(), 2
     say(f"== start {now()} {' '.join(map(shlex.quote, command))}")
     try:
         # Begun anew when it is submitted anew: a gap between two studies is no time that the job has lost. One between
         # its own starts (time limit, preemption, a lost node) is, and counts.
-        code = work([*command, *([] if restarts() else ["--overwrite"])], Path(log).with_suffix(".json"))
+        fresh = [] if restarts() else ["--overwrite"]
+        code = work(script, [*command, *fresh], Path(log).with_suffix(".json"))
     except Failed as failed:
         code = failed.code
         raise
@@ -78,7 +99,7 @@ def task(listing: Path) -> int:
     return code
 
 
-def work(command: list[str], into: Path) -> int:
+def work(script: Script, command: list[str], into: Path) -> int:
     """Run ``hpcfast COMMAND…`` on all ranks, its numbers ``into`` a file, and see that it goes on where it stopped."""
     failed = into.with_suffix(".failed")
     stale = [failed] if restarts() else [failed, into]
@@ -86,7 +107,7 @@ def work(command: list[str], into: Path) -> int:
         if file.exists():
             file.unlink()
     record(command)
-    step = subprocess.Popen(srun([*command, "--json", str(into)], failed), env=slurm.step_environment())
+    step = subprocess.Popen(srun(script, [*command, "--json", str(into)], failed), env=slurm.step_environment())
     code = wait(step, failed)
     if failed.exists():
         code = int(failed.read_text() or 1)
@@ -97,15 +118,16 @@ def work(command: list[str], into: Path) -> int:
         return 0
     if code:
         fail(code)
-    return again()
+    return again(script)
 
 
-def srun(command: list[str], failed: Path) -> list[str]:
+def srun(script: Script, command: list[str], failed: Path) -> list[str]:
     """The command that starts all ranks, each line of theirs labelled with its rank."""
     options = [f"--mpi={os.environ['HPCFAST_MPI']}", "--export=ALL", "--label", "--kill-on-bad-exit=1"]
-    options += ["--cpu-bind=cores", *slurm.ranks(), *words("HPCFAST_SRUN_WORDS")]
-    first = ["sh", "-c", EARLY, "rank", "python3", str(RANK), str(failed.absolute())]
-    return ["srun", *options, *first, *words("HPCFAST_CONTAINER_WORDS"), "hpcfast", *command]
+    options += ["--cpu-bind=cores", *slurm.ranks(), *script.srun]
+    early = ["sh", "-c", EARLY, "rank"]
+    inside = [*script.container, *early] if script.container else []
+    return ["srun", *options, *early, "python3", str(RANK), str(failed.absolute()), *inside, "hpcfast", *command]
 
 
 def wait(step: subprocess.Popen[bytes], failed: Path) -> int:
@@ -138,7 +160,7 @@ def record(command: list[str]) -> None:
     if env.get("LOADEDMODULES"):
         say(f"== modules {env['LOADEDMODULES']}")
     for name in sorted(env):
-        if re.match("(HPCFAST|HOROVOD|NCCL|OMPI_MCA|FI|UCX|OMP)_(?!GIVEN|SRUN_WORDS|CONTAINER_WORDS)", name):
+        if re.match("(HPCFAST|HOROVOD|NCCL|OMPI_MCA|FI|UCX|OMP)_", name):
             say(f"== {name}={env[name]}")
 
 
@@ -153,27 +175,27 @@ def fail(code: int) -> NoReturn:
     raise Failed(code)
 
 
-def again() -> int:
+def again(script: Script) -> int:
     """End this job so that the work goes on in another."""
     how, most = os.environ["HPCFAST_AGAIN"], int(os.environ["HPCFAST_MAX_REQUEUES"])
-    job = slurm.show(os.environ["SLURM_JOB_ID"])
-    if job["JobState"] != "RUNNING":
-        say(f"== stopped (job is {job['JobState']}), with a checkpoint; the same sbatch command goes on")
-        return STOPPED
-    if how == "never" or restarts() >= most:
-        say(
-            f"== stopped before it was done, and not started again: HPCFAST_AGAIN={how}, {restarts()} of at most "
-            f"{most} restarts; the same sbatch command goes on"
-        )
-        return STOPPED
-    say(
-        f"== stopped before it was done (time limit or preemption), with a checkpoint: {how}, restart {restarts() + 1} "
-        f"of at most {most}"
-    )
     try:
+        job = slurm.show(slurm.this_job())
+        if job["JobState"] != "RUNNING":
+            say(f"== stopped (job is {job['JobState']}), with a checkpoint; the same sbatch command goes on")
+            return STOPPED
+        if how == "never" or restarts() >= most:
+            say(
+                f"== stopped before it was done, and not started again: HPCFAST_AGAIN={how}, {restarts()} of at most "
+                f"{most} restarts; the same sbatch command goes on"
+            )
+            return STOPPED
+        say(
+            f"== stopped before it was done (time limit or preemption), with a checkpoint: {how}, restart "
+            f"{restarts() + 1} of at most {most}"
+        )
         if how == "requeue":
-            requeue(job["JobId"])
-        following = chain(job)
+            requeue()
+        following = chain(script, job)
     except UserError as error:
         say(f"error: {error}\n== nothing is lost: the same sbatch command goes on")
         return STOPPED
@@ -181,12 +203,12 @@ def again() -> int:
     return 0
 
 
-def requeue(job: str) -> None:
+def requeue() -> None:
     """Have Slurm run this job again, which ends it; returns where Slurm does not."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        slurm.run(["scontrol", "requeue", job])
+        slurm.run(["scontrol", "requeue", slurm.this_job()])
     except UserError as error:
         say(f"== {error}: submitting it again")
         return
@@ -194,11 +216,11 @@ def requeue(job: str) -> None:
     raise Failed(STOPPED)
 
 
-def chain(job: dict[str, str]) -> str:
+def chain(script: Script, job: dict[str, str]) -> str:
     """Submit what this job was given once more, to start when it has ended; the number of that job."""
-    script, *arguments = words("HPCFAST_GIVEN")
-    options = {**slurm.options_of(job), "dependency": f"afterany:{job['JobId']}"}
-    return slurm.sbatch(options, Path(script), *arguments, HPCFAST_RESTARTS=str(restarts() + 1))
+    file, *arguments = script.given
+    options = {**slurm.options_of(job), "dependency": f"afterany:{slurm.this_job()}"}
+    return slurm.sbatch(options, Path(file), *arguments, HPCFAST_RESTARTS=str(restarts() + 1))
 
 
 def restarts() -> int:
@@ -209,11 +231,6 @@ def restarts() -> int:
 def result() -> Path:
     """Where the numbers go."""
     return Path(f"{os.environ['SLURM_JOB_NAME'].replace('/', '_')}-{os.environ['SLURM_JOB_ID']}.json")
-
-
-def words(variable: str) -> list[str]:
-    """What slurm/lib.sh has quoted."""
-    return shlex.split(os.environ.get(variable, ""))
 
 
 def now() -> str:

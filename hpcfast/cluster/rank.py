@@ -34,7 +34,7 @@ def main() -> None:
     """The command line."""
     failed, *command = sys.argv[1:]
     code = run(command)
-    if code == -signal.SIGKILL:
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):  # a container's own child may have been killed
         cause = "by somebody, or because the whole node was out of memory"
         if memory_kills():
             cause = "out of memory: ask for more --mem, or set a smaller data.batch_size"

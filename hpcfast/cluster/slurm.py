@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,14 +21,21 @@ SCRIPTS = Path(__file__).parents[2] / "slurm"
 OPTIONS = {
     "Account": "account", "QOS": "qos", "Partition": "partition", "Reservation": "reservation",
     "Features": "constraint", "ReqNodeList": "nodelist", "ExcNodeList": "exclude", "Comment": "comment",
-    "Licenses": "licenses", "TimeLimit": "time", "MinMemoryNode": "mem", "MinMemoryCPU": "mem-per-cpu",
-    "MemPerTres": "mem-per-gpu", "TresPerJob": "gpus", "TresPerNode": "gpus-per-node", "TresPerTask": "gpus-per-task",
-    "MailUser": "mail-user", "MailType": "mail-type", "Switches": "switches", "StdOut": "output",
+    "Licenses": "licenses", "TimeLimit": "time", "NumTasks": "ntasks", "MinMemoryNode": "mem",
+    "MinMemoryCPU": "mem-per-cpu", "MailUser": "mail-user", "MailType": "mail-type", "Switches": "switches",
 }  # fmt: skip
 """What `scontrol show job` tells of a job, and the option of sbatch that it was given."""
+GPUS = {
+    "TresPerJob": "gpus", "TresPerNode": "gpus-per-node", "TresPerTask": "gpus-per-task", "MemPerTres": "mem-per-gpu",
+}  # fmt: skip
+"""The same, of values as gres:gpu:a100:2 and, from Slurm 23.11 on, cpu=4,gres/gpu:a100:2."""
+BUSY = 60.0
+"""Seconds to ask Slurm again."""
 VARIABLES = {f"SLURM_{name.upper().replace('-', '_')}": name for name in ("ntasks-per-node", "cpus-per-task")}
 """What only the job itself knows."""
-WISHES = ("SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU")
+WISHES = (
+    "SLURM_GPUS", "SLURM_GPUS_PER_NODE", "SLURM_GPUS_PER_TASK", "SLURM_NTASKS_PER_GPU", "SLURM_TRES_PER_TASK",
+)  # fmt: skip
 """How the job asked for GPUs: srun refuses some of these, although all GPUs of the job are there for its ranks."""
 
 
@@ -35,7 +43,7 @@ def sbatch(options: Mapping[str, object], script: Path, *arguments: str, **varia
     """Submit a job; what Slurm has told the job that we may be part of is not handed on: it would be wrong there.
 
     Args:
-        options: sbatch's, without the dashes.
+        options: sbatch's, without the dashes; None for one that has no value.
         script: the batch script.
         arguments: the script's.
         variables: of the job's environment, besides our own.
@@ -47,7 +55,7 @@ def sbatch(options: Mapping[str, object], script: Path, *arguments: str, **varia
         UserError: Slurm refuses, in its own words.
     """
     ours = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key == "SLURM_CONF"}
-    given = [f"--{name}={value}" for name, value in options.items()]
+    given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
     command = ["sbatch", "--parsable", *given, str(script), *arguments]
     said = run(command, {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables})
     return said.partition(";")[0]  # "number;cluster" where there are several
@@ -77,36 +85,64 @@ def require(otherwise: str) -> None:
         raise UserError(f"there is no sbatch on PATH; run this on a login node of a cluster with Slurm, or {otherwise}")
 
 
+def this_job() -> str:
+    """What Slurm calls the job that we are in; of an array, the task alone."""
+    env = os.environ
+    if "SLURM_ARRAY_JOB_ID" in env:
+        return f"{env['SLURM_ARRAY_JOB_ID']}_{env['SLURM_ARRAY_TASK_ID']}"
+    return env["SLURM_JOB_ID"]
+
+
 def show(job: str) -> dict[str, str]:
-    """What Slurm says of a job, of what is set.
+    """What Slurm says of a job, of what is set; it may be busy when many jobs end at once.
 
     Raises:
-        UserError: it does not know it.
+        UserError: it does not answer for a minute.
     """
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            said = run(["scontrol", "show", "job", job])
+            break
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(2)
     found = {}
-    for line in run(["scontrol", "show", "job", job]).splitlines():
-        alone = re.match(r" *(Comment|StdOut|MailUser)=(.*)", line)  # on a line of their own, may have blanks
+    for line in said.splitlines():
+        alone = re.match(r" *(Comment|StdOut)=(.*)", line)  # on a line of their own, may have blanks
         pairs = [alone.groups()] if alone else re.findall(r"(\S+?)=(\S*)", line)
         found.update({key: value for key, value in pairs if value not in ("", "(null)", "N/A")})
     return found
 
 
-def options_of(job: Mapping[str, str]) -> dict[str, str]:
+def options_of(job: Mapping[str, str]) -> dict[str, str | None]:
     """The options of sbatch that the job we are in was given, by command line, variables or script.
 
     Args:
         job: what :func:`show` says of it.
     """
-    options = {OPTIONS[key]: value for key, value in job.items() if key in OPTIONS}
-    for name in ("gpus", "gpus-per-node", "gpus-per-task", "mem-per-gpu"):
-        if name in options:
-            # of a script's request and one of another kind on the command line, the last holds
-            options[name] = re.sub("gres:(gpu:)?", "", options[name].rpartition(",")[2])
-    options.update({name: os.environ[key] for key, name in VARIABLES.items() if key in os.environ})
-    options["job-name"], options["nodes"] = os.environ["SLURM_JOB_NAME"], os.environ["SLURM_JOB_NUM_NODES"]
-    if "output" in options:
-        folder, _, name = options["output"].rpartition("/")
-        options["output"] = f"{folder}/" + re.sub(rf"(?<!\d){os.environ['SLURM_JOB_ID']}(?!\d)", "%j", name)
+    env = os.environ
+    options: dict[str, str | None] = {OPTIONS[key]: value for key, value in job.items() if key in OPTIONS}
+    for key, name in GPUS.items():
+        others = []
+        for item in job.get(key, "").split(","):
+            what, _, amount = re.sub("^gres[:/]", "", item).replace("=", ":", 1).partition(":")
+            if what == "gpu":
+                options[name] = amount or "1"  # of two requests, a script's and another kind's, the last holds
+            elif item.startswith("gres"):
+                others.append(f"{what}:{amount}")
+        if others:
+            options["gres"] = ",".join(others)
+    options.update({name: env[key] for key, name in VARIABLES.items() if key in env})
+    options.update({"job-name": env["SLURM_JOB_NAME"], "nodes": env["SLURM_JOB_NUM_NODES"], "export": "ALL"})
+    if job.get("OverSubscribe") == "NO":
+        options["exclusive"] = None
+    if "SLURM_ARRAY_TASK_ID" in env:
+        options["array"] = env["SLURM_ARRAY_TASK_ID"]
+    if "StdOut" in job:
+        folder, _, name = job["StdOut"].rpartition("/")
+        options["output"] = f"{folder}/" + re.sub(rf"(?<!\d){env['SLURM_JOB_ID']}(?!\d)", "%j", name)
     return options
 
 

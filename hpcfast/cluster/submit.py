@@ -42,7 +42,7 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
     script += [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
     script += [f"export HPCFAST_HOME={shlex.quote(str(slurm.SCRIPTS.parent))}"]
     script += ["export HPCFAST_AGAIN=never # the next job of the chain resumes"] if follow else []
-    return "\n".join([*script, *body, f"job {shlex.join(command)}"]) + "\n"
+    return "\n".join([*script, *body, f'job {shlex.join(command)} "$@"']) + "\n"
 
 
 def write(script: str, path: Path) -> None:

@@ -25,7 +25,8 @@ SHOW = """JobId=7 JobName=train
    Comment=for the paper, a=b
    Command=/spool/job7/slurm_script
    StdOut=/home/me7/logs/train-77-7.log
-   TresPerNode=gres:gpu:a100:2
+   MailUser=me@here MailType=END,FAIL
+   TresPerNode=gres:gpu:1,gres:lscratch:100,gres:gpu:a100:2
 """
 ENV = {
     "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2",
@@ -105,7 +106,8 @@ def test_a_container_stands_between_srun_and_hpcfast(slurm: Slurm) -> None:
     assert slurm.run("train.sh", "a.yaml").returncode == 0
     told = slurm.told("srun")
     assert {"--mpi=pmix", "--network=a b"} <= set(told)
-    assert told[-8:] == ["env", "--", "A=a b", "hpcfast", "train", "a.yaml", "--json", "train-7.json"]
+    assert told[-8:] == ["sh", "-c", job.EARLY, "rank", "hpcfast", "train", "a.yaml", "--json", "train-7.json"][-8:]
+    assert told[-12:-9] == ["env", "--", "A=a b"]
 
 
 @pytest.mark.parametrize(
@@ -148,12 +150,50 @@ def test_where_requeueing_is_forbidden_a_job_follows_with_all_that_this_one_was_
     assert set(told[1:-3]) == {
         "--account=physics", "--qos=long", "--partition=gpu", "--reservation=course", "--constraint=a100&ib",
         "--nodelist=n[1-2]", "--exclude=n7", "--comment=for the paper, a=b", "--time=04:00:00", "--mem=3000M",
-        "--gpus-per-node=a100:2", "--output=/home/me7/logs/train-77-%j.log", "--job-name=train", "--nodes=2",
+        "--gpus-per-node=a100:2", "--gres=lscratch:100", "--ntasks=2", "--mail-user=me@here", "--mail-type=END,FAIL",
+        "--export=ALL", "--output=/home/me7/logs/train-77-%j.log", "--job-name=train", "--nodes=2",
         "--ntasks-per-node=1", "--cpus-per-task=2", "--dependency=afterany:7",
     }  # fmt: skip
     handed = (slurm.path / "sbatch.env").read_text()
     assert "HPCFAST_RESTARTS=1\n" in handed
     assert "\nSLURM_" not in handed, "what Slurm has set for this job is wrong for another"
+
+
+def test_what_newer_versions_of_slurm_say_is_understood(slurm: Slurm) -> None:
+    shown = SHOW.format(state="RUNNING").replace("TresPerNode=gres:gpu:1,gres:lscratch:100,gres:gpu:a100:2", "")
+    shown += "   TresPerNode=gres/gpu:a100:2 TresPerTask=cpu=2 OverSubscribe=NO\n"
+    (slurm.path / "job").write_text(shown)
+    slurm.env["HPCFAST_AGAIN"] = "chain"
+    assert slurm.run("train.sh", "a.yaml").returncode == 0
+    told = slurm.told("sbatch")
+    assert {"--gpus-per-node=a100:2", "--exclusive"} <= set(told)
+    assert not any(option.startswith(("--gpus-per-task", "--gres")) for option in told)
+
+
+def test_a_task_of_an_array_speaks_for_itself_alone(slurm: Slurm) -> None:
+    """Slurm gives one task of each array the number of the whole."""
+    slurm.env.update(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="3")
+    slurm.run("train.sh", "a.yaml")
+    assert slurm.told("scontrol") == ["requeue", "7_3"]
+    slurm.env["HPCFAST_AGAIN"] = "chain"
+    slurm.run("train.sh", "a.yaml")
+    assert slurm.told("scontrol") == ["show", "job", "7_3"]
+    assert {"--array=3", "--dependency=afterany:7_3"} <= set(slurm.told("sbatch"))
+
+
+def test_a_slurm_that_is_busy_is_asked_again(slurm: Slurm) -> None:
+    busy = f'if [ ! -e "{slurm.path}/asked" ]; then touch "{slurm.path}/asked"; echo "Socket timed out" >&2; exit 1; fi'
+    slurm.does("scontrol", f'{busy}; if [ "$1" = requeue ]; then kill -TERM $PPID; else cat "{slurm.path}/job"; fi')
+    done = slurm.run("train.sh", "a.yaml")
+    assert slurm.told("scontrol") == ["requeue", "7"], done.stdout
+
+
+def test_words_of_all_kinds_arrive_as_they_are(slurm: Slurm) -> None:
+    slurm.env["LC_ALL"] = "C"
+    words = ["name=jürgen", "a\tb", "it's", "$HOME", ""]
+    slurm.does("srun", writes("train-7.json"))
+    slurm.run("train.sh", "a.yaml", *words)
+    assert slurm.told("srun")[-7:-2] == words
 
 
 def test_a_chain_that_slurm_refuses_is_told(slurm: Slurm) -> None:
@@ -223,7 +263,8 @@ def test_a_signal_does_not_end_the_script_before_its_ranks(slurm: Slurm) -> None
         ("evaluate.sh", {}, "error: name the run directory"),
         ("scaling_study.sh", {}, "error: name the study"),
         ("stage_and_train.sh", {}, "error: name the packed data set"),
-        ("train_imagenet_l2.sh", {"CONFIG": "tiny.yaml"}, "error: settings are arguments of the script: sbatch"),
+        ("train_imagenet_l2.sh", {"CONFIG": "tiny.yaml"}, "error: CONFIG=tiny.yaml is not read: it is an argument"),
+        ("train_imagenet_l2.sh", {"OVERRIDES": "epochs=1"}, "error: OVERRIDES is not read: settings are arguments"),
         ("train_imagenet_l2.sh", {"HPCFAST_SITE": "nowhere.sh"}, "error: no file nowhere.sh"),
         ("train_imagenet_l2.sh", {"HPCFAST_HOME": "nowhere"}, "error: run sbatch in hpcfast's folder"),
     ],

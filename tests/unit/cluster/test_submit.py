@@ -57,7 +57,7 @@ def test_dry_run_prints_a_script_and_writes_nothing(folder: Path, monkeypatch: p
         assert [line for line in header if f"--{name}=" in line] == [f"#SBATCH --{wanted}"]
     assert "#SBATCH --signal=USR2@120" in header, "the template's other options stay"
     last = script.splitlines()[-1]
-    assert shlex.split(last) == ["job", "train", "tiny.yaml", "epochs=2", "schedule={name: cosine}"]
+    assert shlex.split(last) == ["job", "train", "tiny.yaml", "epochs=2", "schedule={name: cosine}", "$@"]
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
@@ -95,7 +95,7 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(
     assert "runs/tiny is complete" in capfd.readouterr().err
     assert run(monkeypatch, "--template", "evaluate") == 0
     script = (folder / "runs" / "tiny.evaluate.sh").read_text()
-    assert script.splitlines()[-1] == "job eval runs/tiny --attack autoattack"
+    assert script.splitlines()[-1] == 'job eval runs/tiny --attack autoattack "$@"'
     assert "--job-name=evaluate-tiny" in (folder / "calls").read_text()
 
 
