@@ -9,7 +9,7 @@ from tests.slurm.conftest import ENDS, ROOT, Cluster
 from tests.slurm.test_scaling import STUDY
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
-TRAINING = "shapes-fast-strong-2-seed0"
+TRAINING = "shapes-fast-strong-2-seed"
 
 
 def test_an_evaluation_that_is_stopped_resumes_with_the_same_numbers(strange: Cluster, undisturbed: str) -> None:
@@ -27,7 +27,10 @@ def test_an_evaluation_that_is_stopped_resumes_with_the_same_numbers(strange: Cl
 
 
 def test_a_study_whose_job_is_stopped_has_the_same_run(strange: Cluster) -> None:
-    epochs = STUDY.replace("epochs=1,", f"{ENDS}, guard.every=0,").replace("[1, 2]", "[2]")
+    """The last task of an array, which has the array's own number, goes on; the other is left alone."""
+    epochs = (
+        STUDY.replace("epochs=1,", f"{ENDS}, guard.every=0,").replace("[1, 2]", "[2]").replace("seeds: 1", "seeds: 2")
+    )
     (strange.path / "halted.yaml").write_text(epochs)
     (strange.path / "smooth.yaml").write_text(epochs)
     jobs = {}
@@ -37,15 +40,15 @@ def test_a_study_whose_job_is_stopped_has_the_same_run(strange: Cluster) -> None
         first = strange.submit("scaling_study.sh", 1, f"{name}.yaml", flags=flags, **variables)
         assert strange.end(first) == "COMPLETED 0:0", strange.log(first)
         jobs[name] = re.findall(r"arrays? (\d+), then job (\d+)", strange.log(first))[0]
-    run = "../studies/halted/runs/" + TRAINING
+    run = f"../studies/halted/runs/{TRAINING}1"
     strange.until_trained(run)
-    strange.run("scancel", "--signal=USR2", f"{jobs['halted'][0]}_1")
+    strange.run("scancel", "--signal=USR2", f"{jobs['halted'][0]}_2")
     for name in ("smooth", "halted"):
         assert strange.end(jobs[name][1]) == "COMPLETED 0:0", strange.log(jobs[name][1])
     assert strange.values(run, "run_interrupted")
     assert strange.weights(run) == strange.weights(run.replace("halted", "smooth"))
-    log = (strange.path / "studies" / "halted" / "logs" / f"{TRAINING}.log").read_text()
-    assert log.count("== start") == 2
+    logs = strange.path / "studies" / "halted" / "logs"
+    assert [(logs / f"{TRAINING}{seed}.log").read_text().count("== start") for seed in (0, 1)] == [1, 2]
 
 
 def test_the_next_task_of_an_array_goes_on_where_one_was_stopped(strange: Cluster, undisturbed: str) -> None:
