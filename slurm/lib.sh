@@ -3,7 +3,7 @@
 # runs hpcfast on all ranks, and sees to it that the work goes on where it must stop. That needs a python3 (3.8 or newer)
 # on the nodes and nothing else; hpcfast may lie in a container.
 
-HPCFAST_HOME=${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}
+HPCFAST_HOME=${HPCFAST_HOME:-${SLURM_SUBMIT_DIR:-.}}
 HPCFAST_SITE=${HPCFAST_SITE:-$HPCFAST_HOME/slurm/site.sh}
 given=("$0" "$@") # this script and its arguments: a job that follows is submitted with them
 
@@ -11,6 +11,8 @@ give_up() {
     echo "error: $*" >&2
     exit 2
 }
+
+[ -n "${SLURM_JOB_ID:-}" ] || give_up "this is a batch script: sbatch $0 …; without Slurm: hpcfast train CONFIG key=value …"
 
 # Settings were variables once. Whoever still gives one must not get a job without it.
 [ -z "${OVERRIDES:-}" ] || give_up "OVERRIDES is not read: settings are arguments, sbatch slurm/train.sh CONFIG key=value …; unset it"

@@ -14,7 +14,7 @@
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 # sbatch runs a copy of this file, so what belongs to it is looked for where it was submitted: in the checkout.
-lib=${HPCFAST_HOME:-$SLURM_SUBMIT_DIR}/slurm/lib.sh
+lib=${HPCFAST_HOME:-${SLURM_SUBMIT_DIR:-.}}/slurm/lib.sh
 [ -r "$lib" ] || { echo "error: run sbatch in hpcfast's folder" >&2; exit 2; }
 # shellcheck source=slurm/lib.sh
 . "$lib"

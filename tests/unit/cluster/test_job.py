@@ -265,6 +265,7 @@ def test_a_signal_does_not_end_the_script_before_its_ranks(slurm: Slurm) -> None
         ("stage_and_train.sh", {}, "error: name the packed data set"),
         ("train_imagenet_l2.sh", {"CONFIG": "tiny.yaml"}, "error: CONFIG=tiny.yaml is not read: it is an argument"),
         ("train_imagenet_l2.sh", {"OVERRIDES": "epochs=1"}, "error: OVERRIDES is not read: settings are arguments"),
+        ("train_imagenet_l2.sh", {"SLURM_JOB_ID": ""}, "error: this is a batch script: sbatch "),
         ("train_imagenet_l2.sh", {"HPCFAST_SITE": "nowhere.sh"}, "error: no file nowhere.sh"),
         ("train_imagenet_l2.sh", {"HPCFAST_HOME": "nowhere"}, "error: run sbatch in hpcfast's folder"),
     ],
