@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A whole scaling study, where hpcfast lies in no container: submits what is not done of it, and a last job that collects and reports (collect).
+# A whole scaling study: submits what is not done of it, and a last job that collects and reports (collect). hpcfast may
+# not lie in a container here: it calls sbatch.
 #   sbatch slurm/scaling_study.sh STUDY
 #SBATCH --job-name=scaling-study
 #SBATCH --nodes=1

@@ -150,6 +150,6 @@ def stage(
     from hpcfast.datasets.packs import stage as staging
     from hpcfast.distributed import comm
 
-    world = comm.init()
+    world = comm.init(gpus=False)
     work, described = partial(staging.stage, pack, to, world), partial(staging.sentence, pack, to)
     _write(f"stage {pack}", work, described, json, unit="bytes", is_root=world.is_root)

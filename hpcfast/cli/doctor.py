@@ -27,7 +27,7 @@ def command(
     from hpcfast.doctor.table import rows, table, verdict
     from hpcfast.runs.progress import console
 
-    world = comm.init()
+    world = comm.init(gpus=False)  # it looks at them itself
     findings = doctor.examine(world, run_dir, quick)
 
     def report() -> None:

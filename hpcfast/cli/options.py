@@ -25,12 +25,6 @@ def refuse_ranks(command: str) -> None:
         raise UserError(f"{command} is no job of several ranks: start it without mpirun, horovodrun or srun -n")
 
 
-def _is_open(path: Path) -> bool:
-    """Whether it names a file that this process has open, as /dev/stdout does; to replace that would lose the link."""
-    names = (path, path.readlink()) if path.is_symlink() else (path,)
-    return any(name.parent.resolve().is_relative_to("/proc") for name in names)
-
-
 def write_json(path: Path | None, numbers: Any) -> None:
     """Write what a command reports to the file given with ``--json``; null for what JSON has no number for.
 
@@ -42,12 +36,7 @@ def write_json(path: Path | None, numbers: Any) -> None:
 
     if path:
         try:
-            text = json.dumps(_finite(numbers), indent=1) + "\n"
-            if _is_open(path) or (path.exists() and not path.is_file()):
-                with path.open("a") as file:  # what was written there stays
-                    file.write(text)
-            else:
-                save_text(path.resolve(), text)  # a link stays one
+            save_text(path, json.dumps(_finite(numbers), indent=1) + "\n")
         except OSError as error:
             raise UserError(f"--json {path} cannot be written: {error}") from None
 

@@ -26,6 +26,7 @@ NOT_FOUND = 127
 """As a shell says it."""
 HANDED_ON = {signal.SIGTERM, signal.SIGUSR2}
 OWN, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+"""The control groups of this process, and where the kernel shows all of them."""
 SECONDS = 0.1
 """Between two looks whether the command can take a signal."""
 

@@ -57,7 +57,10 @@ def sbatch(options: Mapping[str, object], script: Path, *arguments: str, **varia
     ours = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_") or key == "SLURM_CONF"}
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
     command = ["sbatch", "--parsable", *given, str(script), *arguments]
-    said = run(command, {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables})
+    try:
+        said = run(command, {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables})
+    except UserError as error:
+        raise UserError(f"{error}; 'squeue --me' lists jobs that were submitted before") from None
     return said.partition(";")[0]  # "number;cluster" where there are several
 
 
@@ -69,9 +72,8 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     """
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        cure = "'squeue --me' lists jobs that were submitted before"
         shown = " ".join(map(shlex.quote, command))
-        raise UserError(f"{shown}: {done.stderr.strip() or done.returncode}; {cure}")
+        raise UserError(f"{shown}: {done.stderr.strip() or done.returncode}")
     return done.stdout.strip()
 
 

@@ -89,8 +89,11 @@ class World:
         return torch.device("cpu")
 
 
-def init() -> World:
+def init(gpus: bool = True) -> World:
     """Join the job this process was started in (launcher.LAUNCHERS, srun), or be a job of one rank.
+
+    Args:
+        gpus: the work uses those that the job has; without any that torch sees it would run on CPUs, for days.
 
     Raises:
         UserError: the ranks do not find one another (a ConnectionError where only some know), or do not see their GPUs.
@@ -114,14 +117,15 @@ def init() -> World:
             "know this launcher; use that MPI's own mpirun or mpiexec, or with Slurm srun --mpi=none (Gloo, no MPI) or "
             "srun --mpi=pmix; docs/batch-systems.md says what jsrun and flux run need"
         )
-    raise_on_all_ranks(_see_gpus)
+    if gpus:
+        raise_on_all_ranks(_see_gpus)
     world = join()
     watch(world.rank, world.size, on_root)
     return world
 
 
 def _see_gpus() -> None:
-    """Refuse to train on CPUs where Slurm has given the job GPUs."""
+    """Refuse CPUs where Slurm has given the job GPUs."""
     given = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
     if given and not torch.cuda.is_available():
         cause = "its driver is missing or too old for this torch, or a container was started without --nv"

@@ -61,6 +61,7 @@ def meet(step: Step) -> None:
 
 def listen_there() -> None:
     """Have Horovod's process sets use the interface that ``HOROVOD_GLOO_IFACE`` names (scripts/horovod_build)."""
+    os.environ.pop("HPCFAST_GLOO_ADDRESS", None)  # of a process on another node, which has started this one
     if address := interfaces().get(os.environ.get("HOROVOD_GLOO_IFACE", "")):
         os.environ["HPCFAST_GLOO_ADDRESS"] = address
 

@@ -19,9 +19,12 @@ _KEPT = 40
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a name beside ``path`` to write to; at the block's end that file is put in place, unless it raises.
 
+    Where ``path`` is a link, that stays, and what it links to is replaced.
+
     Args:
         durable: survive a power cut too, which takes milliseconds a file.
     """
+    path = path.resolve()
     part = path.with_name(f"{path.name[:_KEPT]}.{secrets.token_hex(4)}{PART}")
     try:
         yield part
@@ -42,8 +45,16 @@ def write_atomically(path: Path, write: Callable[[Path], object], durable: bool 
 
 
 def save_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all; names of files that are no UTF-8 become their bytes again."""
-    write_atomically(path, lambda part: part.write_bytes(text.encode("utf-8", "surrogateescape")))
+    """Write a text file in UTF-8, whole or not at all; names of files that are no UTF-8 become their bytes again.
+
+    What is no file of a folder, such as a pipe or /dev/stdout, is written to.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    if _is_open(path) or (path.exists() and not path.is_file()):
+        with path.open("ab") as file:  # what was written there stays
+            file.write(data)
+    else:
+        write_atomically(path, lambda part: part.write_bytes(data))
 
 
 def clean(folder: Path) -> None:
@@ -56,6 +67,12 @@ def clean(folder: Path) -> None:
 def is_part(name: str) -> bool:
     """Whether a file of this name is unfinished."""
     return name.endswith(PART)
+
+
+def _is_open(path: Path) -> bool:
+    """Whether it names a file that this process has open, as /dev/stdout does, and so its link must stay."""
+    names = (path, path.readlink()) if path.is_symlink() else (path,)
+    return any(name.parent.resolve().is_relative_to("/proc") for name in names)
 
 
 def _sync(path: Path) -> None:

@@ -201,6 +201,7 @@ def checkout(path: Path, scratch: str) -> dict[str, str]:
     """Make a folder look like a checkout in which somebody works, and return the variables that jobs there need."""
     for name in ("slurm", "configs", "hpcfast"):
         (path / name).symlink_to(ROOT / name)
+    (path / ".venv").symlink_to(BIN.parent)
     (path / "site.sh").write_text(
         f'export PATH="{BIN}:$PATH"\nHPCFAST_SCRATCH={scratch!r}\nHPCFAST_MAX_REQUEUES=${{HPCFAST_MAX_REQUEUES:-3}}\n'
     )

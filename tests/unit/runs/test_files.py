@@ -1,6 +1,7 @@
 """Files that are whole or not there, with several writers too."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,38 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) ->
         path.touch()
     files.clean(tmp_path)
     assert [path for path in (*kept, *left) if path.exists()] == kept
+
+
+@pytest.mark.parametrize("folder", ["/proc/self/fd", "/dev/fd"])
+def test_a_link_to_an_open_file_stays_one_and_what_was_written_there_stays(tmp_path: Path, folder: str) -> None:
+    """As /dev/stdout does: it links to /proc/self/fd/1, and that to the file that a shell has redirected it to."""
+    with (tmp_path / "log").open("w") as log:
+        log.write("before\n")
+        log.flush()
+        link = tmp_path / "stdout"
+        link.symlink_to(f"{folder}/{log.fileno()}")
+        files.save_text(link, "a\n")
+        files.save_text(Path(folder) / str(log.fileno()), "b\n")
+        with pytest.raises(ZeroDivisionError):
+            files.write_atomically(link, lambda part: 1 / 0)
+    assert link.is_symlink()
+    assert (tmp_path / "log").read_text() == "before\na\nb\n"
+
+
+def test_a_users_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("of before")
+    (tmp_path / "link").symlink_to("file")
+    files.save_text(tmp_path / "link", "text")
+    files.write_atomically(tmp_path / "link", lambda part: part.write_bytes(b"picture"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "picture"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.save_text(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
