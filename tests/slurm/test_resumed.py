@@ -51,6 +51,7 @@ def test_a_study_whose_job_is_stopped_has_the_same_run(strange: Cluster) -> None
     assert [(logs / f"{TRAINING}{seed}.log").read_text().count("== start") for seed in (0, 1)] == [1, 2]
 
 
+@pytest.mark.long
 def test_the_next_task_of_an_array_goes_on_where_one_was_stopped(strange: Cluster, undisturbed: str) -> None:
     job = strange.train("array", 2, ENDS, flags=("--array=1-2%1",), HPCFAST_AGAIN="never")
     strange.until_trained("array")

@@ -25,7 +25,7 @@ def stopped_whole(strange: Cluster, name: str) -> bool:
     return bool(strange.values(name, "run_interrupted"))
 
 
-@pytest.mark.parametrize("number", ["USR2", "TERM"])
+@pytest.mark.parametrize("number", ["USR2", pytest.param("TERM", marks=pytest.mark.long)])
 def test_a_signal_stops_the_ranks_with_a_checkpoint_and_the_job_is_requeued(
     strange: Cluster, undisturbed: str, number: str
 ) -> None:
