@@ -6,10 +6,16 @@ import re
 import pytest
 
 from tests.slurm.conftest import ENDS, ROOT, Cluster
-from tests.slurm.test_scaling import STUDY
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
 TRAINING = "shapes-fast-strong-2-seed"
+STUDY = f"""
+title: a try
+strong: [2]
+seeds: 2
+data: [{{name: shapes, target: 0.9, global_batch: 4, methods: [{{name: fast, config: tiny.yaml}}]}}]
+set: [{ENDS}, guard.every=0, evaluation.every=1, "schedule={{name: cosine}}"]
+"""
 
 
 def test_an_evaluation_that_is_stopped_resumes_with_the_same_numbers(strange: Cluster, undisturbed: str) -> None:
@@ -28,11 +34,8 @@ def test_an_evaluation_that_is_stopped_resumes_with_the_same_numbers(strange: Cl
 
 def test_a_study_whose_job_is_stopped_has_the_same_run(strange: Cluster) -> None:
     """The last task of an array, which has the array's own number, goes on; the other is left alone."""
-    epochs = (
-        STUDY.replace("epochs=1,", f"{ENDS}, guard.every=0,").replace("[1, 2]", "[2]").replace("seeds: 1", "seeds: 2")
-    )
-    (strange.path / "halted.yaml").write_text(epochs)
-    (strange.path / "smooth.yaml").write_text(epochs)
+    for name in ("halted", "smooth"):
+        (strange.path / f"{name}.yaml").write_text(STUDY)
     jobs = {}
     flags = ("--mem=1G", *strange.flags[:1])
     variables = {"SBATCH_ACCOUNT": "any", "SBATCH_MEM_PER_NODE": "2G"}
@@ -48,7 +51,13 @@ def test_a_study_whose_job_is_stopped_has_the_same_run(strange: Cluster) -> None
     assert strange.values(run, "run_interrupted")
     assert strange.weights(run) == strange.weights(run.replace("halted", "smooth"))
     logs = strange.path / "studies" / "halted" / "logs"
-    assert [(logs / f"{TRAINING}{seed}.log").read_text().count("== start") for seed in (0, 1)] == [1, 2]
+    said = [(logs / f"{TRAINING}{seed}.log").read_text() for seed in (0, 1)]
+    assert [log.count("== start") for log in said] == [1, 2]
+    assert all(re.search(r"^== end 0 \d+$", log, re.MULTILINE) for log in said)
+    assert (strange.path / "studies" / "halted" / "report.html").is_file()
+    assert "2 not converged" in strange.log(jobs["halted"][1])
+    again = strange.run("hpcfast", "scaling", "run", "halted.yaml")
+    assert "submitted" not in again, "what is done is not submitted again"
 
 
 @pytest.mark.long
@@ -77,6 +86,7 @@ def test_the_next_job_of_a_chain_goes_on_where_one_was_stopped(strange: Cluster,
     assert strange.weights("sent") == strange.weights(undisturbed)
 
 
+@pytest.mark.long
 def test_data_that_are_staged_elsewhere_at_the_next_start_are_the_same(strange: Cluster) -> None:
     """Each job has a TMPDIR of its own, and the next one is another job."""
     strange.run("hpcfast", "data", "pack", "data", "packed")
