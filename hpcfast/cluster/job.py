@@ -160,7 +160,7 @@ def record(command: list[str]) -> None:
     if env.get("LOADEDMODULES"):
         say(f"== modules {env['LOADEDMODULES']}")
     for name in sorted(env):
-        if re.match("(HPCFAST|HOROVOD|NCCL|OMPI_MCA|FI|UCX|OMP)_", name):
+        if re.match("(HPCFAST|HOROVOD|NCCL|OMPI_MCA|FI|UCX|OMP)_", name) and not name.endswith("SECRET"):
             say(f"== {name}={env[name]}")
 
 

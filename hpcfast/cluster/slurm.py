@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -170,5 +171,6 @@ def ranks() -> list[str]:
 
 
 def step_environment() -> dict[str, str]:
-    """The variables for srun."""
-    return {key: value for key, value in os.environ.items() if key not in WISHES}
+    """The variables for srun; a secret of the job is among them, by which its ranks know one another."""
+    ours = {key: value for key, value in os.environ.items() if key not in WISHES}
+    return {"HPCFAST_SECRET": secrets.token_hex(16), **ours}

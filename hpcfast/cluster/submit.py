@@ -11,6 +11,7 @@ from pathlib import Path
 from hpcfast.cluster import slurm
 from hpcfast.errors import UserError
 from hpcfast.runs import files
+from hpcfast.runs.names import printable
 
 TEMPLATES = {"train": "train.sh", "evaluate": "evaluate.sh"}
 MARK = "# Written by `hpcfast submit`"
@@ -27,8 +28,13 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
         follow: following jobs resume where one was stopped, so that it need not be requeued.
 
     Raises:
-        UserError: the template is missing.
+        UserError: the template is missing, or an option is more than a line: the next would be a command.
     """
+    for name, value in options.items():
+        if not (name + value).isprintable():
+            raise UserError(
+                f"--{printable(f'{name}={value}')}: a batch script has an option in one line; leave out \\n"
+            )
     template = slurm.SCRIPTS / TEMPLATES[kind]
     try:
         lines = template.read_text().splitlines()

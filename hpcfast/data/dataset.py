@@ -120,7 +120,7 @@ def read(settings: DataSettings, world: World, copy: Path | None = None) -> Data
     train, val = comm.raise_on_all_ranks(lambda: read_splits(settings.path, settings.skips, copy))
     identities = dict(zip(("train", "val"), agreed((train, val), world), strict=True))
     rest, held_out = hold_out(train, settings.held_out)
-    common = comm.on_root(lambda: overlap(train, val))
+    common = Overlap(*comm.on_root(lambda: overlap(train, val)))
     return Dataset(rest.some(settings.images), held_out, val, identities, common)
 
 

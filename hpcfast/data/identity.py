@@ -105,7 +105,8 @@ def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
     everyone = comm.gather((_copy(splits), socket.gethostname()))
     copies = [copy for copy, _ in everyone]
     first = copies.index(copies[world.rank]) == world.rank
-    found = comm.gather(tuple(identify(split) for split in splits) if first else None)
+    mine = [identify(split).state() for split in splits] if first else None
+    found = [each and tuple(map(Identity.of_state, each)) for each in comm.gather(mine)]
     reference = found[0]
     assert reference is not None  # noqa: S101 - rank 0 is the first of its copy
     for rank, others in enumerate(found):

@@ -20,7 +20,7 @@ import horovod.torch as hvd
 import torch
 from horovod.common.exceptions import HorovodInternalError
 
-from hpcfast.distributed import launcher, rendezvous
+from hpcfast.distributed import launcher, objects, rendezvous
 from hpcfast.distributed.elastic import commit, elastically
 from hpcfast.distributed.gradients import (
     average_buffers,
@@ -120,7 +120,8 @@ def init(gpus: bool = True) -> World:
     if gpus:
         raise_on_all_ranks(_see_gpus)
     world = join()
-    watch(world.rank, world.size, on_root)
+    here = "127.0.0.1" if hvd.local_size() == world.size else os.environ.get(rendezvous.ADDRESS, "")
+    watch(world.rank, world.size, here, on_root)
     return world
 
 
@@ -178,16 +179,23 @@ def raise_on_all_ranks(work: Callable[[], T]) -> T:
 
 def gather(value: T) -> list[T]:
     """Every rank's ``value``, by rank, on every rank."""
+    mine = _bytes(value)
     with waiting("gather"):
-        everyone: list[T] = hvd.allgather_object(value, name="gather")
-    return everyone
+        sizes = finish(hvd.allgather_async(torch.tensor([len(mine)]), name="gather.sizes")).tolist()
+        everyone = finish(hvd.allgather_async(mine, name="gather"))
+    return [objects.unpack(each.numpy()) for each in everyone.split(sizes)]
 
 
 def on_root(work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
-    outcome = _attempt(work) if hvd.rank() == 0 else None
+    said = objects.pack(_attempt(work)) if hvd.rank() == 0 else b""
     with waiting("on_root"):
-        result, error = hvd.broadcast_object(outcome, root_rank=0, name="on_root")
+        size = finish(hvd.broadcast_async(torch.tensor([len(said)]), root_rank=0, name="on_root.size"))
+        sent = (
+            torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(size), dtype=torch.uint8)
+        )
+        outcome = finish(hvd.broadcast_async(sent, root_rank=0, name="on_root"))
+    result, error = objects.unpack(outcome.numpy())
     _raise_first([error])
     return result
 
@@ -233,6 +241,10 @@ def abort() -> NoReturn:
 
         MPI.COMM_WORLD.Abort(1)
     os._exit(1)
+
+
+def _bytes(value: object) -> torch.Tensor:
+    return torch.frombuffer(bytearray(objects.pack(value)), dtype=torch.uint8)
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

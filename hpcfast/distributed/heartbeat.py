@@ -16,8 +16,8 @@ class Address(NamedTuple):
     hosts: tuple[str, ...]
     """Rank 0's IPv4 addresses; not all of them can be reached from everywhere."""
     port: int
-    token: bytes
-    """Random: datagrams without it are not of this job."""
+    key: bytes
+    """Random: signs the datagrams of this job."""
     limit: float
     """Seconds; rank 0's choice, because launchers don't hand every variable to other nodes."""
 

@@ -10,15 +10,18 @@ from hpcfast.distributed.watchdog import Watchdog
 _watchdog: Watchdog | None = None
 
 
-def watch(rank: int, size: int, on_root: Callable[[Callable[[], Address]], Address]) -> None:
+def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Address]], Address]) -> None:
     """Have a rank that falls silent named, and the job ended: Horovod and MPI would wait for it permanently.
 
     Args:
+        rank: this one.
+        size: how many there are.
+        here: the address at which this rank listens; empty for all that the machine has.
         on_root: runs a function on rank 0 and returns its result on every rank.
     """
     global _watchdog
-    _watchdog = Watchdog(rank, size)
-    _watchdog.start(on_root(_watchdog.listen))
+    _watchdog = Watchdog(rank, size, here)
+    _watchdog.start(Address(*on_root(_watchdog.listen)))
     atexit.register(_watchdog.stop)
 
 

@@ -13,6 +13,7 @@ The thread needs Python's interpreter lock, which Horovod's waits give up; code 
 """
 
 import contextlib
+import hmac
 import json
 import math
 import os
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, some
+from hpcfast.distributed.secret import SIGNATURE, sign
 from hpcfast.errors import UserError
 
 LIMIT = 30.0
@@ -36,13 +38,17 @@ GRACE = 3
 the others'."""
 
 
+EVERYWHERE = "0.0.0.0"
+
+
 class Watchdog:
     """This rank's thread; ``step`` and ``note`` are what it tells the others about this rank, yours to set.
 
-    ``end`` is called in the thread after the message that a rank is lost; by default the process ends with 1.
+    ``here`` is the address at which this rank listens, by default all that the machine has. ``end`` is called in the
+    thread after the message that a rank is lost; by default the process ends with 1.
     """
 
-    def __init__(self, rank: int, size: int, end: Callable[[], object] = lambda: os._exit(1)) -> None:
+    def __init__(self, rank: int, size: int, here: str = "", end: Callable[[], object] = lambda: os._exit(1)) -> None:
         self.rank, self.size = rank, size
         self.step, self.note = 0, ""
         self._waits_in, self._since, self._waited = "", 0.0, 0.0
@@ -58,7 +64,7 @@ class Watchdog:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         # Room for thousands of ranks' beats while the thread waits for its turn; the system may grant less.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self._socket.bind(("", 0))
+        self._socket.bind((here, 0))
 
     def listen(self, limit: float | None = None) -> Address:
         """Return, on rank 0, what all ranks must give to :meth:`start`.
@@ -66,8 +72,9 @@ class Watchdog:
         Raises:
             UserError: ``limit`` is not given and the environment's HPCFAST_STALL_SECONDS is no number of seconds.
         """
-        hosts, port = tuple(interfaces().values()), self._socket.getsockname()[1]
-        return Address(hosts, port, secrets.token_bytes(8), _limit() if limit is None else limit)
+        host, port = self._socket.getsockname()
+        hosts = tuple(interfaces().values()) if host == EVERYWHERE else (host,)
+        return Address(hosts, port, secrets.token_bytes(32), _limit() if limit is None else limit)
 
     def start(self, address: Address) -> None:
         """Begin to watch and to be watched, unless there is only one rank or the limit is 0."""
@@ -82,7 +89,7 @@ class Watchdog:
         """Leave in an orderly way: tell the others, wait until they know (about a second at most)."""
         self._stopping.set()
         if self._thread and self._thread.is_alive():
-            self._socket.sendto(b"", ("127.0.0.1", self._socket.getsockname()[1]))  # wakes the thread
+            self._socket.sendto(b"", self._socket.getsockname())  # wakes the thread
             self._thread.join()
         self._socket.close()
 
@@ -164,9 +171,10 @@ class Watchdog:
                 self._handle(*self._socket.recvfrom(2048), time.monotonic())
 
     def _handle(self, data: bytes, sender: tuple[str, int], now: float) -> None:
-        if not data.startswith(self._address.token):
+        signature, text = data[:SIGNATURE], data[SIGNATURE:]
+        if not hmac.compare_digest(signature, sign(self._address.key, text)):
             return
-        beat = Beat(*json.loads(data[len(self._address.token) :]))
+        beat = Beat(*json.loads(text))
         if beat.kind == "end":
             self._finish()
         elif beat.kind in ("bye", "ok"):
@@ -204,7 +212,8 @@ class Watchdog:
 
     def _send(self, kind: str, to: tuple[str, int]) -> None:
         with contextlib.suppress(OSError):  # the network is down: then silence will tell
-            self._socket.sendto(self._address.token + json.dumps(self._beat(kind)).encode(), to)
+            text = json.dumps(self._beat(kind)).encode()
+            self._socket.sendto(sign(self._address.key, text) + text, to)
 
     def _beat(self, kind: str) -> Beat:
         note, waits_in = self.note[:100], self._waits_in

@@ -29,7 +29,7 @@ def examine(
     asked = Job(world, folder.absolute(), quick)
     host = socket.gethostname()
     mine = [Answer(world.rank, host, *attempt(lambda check=check: check.probe(asked))) for check in checks]  # type: ignore[misc]
-    everyone = comm.gather(mine)
+    everyone = [[Answer(*answer) for answer in answers] for answers in comm.gather(mine)]
     if not world.is_root:
         return {}
     return {check.name: judge(check, [answers[i] for answers in everyone]) for i, check in enumerate(checks)}

@@ -131,7 +131,7 @@ def attacked(
     """
     outcomes = Outcomes(split.labels)
     for record in comm.on_root(journal.read) if journal else ():
-        outcomes.note(record)
+        outcomes.note(Record(*record))
     probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
     still = frozen(model, probe)
     faults: dict[int, str] = {}
@@ -162,7 +162,7 @@ def attacked(
         pieces = Pieces(_agreed(min(size for *_, size in everyone), pieces.most, say))
         for records, bad, _ in everyone:
             for record in records:
-                outcomes.note(record)
+                outcomes.note(Record(*record))
             outcomes.bad.update(bad)
         refuse_not_finite(split, outcomes.not_finite())
         skips.refuse_many(split, outcomes.bad, len(ids))

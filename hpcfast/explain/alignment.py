@@ -63,12 +63,12 @@ def measure(
     Raises:
         UserError: fewer than two images can be read.
     """
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, list[list[float]]] = {}
 
-    def rows(batch: Batch) -> dict[int, np.ndarray]:
+    def rows(batch: Batch) -> dict[int, list[list[float]]]:
         with full_precision():
             measured = torch.stack([_row(model, batch.x, batch.y) for model in models], 1)
-        return dict(zip(batch.ids.tolist(), measured.cpu().numpy(), strict=True))
+        return dict(zip(batch.ids.tolist(), measured.cpu().tolist(), strict=True))
 
     pieces = Pieces(batch_size(models, config, world))
     for batch in shared_out(val, ids, pieces.most, config, world, faults):
@@ -81,7 +81,7 @@ def measure(
         raise UserError(
             f"{val.root}: {len(good)} of {len(ids)} images can be read; 'hpcfast data verify' lists the bad"
         )
-    ordered = np.stack([everyone[image] for image in good], 1)
+    ordered = np.array([everyone[image] for image in good], np.float32).swapaxes(0, 1)
     return ordered[..., 0], ordered[..., 1] > 0, np.array(good)
 
 

@@ -63,7 +63,7 @@ class RankStats:
         """
         meter = self._meter
         mine = Report(socket.gethostname(), self._hardware, self._slots, seconds, noise, meter.take(), meter.by)
-        everyone = self._reports = comm.gather(mine)
+        everyone = self._reports = [Report(*each) for each in comm.gather(mine)]
         self._seconds = [own + more.seconds for own, more in zip(self._seconds, everyone, strict=True)]
         self._unjudged = [own + more.seconds for own, more in zip(self._unjudged, everyone, strict=True)]
         self._add_joules(everyone)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import DataSettings, dataset
+from hpcfast.data import dataset
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
@@ -53,10 +53,10 @@ def train(
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
 
-        def take() -> DataSettings:
-            return held.enter_context(claim.claim(config, overwrite))
+        def take() -> Path:
+            return held.enter_context(claim.claim(config, overwrite)).path
 
-        before = comm.on_root(take)
+        moved = comm.on_root(take) != config.data.path
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
         if summary:
@@ -68,7 +68,7 @@ def train(
         for remark in data.remarks():
             reporter.say(remark)
         store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
-        return _train(Run(config, world, data, reporter, stop, store, began), before, profile, accept_data)
+        return _train(Run(config, world, data, reporter, stop, store, began), moved, profile, accept_data)
 
 
 def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
@@ -78,10 +78,10 @@ def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
     return staging.copy(config.data, world)
 
 
-def _train(run: Run, before: DataSettings, folder: Path | None, accept_data: bool) -> dict[str, Any]:
+def _train(run: Run, moved: bool, folder: Path | None, accept_data: bool) -> dict[str, Any]:
     profile = Profile(folder, run.world, run.clock) if folder else None
-    run.begin(accept_data, moved=before.path != run.config.data.path)
-    if before != run.config.data:  # evaluations look for the data where the run had them last
+    run.begin(accept_data, moved)
+    if moved:  # evaluations look for the data where the run had them last
         comm.on_root(lambda: files.save_text(run.dir.config, run.config.dump()))
     run.clock.switch("other")
     task = run.reporter.task("training", run.course.plan.total_images, "images", done=run.course.position.images)

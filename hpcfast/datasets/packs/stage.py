@@ -50,7 +50,7 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
         UserError: ``pack`` is none or damaged, ``to`` holds something else, is too small or on a disk that nodes
             share; on every rank.
     """
-    described = comm.on_root(lambda: _described(pack))
+    described = Manifest.model_validate(comm.on_root(lambda: _described(pack).model_dump()))
     node, target = this_node(), here(to)
     everyone = comm.gather((node, target))
     leads = everyone.index((node, target)) == world.rank

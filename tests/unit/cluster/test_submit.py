@@ -38,6 +38,16 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(caught.value.code or 0)
 
 
+@pytest.mark.parametrize("option", ["comment=a\ntouch pwned", "comment=a\rb", "a\nb=c", "comment=\u2028touch"])
+def test_an_option_of_two_lines_becomes_no_command(
+    option: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    assert run(monkeypatch, "--sbatch", option, "--dry-run") == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "in one line" in said.err
+
+
 def test_dry_run_prints_a_script_and_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     before = sorted(folder.rglob("*"))
     flags = ["--nodes", "3", "--gpus-per-node", "2", "--time", "1:00:00", "--sbatch", "cpus-per-task=1"]

@@ -1,47 +1,74 @@
-"""Ranks that know only the name of their job step find the port of rank 0."""
+"""Ranks that know only the name of their job step, and the job's secret, find rank 0 and share its table."""
 
+import http.client
 import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from hpcfast.distributed import launcher, rendezvous
+from hpcfast.distributed import launcher, rendezvous, table
+from hpcfast.distributed.secret import VARIABLE
 from hpcfast.errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SLURM_JOB_ID", str(os.getpid()))
+    monkeypatch.setenv(VARIABLE, "secret of this test")
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
 
 
-def meet(rank: int) -> str:
+def meet(rank: int) -> int:
+    """The port of this rank's proxy."""
     rendezvous.meet(launcher.Step(rank, 0, rank, (2,), "localhost"))
     assert os.environ["HOROVOD_RANK"] == str(rank)
     assert os.environ["HOROVOD_GLOO_IFACE"] == "lo"
-    return os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"]
+    return int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
 
 
-def test_ranks_meet_at_one_port() -> None:
-    assert meet(0) == meet(1)
+def gloo(port: int, method: str, path: str, value: bytes = b"") -> bytes | int:
+    """What Gloo's client gets for a request; the status where it is none of success."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path, value)
+    response = connection.getresponse()
+    return response.read() if response.status == http.client.OK else response.status
+
+
+def test_ranks_share_a_table() -> None:
+    first, second = meet(0), meet(1)
+    assert gloo(first, "GET", "/global/1") == http.client.NOT_FOUND
+    assert gloo(second, "PUT", "/global/1", b"\0address") == b""
+    assert gloo(first, "GET", "/global/1") == b"\0address"
+    assert gloo(first, "DELETE", "/global/1") == b""
+    assert gloo(second, "GET", "/global/1") == http.client.NOT_FOUND
 
 
 def test_another_step_and_a_strange_server_on_the_same_ports_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "PORTS", range(21000, 21000 + rendezvous.CANDIDATES))
-    monkeypatch.setenv("SLURM_STEP_ID", "1")
-    other = meet(0)
+    monkeypatch.setattr(table, "SECONDS", 0.5)
     with socket.socket() as silent:
-        silent.bind(("", min(set(rendezvous.PORTS) - {int(other)})))
+        silent.bind(("127.0.0.1", 21000))
         silent.listen()
-        monkeypatch.setattr(rendezvous, "SECONDS", 0.1)
+        monkeypatch.setenv("SLURM_STEP_ID", "1")
+        other = meet(0)
         monkeypatch.setenv("SLURM_STEP_ID", "2")
-        mine = meet(0)
-        assert mine not in (other, str(silent.getsockname()[1]))
-        assert meet(1) == mine
+        mine, another = meet(0), meet(1)
+    gloo(mine, "PUT", "/global/0", b"mine")
+    assert gloo(another, "GET", "/global/0") == b"mine"
+    assert gloo(other, "GET", "/global/0") == http.client.NOT_FOUND
+
+
+def test_who_has_another_secret_is_not_rank_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PORTS", range(21100, 21100 + rendezvous.CANDIDATES))
+    meet(0)
+    monkeypatch.setattr(rendezvous, "PATIENCE", 0.5)
+    monkeypatch.setenv(VARIABLE, "secret of a stranger")
+    with pytest.raises(ConnectionError, match=rf"what listens at port 211\d\d of .* does not know .*{VARIABLE}"):
+        meet(1)
 
 
 def test_where_rank_0_never_comes_the_others_say_where_they_looked(monkeypatch: pytest.MonkeyPatch) -> None:

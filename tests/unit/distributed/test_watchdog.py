@@ -17,7 +17,7 @@ class Net:
         self.now, self.ended, self.mail = 0, [], []
         self.stopped, self.cut = set(), set()
         self.dogs = [
-            Watchdog(rank, len(hosts), lambda rank=rank: self.ended.append(rank)) for rank in range(len(hosts))
+            Watchdog(rank, len(hosts), end=lambda rank=rank: self.ended.append(rank)) for rank in range(len(hosts))
         ]
         for dog, host in zip(self.dogs, hosts, strict=True):
             dog._socket.close()

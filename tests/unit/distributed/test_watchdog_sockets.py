@@ -31,7 +31,7 @@ def together() -> Iterator[Callable[..., list[Watchdog]]]:
     dogs: list[Watchdog] = []
 
     def start(size: int, limit: float, end: Callable[[], object] = lambda: None) -> list[Watchdog]:
-        dogs.extend(Watchdog(rank, size, end) for rank in range(size))
+        dogs.extend(Watchdog(rank, size, "127.0.0.1", end) for rank in range(size))
         address = dogs[0].listen(limit)
         for dog in dogs:
             dog.start(address)

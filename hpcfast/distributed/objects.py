@@ -1,0 +1,92 @@
+"""Values on their way between ranks: JSON, and the bytes of tensors behind it. Never a pickle, which can run code.
+
+JSON knows no tuples, no keys but strings, no bytes and no tensors: each of these is an object ``{kind: content}``.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+
+
+def pack(value: Any) -> bytes:
+    """``value`` as bytes.
+
+    Args:
+        value: numbers, strings, bytes, paths, tensors, and lists, tuples and dicts of them; a named tuple becomes a
+            tuple, a number of numpy's one of Python's.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    blobs: list[bytes] = []
+    text = json.dumps(_plain(value, blobs)).encode()
+    return b"".join([len(text).to_bytes(8, "big"), text, *blobs])
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """The value that :func:`pack` was given; tensors are on the CPU.
+
+    Raises:
+        ValueError: ``data`` is no such thing.
+    """
+    view = memoryview(data)
+    end = 8 + int.from_bytes(view[:8], "big")
+    return _value(json.loads(bytes(view[8:end])), view[end:])
+
+
+def _plain(value: Any, blobs: list[bytes]) -> Any:
+    def each(values: Iterable[Any]) -> list[Any]:
+        return [_plain(one, blobs) for one in values]
+
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case list():
+            return each(value)
+        case tuple():
+            return {"tuple": each(value)}
+        case dict():
+            return {"dict": [each(pair) for pair in value.items()]}
+        case bytes():
+            return {"bytes": value.hex()}
+        case Path():
+            return {"path": str(value)}
+        case np.generic():
+            return value.item()
+        case Tensor():
+            start = sum(map(len, blobs))
+            blobs.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            return {"tensor": [str(value.dtype).removeprefix("torch."), list(value.shape), start]}
+    raise TypeError(f"{type(value).__name__} does not travel between ranks: {value!r:.100}")
+
+
+def _value(plain: Any, blobs: memoryview) -> Any:
+    if isinstance(plain, list):
+        return [_value(each, blobs) for each in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, content),) = plain.items()
+    match kind:
+        case "tuple":
+            return tuple(_value(each, blobs) for each in content)
+        case "dict":
+            return {_value(key, blobs): _value(each, blobs) for key, each in content}
+        case "bytes":
+            return bytes.fromhex(content)
+        case "path":
+            return Path(content)
+        case "tensor":
+            name, shape, start = content
+            dtype = DTYPES[name]
+            tensor = torch.empty(math.prod(shape), dtype=dtype)
+            tensor.view(torch.uint8).numpy()[:] = np.frombuffer(blobs, np.uint8, tensor.nbytes, start)
+            return tensor.reshape(shape)
+    raise ValueError(f"{kind} is nothing that travels between ranks")
