@@ -32,7 +32,7 @@ from hpcfast.distributed.gradients import (
     start_timeline,
     stop_timeline,
 )
-from hpcfast.distributed.status import peers, set_status, waiting, watch
+from hpcfast.distributed.status import leave_traces, peers, set_status, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "gather",
     "init",
     "join",
+    "leave_traces",
     "mean",
     "on_root",
     "peers",

@@ -1,11 +1,22 @@
 """What heartbeats carry, and what can be read from them."""
 
+import contextlib
+import math
+import os
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from psutil import net_if_addrs
 
+from hpcfast.errors import UserError
+
+LIMIT = 300.0
+"""Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
+VARIABLE = "HPCFAST_STALL_SECONDS"
+WARNING = 10.0
+"""Seconds of silence after which a rank is warned of, unless the variable below says otherwise."""
+WARNING_VARIABLE = "HPCFAST_WARN_SECONDS"
 SHOWN = 20
 """Ranks that a message lists; there may be thousands."""
 
@@ -19,7 +30,9 @@ class Address(NamedTuple):
     key: bytes
     """Random: signs the datagrams of this job."""
     limit: float
-    """Seconds; rank 0's choice, because launchers don't hand every variable to other nodes."""
+    """Seconds of silence that end the job; rank 0's choice: launchers don't hand every variable to other nodes."""
+    warning: float
+    """Seconds of silence that are warned of."""
 
 
 class Beat(NamedTuple):
@@ -69,3 +82,21 @@ def interfaces() -> dict[str, str]:
 def some(ranks: list[int]) -> str:
     """The first of ``ranks``, for a message."""
     return ", ".join(map(str, ranks[:SHOWN])) + f" and {len(ranks) - SHOWN} more" * (len(ranks) > SHOWN)
+
+
+def limits() -> tuple[float, float]:
+    """Seconds of silence that end the job, and that are warned of, as the environment says.
+
+    Raises:
+        UserError: a variable is no number of seconds.
+    """
+    return _seconds(VARIABLE, LIMIT), _seconds(WARNING_VARIABLE, WARNING)
+
+
+def _seconds(variable: str, default: float) -> float:
+    given = os.environ.get(variable, str(default))
+    with contextlib.suppress(ValueError):
+        if 0 <= float(given) < math.inf:
+            return float(given)
+    what = "which the job ends, for example 300" if variable == VARIABLE else "which it is warned of, for example 10"
+    raise UserError(f"{variable}={given}: give the seconds of a rank's silence after {what}, or 0 for never")

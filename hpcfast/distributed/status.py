@@ -1,13 +1,20 @@
 """This rank's watchdog, and what it is told: what the rank is doing, and where it waits for others."""
 
 import atexit
+import contextlib
+import faulthandler
+import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TextIO
 
 from hpcfast.distributed.heartbeat import Address
 from hpcfast.distributed.watchdog import Watchdog
 
 _watchdog: Watchdog | None = None
+_traces: Path | None = None
 
 
 def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Address]], Address]) -> None:
@@ -20,7 +27,7 @@ def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Addre
         on_root: runs a function on rank 0 and returns its result on every rank.
     """
     global _watchdog
-    _watchdog = Watchdog(rank, size, here)
+    _watchdog = Watchdog(rank, size, here, end)
     _watchdog.start(Address(*on_root(_watchdog.listen)))
     atexit.register(_watchdog.stop)
 
@@ -29,6 +36,25 @@ def set_status(step: int, note: str) -> None:
     """Say what this rank is doing, for the message that names a lost rank."""
     if _watchdog:
         _watchdog.step, _watchdog.note = step, note
+
+
+def leave_traces(folder: Path) -> None:
+    """If the job is ended because a rank has fallen silent, write into ``folder`` where this rank is."""
+    global _traces
+    _traces = folder
+    if _watchdog:
+        _watchdog.advice = f"; where its ranks were is in {folder}"
+
+
+def end() -> None:
+    """End this process; where its threads are goes into the folder for that, if there is one."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as closing:  # the disk may be what is gone
+        file: TextIO = sys.stderr
+        if _traces and _watchdog:
+            _traces.mkdir(exist_ok=True)
+            file = closing.enter_context((_traces / f"stack-rank-{_watchdog.rank:05d}.txt").open("w"))
+        faulthandler.dump_traceback(file)
+    os._exit(1)
 
 
 def waiting(collective: str) -> AbstractContextManager[None]:

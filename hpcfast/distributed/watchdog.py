@@ -1,8 +1,8 @@
 """Ends a job one of whose ranks has fallen silent (stopped, cut off, gone with its node), or whose ranks deadlock.
 
-Horovod waits for such ranks permanently, and so does MPI. Here a thread of every rank sends rank 0 a datagram every
-fifteenth of a limit, and rank 0 answers each. Whoever hears nothing for the whole limit says on stderr which rank
-is missing and ends its process; the launcher then kills all others, stopped ones too. Use, on every rank::
+Horovod waits for such ranks permanently, and so does MPI. Here a thread of every rank sends rank 0 a datagram every two
+seconds, and rank 0 answers each. Whoever hears nothing for a while warns of the rank that is missing; after the whole
+limit all ranks leave their stack traces and end; the launcher then kills stopped ones, too. Use, on every rank::
 
     watchdog = Watchdog(rank, size)
     watchdog.start(broadcast_from_rank_0(watchdog.listen))  # listen() is called on rank 0 only
@@ -24,15 +24,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, some
+from hpcfast.distributed.heartbeat import SHOWN, VARIABLE, Address, Beat, deadlock, interfaces, limits, some
 from hpcfast.distributed.secret import SIGNATURE, sign
-from hpcfast.errors import UserError
 
-LIMIT = 30.0
-"""Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
-VARIABLE = "HPCFAST_STALL_SECONDS"
+INTERVAL = 2.0
+"""Seconds between heartbeats, at most; at least fifteen fit into the limit: so many are not lost by chance."""
 BEATS = 15
-"""Heartbeats a limit: so many datagrams in a row are not lost by chance."""
+DEADLOCK = 30.0
+"""Seconds after which ranks that all wait for one another are given up: no network and no disk can be the cause."""
 GRACE = 3
 """Intervals: a thread this late was itself stopped; and by so much rank 0's verdict precedes the last rank's, and that
 the others'."""
@@ -45,7 +44,8 @@ class Watchdog:
     """This rank's thread; ``step`` and ``note`` are what it tells the others about this rank, yours to set.
 
     ``here`` is the address at which this rank listens, by default all that the machine has. ``end`` is called in the
-    thread after the message that a rank is lost; by default the process ends with 1.
+    thread after the message that a rank is lost; by default the process ends with 1. ``advice``, yours to set, follows
+    that message.
     """
 
     def __init__(self, rank: int, size: int, here: str = "", end: Callable[[], object] = lambda: os._exit(1)) -> None:
@@ -58,7 +58,9 @@ class Watchdog:
         self._beats: dict[int, tuple[Beat, tuple[str, int]]] = {}  # the last, and the way back to its sender
         self._left: set[int] = set()  # whose late datagrams must not bring them back
         self._path = 0
-        self._warned = False
+        self._unheard = False  # it was said which ranks never were
+        self._warned: dict[int, float] = {}  # when they fell silent, of the ranks that are warned of
+        self.advice = ""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -70,11 +72,12 @@ class Watchdog:
         """Return, on rank 0, what all ranks must give to :meth:`start`.
 
         Raises:
-            UserError: ``limit`` is not given and the environment's HPCFAST_STALL_SECONDS is no number of seconds.
+            UserError: ``limit`` is not given, and a variable of the environment is no number of seconds.
         """
         host, port = self._socket.getsockname()
         hosts = tuple(interfaces().values()) if host == EVERYWHERE else (host,)
-        return Address(hosts, port, secrets.token_bytes(32), _limit() if limit is None else limit)
+        given, warning = limits()
+        return Address(hosts, port, secrets.token_bytes(32), given if limit is None else limit, warning)
 
     def start(self, address: Address) -> None:
         """Begin to watch and to be watched, unless there is only one rank or the limit is 0."""
@@ -110,7 +113,7 @@ class Watchdog:
         return "\n".join(lines + [f"and {len(longest) - SHOWN} more"] * (len(longest) > SHOWN))
 
     def _prepare(self, address: Address, now: float) -> None:
-        self._address, self._limit, self._interval = address, address.limit, address.limit / BEATS
+        self._address, self._limit, self._interval = address, address.limit, min(INTERVAL, address.limit / BEATS)
         self._ticked = self._started = now
 
     def _run(self) -> None:
@@ -134,30 +137,46 @@ class Watchdog:
         self._judge(now)
 
     def _judge(self, now: float) -> None:
-        """End the job if a rank has been silent for too long; warn, once, of those never heard."""
+        """End the job if a rank has been silent for too long; warn before that, and once of those never heard."""
         # If rank 0 is lost, the last rank speaks, so that not all do: it is on another node, if there is one.
         turn = 0 if self.rank == 0 else 1 if self.rank == self.size - 1 else 2
         patience = self._limit + turn * GRACE * self._interval
         silent = sorted((when, rank) for rank, when in self._heard.items() if now - when > self._limit / 2)
+        if turn < 2:
+            self._warn(now)
         if silent and now - silent[0][0] >= patience:
-            others = sorted(rank for _, rank in silent[1:])
-            text = f"{self._describe(silent[0][1])} has been silent for {now - silent[0][0]:.0f} s"
-            text += f" (so have ranks {some(others)})" if others else ""
+            text = self._silent(silent[0][1], sorted(rank for _, rank in silent[1:]), now)
             self._end_all(f"{text}: stopped, or its node or network is gone; ending the job")
         elif not self.rank and len(self._heard) == self.size - 1 and (why := self._deadlock()):
             self._end_all(f"{why}; ending the job")
-        elif not self.rank and not self._warned and now - self._started >= self._limit:
-            self._warned = True
+        elif not self.rank and not self._unheard and now - self._started >= min(DEADLOCK, self._limit):
+            self._unheard = True
             if unheard := sorted(set(range(1, self.size)) - self._heard.keys() - self._left):
                 text = f"warning: no heartbeat from ranks {some(unheard)}, so no one will notice if they stall; "
                 text += f"is UDP port {self._address.port} of host {self._host} closed to them?"
-                print(text, file=sys.stderr, flush=True)
+                _say(text)
+
+    def _warn(self, now: float) -> None:
+        """Say which ranks have just fallen silent, and which are heard again."""
+        seconds = self._address.warning
+        if 0 < seconds < self._limit:
+            silent = {rank: when for rank, when in self._heard.items() if now - when >= seconds}
+            if fresh := sorted(silent.keys() - self._warned.keys()):
+                others = f" (so have ranks {some(fresh[1:])})" if fresh[1:] else ""
+                text = (
+                    f"warning: {self._describe(fresh[0])} has been silent for {now - silent[fresh[0]]:.0f} s{others}; "
+                )
+                _say(f"{text}the job waits for up to {self._limit:.0f} s ({VARIABLE})")
+            if back := sorted(self._warned.keys() & self._heard.keys() - silent.keys()):
+                _say(f"ranks {some(back)} are heard again, after {now - self._warned[back[0]]:.0f} s")
+            self._warned = silent
 
     def _deadlock(self) -> str:
-        return deadlock([self._beat("beat"), *(self._beats[rank][0] for rank in self._heard)], self._limit)
+        everyone = [self._beat("beat"), *(self._beats[rank][0] for rank in self._heard)]
+        return deadlock(everyone, min(DEADLOCK, self._limit))
 
     def _end_all(self, why: str) -> None:
-        print(why, file=sys.stderr, flush=True)
+        _say(f"{why}{self.advice}")
         for rank in self._beats:
             self._send("end", self._way_to(rank))
         self._finish()
@@ -222,11 +241,10 @@ class Watchdog:
     def _describe(self, rank: int) -> str:
         return self._beats[rank][0].sender()
 
+    def _silent(self, rank: int, others: list[int], now: float) -> str:
+        more = f" (so have ranks {some(others)})" if others else ""
+        return f"{self._describe(rank)} has been silent for {now - self._heard[rank]:.0f} s{more}"
 
-def _limit() -> float:
-    given = os.environ.get(VARIABLE, str(LIMIT))
-    with contextlib.suppress(ValueError):
-        if 0 <= float(given) < math.inf:
-            return float(given)
-    example = f"for example {LIMIT:.0f}, or 0 to let it wait for ever"
-    raise UserError(f"{VARIABLE}={given}: give the seconds of a rank's silence after which the job ends, {example}")
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

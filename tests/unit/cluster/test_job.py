@@ -1,5 +1,6 @@
 """The batch scripts with a Slurm that is not there: what they start, and how they end."""
 
+import re
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hpcfast.cluster import job
+from hpcfast.distributed.secret import LEAST
 from tests.unit.cluster.conftest import ROOT, Slurm, writes
 
 
@@ -23,6 +25,22 @@ def test_ranks_get_the_jobs_environment_and_its_settings(slurm: Slurm) -> None:
     assert "--export=ALL" in told
     assert "--cpus-per-task=2" in told
     assert not (slurm.path / "sbatch").exists()
+
+
+def test_ranks_get_a_secret_that_nothing_shows(slurm: Slurm) -> None:
+    slurm.does("srun", writes("train-7.json"))
+
+    def handed() -> str:
+        done = slurm.run("train.sh", "a.yaml")
+        (found,) = re.findall("^HPCFAST_SECRET=(.+)$", (slurm.path / "srun.env").read_text(), re.MULTILINE)
+        assert found not in done.stdout + done.stderr + " ".join(slurm.told("srun"))
+        return str(found)
+
+    first = handed()
+    assert len(first) >= LEAST
+    assert handed() != first, "each start has its own"
+    slurm.env["HPCFAST_SECRET"] = "what the user has set"
+    assert handed() == "what the user has set"
 
 
 def test_a_container_stands_between_srun_and_hpcfast(slurm: Slurm) -> None:

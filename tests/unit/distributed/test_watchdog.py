@@ -5,15 +5,19 @@ import os
 import pytest
 
 from hpcfast.distributed.heartbeat import Address
+from hpcfast.distributed.secret import sign
 from hpcfast.distributed.watchdog import Watchdog
 
-TOKEN = b"01234567"
+KEY = b"01234567"
+
+
+END = b'["end", 1, "b", 1, 1, "", "", 0.0]'
 
 
 class Net:
     """Watchdogs of ``hosts[rank]`` on a made-up network, with a made-up clock of whole seconds and a limit of 15 s."""
 
-    def __init__(self, *hosts: str, root: tuple[str, ...] = ("root",)) -> None:
+    def __init__(self, *hosts: str, root: tuple[str, ...] = ("root",), warning: float = 0.0) -> None:
         self.now, self.ended, self.mail = 0, [], []
         self.stopped, self.cut = set(), set()
         self.dogs = [
@@ -22,7 +26,7 @@ class Net:
         for dog, host in zip(self.dogs, hosts, strict=True):
             dog._socket.close()
             dog._socket, dog._host = Port(self, dog.rank), host
-            dog._prepare(Address(root, 1, TOKEN, 15.0), 0)
+            dog._prepare(Address(root, 1, KEY, 15.0, warning), 0)
 
     def run(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -83,6 +87,31 @@ def test_a_silent_rank_is_named_once_and_all_end(capsys: pytest.CaptureFixture[s
         f"rank 2 on host b (pid {os.getpid()}, step 120, epoch 1.2) has been silent for 15 s: "
         "stopped, or its node or network is gone; ending the job\n"
     )
+
+
+def test_a_silent_rank_is_warned_of_once_and_may_come_back(capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net("a", "a", "b", warning=5.0)
+    net.run(5)
+    net.stopped = {1, 2}
+    net.run(12)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: rank 1 on host a (pid {os.getpid()}, step 0) has been silent for 5 s (so have ")
+    assert line.endswith("ranks 2); the job waits for up to 15 s (HPCFAST_STALL_SECONDS)")
+    net.stopped = {2}
+    net.run(2)
+    assert capsys.readouterr().err == "ranks 1 are heard again, after 14 s\n"
+    net.run(30)
+    assert net.ended == [0, 1]
+    assert capsys.readouterr().err.startswith("rank 2 on host b")
+
+
+def test_of_rank_0_the_last_rank_warns(capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net("a", "a", "b", warning=5.0)
+    net.run(5)
+    net.stopped = {0}
+    net.run(10)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: rank 0 on host a")
 
 
 def test_a_rank_cut_off_names_rank_0_and_ends_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +238,7 @@ def test_an_address_that_does_not_answer_is_given_up_for_the_next() -> None:
 
 def test_a_strangers_datagram_is_ignored() -> None:
     net = Net("a", "b")
-    for data in (b"", b"GET / HTTP/1.0", b"76543210" + b'["end", 1, "b", 1, 1, "", 0.0]'):
+    for data in (b"", b"GET / HTTP/1.0", bytes(32) + END, sign(b"another", END) + END):
         net.dogs[0]._handle(data, ("somewhere", 1), 0)
     assert not net.ended
     assert net.dogs[0].table() == ""
@@ -224,7 +253,8 @@ def test_four_thousand_ranks_are_watched_and_the_one_is_found(capsys: pytest.Cap
     for now in range(16):
         for rank in range(1, 4096) if now in (0, 8) else ():
             if rank != 4000 or now == 0:
-                root._handle(TOKEN + b'["beat", %d, "h", 1, 9, "", "", 0.0]' % rank, ("x", 1), now)
+                beat = b'["beat", %d, "h", 1, 9, "", "", 0.0]' % rank
+                root._handle(sign(KEY, beat) + beat, ("x", 1), now)
         assert not ended
         root._tick(now)
     assert ended == [1]

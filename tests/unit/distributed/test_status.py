@@ -1,0 +1,27 @@
+"""What a rank does when the job ends because another has fallen silent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcfast.distributed import status
+from hpcfast.distributed.watchdog import Watchdog
+
+
+def test_a_rank_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dog, codes = Watchdog(3, 4), []
+    monkeypatch.setattr(status, "_watchdog", dog)
+    monkeypatch.setattr(status, "_traces", None)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    status.leave_traces(tmp_path / "failures")
+    assert dog.advice.endswith(f"{tmp_path}/failures")
+    status.end()
+    (trace,) = (tmp_path / "failures").iterdir()
+    assert trace.name == "stack-rank-00003.txt"
+    assert "test_a_rank_says_where_it_was" in trace.read_text()
+    assert codes == [1]
+    status.leave_traces(tmp_path / "nowhere" / "failures")
+    status.end()
+    assert codes == [1, 1], "a folder that is gone changes nothing"
+    dog.stop()
