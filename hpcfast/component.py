@@ -10,10 +10,11 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
+from unicodedata import category
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from hpcfast.errors import UserError
 
@@ -22,6 +23,16 @@ class Settings(BaseModel):
     """A frozen group of validated settings; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_line_breaks(cls, values: Any) -> Any:
+        """Settings get into batch scripts, logs and pages, where what follows a line break could be a command."""
+        if wrong := [
+            f"{key}: {text!a} holds a line break or another control character" for key, text in _broken(values)
+        ]:
+            raise Invalid(wrong)
+        return values
 
 
 S = TypeVar("S", bound=Settings)
@@ -42,6 +53,18 @@ class Invalid(UserError, ValueError):
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
         self.lines = lines
+
+
+def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings in ``values`` that hold control characters, and their keys."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from _broken(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for place, value in enumerate(values):
+            yield from _broken(value, f"{key}.{place}")
+    elif isinstance(values, str) and any(category(char) in ("Cc", "Zl", "Zp") for char in values):
+        yield key, values
 
 
 def validate(cls: type[S], values: dict[str, Any]) -> S:

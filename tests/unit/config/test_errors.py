@@ -83,6 +83,9 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("phases=[{epochs: 3, size: 8}]", ["phases.0.batch_size", "missing"]),
     ("phases=[{epochs: 3, size: 8, batch_size: 4, batchsize: 3}]", ["phases.0.batchsize", "batch_size"]),
     ("attack=[1", ["attack=[1"]),
+    ('name="a\\nscancel --me"', ["name:", r"'a\nscancel --me'", "line break"]),
+    ('data.path="images\\x1b[2J"', ["data.path:", "control character"]),
+    ('model.options={x: "a\\u2028b"}', ["model.options.x:", "line break"]),
     ("threat.eps=.inf", ["threat.eps", "inf"]),
     ("optim.lr=.inf", ["optim.lr", "inf"]),
 ]

@@ -84,6 +84,8 @@ def test_a_run_has_what_the_study_says_of_it(load: Load) -> None:
         ({"digits": {"methods": []}}, ["data.0.methods"]),
         ({"set": ["seed=3"]}, ["seed follows from the study"]),
         ({"set": ["epochs"]}, ["'epochs' is no setting"]),
+        ({"set": ["data.path=a\n$(touch pwned)"]}, ["set.0", "line break"]),
+        ({"title": "a\rb"}, ["title", "line break"]),
         ({"name": "../up"}, ["name", "'../up'"]),
         ({"digits": {"methods": [{"name": "a", "config": "no.yaml"}]}}, ["data.0.methods.0.config", "no.yaml"]),
     ],
