@@ -21,10 +21,17 @@ MESSAGES = [
 ]
 
 
+def runs(pid: int) -> bool:
+    """Whether this process has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def main(folder: Path, tcp: list[int], udp: list[int], pids: list[int]) -> None:
     """The command line."""
     held = []
-    while Path(f"/proc/{pids[0]}").exists():
+    while runs(pids[0]):
         for port in tcp:
             for message in MESSAGES:
                 with contextlib.suppress(OSError):
