@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
 
-from hpcfast.scaling.rows import PARTS, Row
+from hpcfast.runs.clock import PARTS
+from hpcfast.scaling.collect import Row
+from hpcfast.scaling.jobs import Kind
 
 ENOUGH = 5
 """From so many seeds on, the fastest and the slowest are dropped."""
@@ -24,6 +26,7 @@ ALIKE = ("hardware", "versions", "target", "global_batch")
 class Cell:
     """The jobs of one data set, method, scaling and node count; what is not known of them is None."""
 
+    kind: Kind
     rows: tuple[Row, ...]
     """By seed."""
     ended: tuple[Row, ...]
@@ -55,17 +58,12 @@ class Cell:
     target: float | None
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
-        first = self.rows[0]
-        return first.data, first.method, first.scaling, first.nodes
-
-    @property
     def series(self) -> tuple[str, str, str]:
-        return self.key[:3]
+        return self.kind[:3]
 
     @property
     def nodes(self) -> int:
-        return self.key[3]
+        return self.kind.nodes
 
     @property
     def name(self) -> str:
@@ -79,12 +77,11 @@ class Cell:
 
 def cells(rows: Iterable[Row]) -> list[Cell]:
     """All cells, in the order of data set, method, scaling and node count."""
-    ordered = sorted(rows, key=lambda row: (row.data, row.method, row.scaling, row.nodes, row.seed))
-    groups = groupby(ordered, lambda row: (row.data, row.method, row.scaling, row.nodes))
-    return [_cell(tuple(group)) for _, group in groups]
+    ordered = sorted(rows, key=lambda row: (row.kind, row.seed))
+    return [_cell(kind, tuple(group)) for kind, group in groupby(ordered, lambda row: row.kind)]
 
 
-def _cell(rows: tuple[Row, ...]) -> Cell:
+def _cell(kind: Kind, rows: tuple[Row, ...]) -> Cell:
     ended = tuple(sorted((row for row in rows if row.done), key=lambda row: row.time))
     converged = tuple(row for row in ended if math.isfinite(row.time))
     differs = mixed(ended, ALIKE)
@@ -99,11 +96,11 @@ def _cell(rows: tuple[Row, ...]) -> Cell:
     total = sum(sum(seconds.values()) for seconds in spent)
     times = [row.time for row in converged]
     return Cell(
-        rows, ended, converged, differs, counted, why_none, ttra,
+        kind, rows, ended, converged, differs, counted, why_none, ttra,
         variation=stdev(times) / fmean(times) if len(times) > 1 and alike else None,
         epochs=epochs,
         seconds_per_epoch=ttra / epochs if ttra is not None and epochs else None,
-        node_hours=None if ttra is None else rows[0].nodes * ttra / 3600,
+        node_hours=None if ttra is None else kind.nodes * ttra / 3600,
         joules=_mean(row.joules for row in counted),
         images_per_second=_mean(row.images_per_second for row in alike),
         shares={part: sum(each.get(part, 0.0) for each in spent) / total for part in PARTS} if total else {},
@@ -129,7 +126,7 @@ def gain(cell: Cell, among: Iterable[Cell]) -> tuple[float, float] | tuple[None,
     cores or GPUs.
     """
     base = min((each for each in among if each.series == cell.series), key=lambda each: each.nodes)
-    if cell.series[2] == "weak":
+    if cell.kind.scaling == "weak":
         fast, slow = cell.images_per_second, base.images_per_second
     else:
         fast, slow = base.ttra, cell.ttra

@@ -1,24 +1,89 @@
-"""From run directories to the table of a study, and the table's file."""
+"""The table of a study: a row a job with what its run directory tells, of which reports and predictions are made."""
 
 import csv
 import io
 import json
+import math
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
-from hpcfast.scaling.jobs import Job, jobs, tail
-from hpcfast.scaling.rows import Row
-from hpcfast.scaling.study import Study
+from hpcfast.scaling.jobs import Job, Kind, jobs, tail
+from hpcfast.scaling.study import Scaling, Study
 
-NESTED = ("confirmed", "seconds")
-"""Fields that the file has a column for each key of, ``seconds.attack``."""
+Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
 NOTES = {"unfinished": "it was stopped; 'hpcfast scaling run' takes care of it", "missing": "not started yet"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job: what it was to do, how it ended and, if it got so far, what it measured. Times are in seconds."""
+
+    job: str
+    """Its name, which is its run directory's: ``digits-fast-strong-2-seed0``."""
+    data: str
+    method: str
+    scaling: Scaling
+    nodes: int
+    ranks: int
+    seed: int
+    status: Status
+    note: str = ""
+    """Why it has no time to robust accuracy."""
+    global_batch: int | None = None
+    target: float | None = None
+    ttra: float | None = None
+    """Time to robust accuracy: from the run's first start to the target met, if the confirmation agreed."""
+    epochs: float | None = None
+    """Until training ended: at the target, or at the run's end."""
+    every: int | None = None
+    """Epochs from one look at the target to the next."""
+    steps: int | None = None
+    images: int | None = None
+    """Trained on, over all ranks, those of steps that were undone too."""
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    clean_accuracy: float | None = None
+    robust_accuracy: float | None = None
+    """Under the monitor's attack, when training ended."""
+    confirmed: dict[str, float] = field(default_factory=dict)
+    """Robust accuracy by attack, off the clock."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the clock, on rank 0, by its PARTS; they add up to its reading when training ended."""
+    noise_scale: float | None = None
+    """Gradient noise scale (McCandlish et al. 2018), images."""
+    joules: float | None = None
+    """Over all nodes; None where nothing measures it."""
+    slots: int | None = None
+    """Ranks that find a GPU, or cores for their threads, of their own."""
+    hardware: str = ""
+    versions: str = ""
+    stragglers: tuple[str, ...] = ()
+    """``rank 3 on n2: 1.4 times the median step``."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.data, self.method, self.scaling, self.nodes)
+
+    @property
+    def done(self) -> bool:
+        """Whether it trained to its end."""
+        return self.status in ("converged", "not converged")
+
+    @property
+    def time(self) -> float:
+        """Seconds to robust accuracy; infinite where it was not reached."""
+        return math.inf if self.ttra is None or self.status != "converged" else self.ttra
+
+    @property
+    def shares(self) -> bool:
+        """Whether its ranks had to share cores or GPUs: its speed then says nothing of ranks that have their own."""
+        return self.slots is not None and self.ranks > self.slots
 
 
 def rows(study: Study) -> list[Row]:
@@ -33,7 +98,7 @@ def row(job: Job) -> Row:
         UserError: its summary is damaged, or of a run on other ranks.
     """
     state, path = job.state, job.folder / "summary.json"
-    known: dict[str, Any] = {"job": job.name, **asdict(job.kind), "ranks": job.ranks, "seed": job.seed}
+    known: dict[str, Any] = {"job": job.name, **job.kind._asdict(), "ranks": job.ranks, "seed": job.seed}
     known |= {"global_batch": job.batch * job.ranks, "target": job.of.target}
     if state != "done":
         note = NOTES.get(state) or tail(job.log) or f"it said nothing; see {job.log}"
@@ -94,8 +159,9 @@ def counted(table: list[Row]) -> str:
 
 def write_csv(path: Path, table: list[Row]) -> None:
     """Write a study's table, a line a job; what is not known is an empty cell, parts of ``stragglers`` are cut by ;."""
+    order = [field.name for field in fields(Row)]
     lines = [_flat(row) for row in table]
-    columns = sorted({key for line in lines for key in line}, key=_place)
+    columns = sorted({key for line in lines for key in line}, key=lambda key: (order.index(key.split(".")[0]), key))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
@@ -104,12 +170,8 @@ def write_csv(path: Path, table: list[Row]) -> None:
     save_text(path, out.getvalue())
 
 
-def _place(column: str) -> tuple[int, str]:
-    names = [field.name for field in fields(Row)]
-    return names.index(column.partition(".")[0]), column
-
-
 def _flat(row: Row) -> dict[str, Any]:
+    """A column for each key of a dictionary: ``seconds.attack``."""
     values = asdict(row)
-    parts = {f"{group}.{key}": value for group in NESTED for key, value in values.pop(group).items()}
+    parts = {f"{group}.{key}": value for group in ("confirmed", "seconds") for key, value in values.pop(group).items()}
     return {**values, **parts, "stragglers": "; ".join(row.stragglers)}

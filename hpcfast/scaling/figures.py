@@ -76,7 +76,7 @@ def _draw(cells: Sequence[Cell], plot: Plot) -> Figure:
     axes.grid(visible=True, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    methods, all_series = sorted({cell.key[1] for cell in cells}), sorted({cell.series for cell in cells})
+    methods, all_series = sorted({cell.kind.method for cell in cells}), sorted({cell.series for cell in cells})
     for i, series in enumerate(all_series):
         own = [cell for cell in cells if cell.series == series]
         values = [math.nan if (y := plot.value(cell)) is None else y for cell in own]  # NaN: a gap in the line

@@ -23,8 +23,8 @@ def answer(cells: Sequence[Cell]) -> str:
     if not known:
         return "No answer yet: no cell has a time to robust accuracy."
     best = min(known, key=lambda cell: cell.ttra or math.inf)
-    where = f"{count(best.nodes, 'node')} ({best.key[2]} scaling)"
-    text = f"The fastest was {best.key[1]} on {where}: {duration(best.ttra or 0)}"
+    where = f"{count(best.nodes, 'node')} ({best.kind.scaling} scaling)"
+    text = f"The fastest was {best.kind.method} on {where}: {duration(best.ttra or 0)}"
     base = min((cell for cell in known if cell.series == best.series), key=lambda cell: cell.nodes)
     if base is not best and base.ttra and best.ttra and not (base.shared or best.shared):
         times = base.ttra / best.ttra
@@ -32,11 +32,11 @@ def answer(cells: Sequence[Cell]) -> str:
         text += f", {times:.2g} times sooner {than}" if times >= 1.05 else f", hardly sooner {than}"
     told = [duel for duel in duels(cells) if duel.interval]
     if not told:
-        alone = len({cell.key[1] for cell in cells}) == 1
+        alone = len({cell.kind.method for cell in cells}) == 1
         return f"{text}." if alone else f"{text}. Methods cannot be compared: see the table below."
     last = max(told, key=lambda duel: (duel.b.nodes, duel.b.series == best.series))
-    where = f"{count(last.b.nodes, 'node')} ({last.b.key[2]} scaling)"
-    said = f"{last.b.key[1]} gets there {ratio(last)} times as fast as {last.a.key[1]}"
+    where = f"{count(last.b.nodes, 'node')} ({last.b.kind.scaling} scaling)"
+    said = f"{last.b.kind.method} gets there {ratio(last)} times as fast as {last.a.kind.method}"
     return f"{text}. At {where} {said}{', which may be chance' if last.chance else ''}."
 
 

@@ -8,10 +8,9 @@ that was killed with the study.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from hpcfast.scaling.rows import Scaling
-from hpcfast.scaling.study import Data, Method, Study
+from hpcfast.scaling.study import Data, Method, Scaling, Study
 
 START = "== start"
 STOPPED = (None, 75, 143)
@@ -20,8 +19,7 @@ _END = re.compile(r"^== end (\d+) ([\d.]+)$", re.MULTILINE)
 State = Literal["done", "crashed", "unfinished", "missing"]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What jobs have in common that differ only in the seed."""
 
     data: str
@@ -43,8 +41,7 @@ class Job:
     @property
     def name(self) -> str:
         """``digits-fast-strong-2-seed0``; the number is that of nodes."""
-        kind = self.kind
-        return f"{kind.data}-{kind.method}-{kind.scaling}-{kind.nodes}-seed{self.seed}"
+        return "-".join(map(str, self.kind)) + f"-seed{self.seed}"
 
     @property
     def ranks(self) -> int:
@@ -53,7 +50,9 @@ class Job:
     @property
     def batch(self) -> int:
         """Images of a step, a rank's."""
-        return self.of.batch(self.kind.scaling, self.ranks)
+        if self.kind.scaling == "weak":
+            return self.of.rank_batch or 0
+        return (self.of.global_batch or 0) // self.ranks
 
     @property
     def folder(self) -> Path:

@@ -18,7 +18,7 @@ from hpcfast.runs.files import save_text
 from hpcfast.scaling import collect, findings, tables
 from hpcfast.scaling.cells import Cell, cells
 from hpcfast.scaling.figures import Picture, pictures
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.study import Study
 
 MARK = '<meta name="generator" content="hpcfast scaling report">'
@@ -85,7 +85,7 @@ def render(template: str, study: Study, rows: list[Row], drawn: dict[str, list[P
 
 def by_data(rows: list[Row]) -> dict[str, list[Cell]]:
     """Cells by data set."""
-    return {data: list(own) for data, own in groupby(cells(rows), lambda cell: cell.key[0])}
+    return {data: list(own) for data, own in groupby(cells(rows), lambda cell: cell.kind.data)}
 
 
 def embedded(svg: str) -> str:

@@ -69,14 +69,14 @@ def _ways(n: int, m: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
 def duels(cells: Iterable[Cell]) -> list[Difference]:
     """Each method against the slowest one, at equal nodes; of one data set."""
     known = list(cells)
-    times: dict[str, list[float]] = {cell.key[1]: [] for cell in known}
+    times: dict[str, list[float]] = {cell.kind.method: [] for cell in known}
     for cell in known:
-        times[cell.key[1]] += [row.time for row in cell.ended]
+        times[cell.kind.method] += [row.time for row in cell.ended]
     slowest = max(sorted(times), key=lambda method: median(times[method] or [0.0]))
     found = [
         difference(slow, fast)
         for slow in known
         for fast in known
-        if slow.key[1] == slowest != fast.key[1] and slow.key[2:] == fast.key[2:]
+        if slow.kind.method == slowest != fast.kind.method and slow.kind[2:] == fast.kind[2:]
     ]
-    return sorted(found, key=lambda duel: duel.b.key[1:])
+    return sorted(found, key=lambda duel: duel.b.kind[1:])

@@ -15,6 +15,7 @@ from hpcfast.errors import UserError
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
+Scaling = Literal["strong", "weak"]
 T = TypeVar("T")
 
 
@@ -57,10 +58,6 @@ class Data(Settings):
     rank_batch: Annotated[PositiveInt | None, Field(description="of weak scaling")] = None
     methods: Annotated[tuple[Method, ...], Field(min_length=1), AfterValidator(_each_once)]
     set: Overrides = ()
-
-    def batch(self, scaling: Literal["strong", "weak"], ranks: int) -> int:
-        """Images of a step, a rank's; a study has the number that its kind of scaling needs."""
-        return (self.rank_batch if scaling == "weak" else (self.global_batch or 0) // ranks) or 0
 
 
 class Study(Settings):

@@ -10,7 +10,7 @@ from hpcfast.report.format import duration, percent
 from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.cells import Cell, gain
 from hpcfast.scaling.findings import ratio
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.statistics import duels
 
 NOTHING = "–"
@@ -59,13 +59,13 @@ def known(value: float | None, say: Callable[[float], str] = "{:,.4g}".format) -
 def of_data(cells: Sequence[Cell], price: float | None) -> list[Table]:
     """Those of one data set; ``price`` is that of a node-hour."""
     methods = [
-        [*b.key[1:3], a.key[1], f"{b.nodes}", ratio(duel), f"{len(a.ended)} against {len(b.ended)}", duel.why_none]
+        [*b.kind[1:3], a.kind.method, f"{b.nodes}", ratio(duel), f"{len(a.ended)} against {len(b.ended)}", duel.why_none]
         for duel in duels(cells)
         for a, b in [(duel.a, duel.b)]
     ]
     compared = "How many times as fast to the target; in brackets a 95 % interval"
     shares = [
-        [cell.key[1], cell.key[2], f"{cell.nodes}", *(percent(cell.shares[part]) for part in PARTS)]
+        [cell.kind.method, cell.kind.scaling, f"{cell.nodes}", *(percent(cell.shares[part]) for part in PARTS)]
         for cell in cells
         if cell.shares
     ]
@@ -88,7 +88,7 @@ def _cell(cell: Cell, cells: Sequence[Cell], price: float | None) -> list[str]:
     speed_up, efficiency = gain(cell, cells)
     cost = None if price is None or hours is None else hours * price
     return [
-        *cell.key[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
+        *cell.kind[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
         "none" if cell.ttra is None else duration(cell.ttra), known(cell.variation, percent),
         known(speed_up, "{:.2f}".format), known(efficiency, percent),
         known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(hours),

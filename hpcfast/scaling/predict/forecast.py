@@ -13,7 +13,8 @@ from hpcfast.scaling import tables
 from hpcfast.scaling.predict import steps
 from hpcfast.scaling.predict.failures import Failures
 from hpcfast.scaling.predict.model import Model, fit, point, usable
-from hpcfast.scaling.rows import Row, Scaling
+from hpcfast.scaling.collect import Row
+from hpcfast.scaling.study import Scaling
 
 GAIN = 0.1
 """A doubling of the nodes that saves less time than this is not worth it: there is the knee."""

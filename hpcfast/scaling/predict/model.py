@@ -10,7 +10,8 @@ from hpcfast.scaling.cells import mixed
 from hpcfast.scaling.predict import epochs, steps
 from hpcfast.scaling.predict.epochs import Epochs, Reached
 from hpcfast.scaling.predict.steps import Point, Steps
-from hpcfast.scaling.rows import Row, Scaling
+from hpcfast.scaling.collect import Row
+from hpcfast.scaling.study import Scaling
 
 OUTSIDE = ("start", "lost", "communication")
 """Parts of the clock that are no part of a step's own work; evaluations and checkpoints are shared out over steps."""

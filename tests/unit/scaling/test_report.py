@@ -16,7 +16,7 @@ from hpcfast.errors import UserError
 from hpcfast.scaling import collect, findings, report
 from hpcfast.scaling.cells import cells, gain
 from hpcfast.scaling.figures import pictures
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.statistics import Difference
 from tests.unit.report.test_page import Parser
 from tests.unit.studies import cell, row, study_rows
@@ -106,7 +106,7 @@ def test_ranks_that_share_cores_have_no_speed_up_and_it_is_said_once_why(shared:
     """Nor has any cell against them."""
     rows = [replace(each, slots=each.ranks - (each.nodes == shared)) for each in study_rows()]
     every = cells(rows)
-    known = [gain(cell, every) != (None, None) for cell in every if cell.key[1:3] == ("fast", "weak")]
+    known = [gain(cell, every) != (None, None) for cell in every if cell.kind[1:3] == ("fast", "weak")]
     assert known == ([False] * 3 if shared == 1 else [nodes != shared for nodes in (1, 2, 4)])
     assert sum("share cores" in warning for warning in findings.warnings(every)) == 1
     assert ("times sooner than" in findings.answer(every)) == (shared == 2)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from scipy.stats import mannwhitneyu
 
+from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.cells import cells, gain
-from hpcfast.scaling.rows import PARTS
 from hpcfast.scaling.statistics import Difference, difference, duels
 from tests.unit.studies import cell, row, study_rows
 
@@ -72,7 +72,7 @@ def test_strong_scaling_is_of_times_and_weak_scaling_of_throughput() -> None:
         *cell(120.0, nodes=2, scaling="weak", images_per_second=100.0),
         *cell(None, nodes=4, scaling="weak", images_per_second=180.0),
     ]  # fmt: skip
-    found = {each.key[2:]: gain(each, cells(rows)) for each in cells(rows)}
+    found = {each.kind[2:]: gain(each, cells(rows)) for each in cells(rows)}
     assert found["strong", 4] == pytest.approx((3, 0.75))
     assert found["weak", 4] == pytest.approx((1.8, 0.9))  # not converged, but its speed is known
     assert gain(cells(cell(None, nodes=2))[0], cells(rows + cell(None, nodes=2))) == (None, None)
@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_says_why() -> None:
 
 def test_methods_are_compared_with_the_slowest_at_equal_nodes() -> None:
     found = duels(cells(study_rows()))
-    assert [(duel.a.key[1], duel.b.key[1:]) for duel in found] == [
+    assert [(duel.a.kind.method, duel.b.kind[1:]) for duel in found] == [
         ("pgd7", ("fast", scaling, nodes)) for scaling in ("strong", "weak") for nodes in (1, 2, 4)
     ]
     assert all(duel.ratio and 2.5 < duel.ratio < 3.5 for duel in found)
