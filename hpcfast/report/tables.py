@@ -1,36 +1,17 @@
-"""The tables of a report, each made once: the terminal prints some, the page shows all."""
+"""The tables of a report: the terminal prints some, the page shows all."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
-from rich.table import Table as Printed
 
 from hpcfast.report.format import attack_in_words, duration, moment, with_interval
 from hpcfast.report.runs import Record
-from hpcfast.runs import progress
-from hpcfast.runs.names import printable
+from hpcfast.report.table import UNKNOWN, Table
 
 MEASURED = ("clean accuracy", "robust accuracy", "images")
 Columns = list[dict[str, str]]
 """What each run has under each key."""
-
-
-class Table(NamedTuple):
-    """Cells in words."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    left: int = 1
-    """Columns of text; the others are numbers, aligned on the right."""
-    caption: str = ""
-
-    def printed(self) -> Printed:
-        """For the terminal."""
-        headings, *rows = ([printable(cell) for cell in row] for row in (self.headings, *self.rows))
-        return progress.table(headings, rows, self.caption or None, self.left)
 
 
 def results(records: list[Record]) -> Table:
@@ -47,7 +28,7 @@ def results(records: list[Record]) -> Table:
     attacks = sorted({attack_in_words(record.summary["attack"]) for record in records if record.summary})
     caption = f"robust: under {', '.join(attacks)}; in brackets: 95 % intervals" if attacks else ""
     headings = ("run", "trained with", *MEASURED, "images/s", "training", "wall clock")
-    return Table("Results", headings, rows, 2, caption)
+    return Table("Results", headings, rows, "llrrrrrr", caption)
 
 
 def evaluations(records: list[Record]) -> Table:
@@ -62,7 +43,7 @@ def evaluations(records: list[Record]) -> Table:
             time = duration(result["seconds"]) if "seconds" in result else ""
             rows.append((record.name, name, attack_in_words(result["attack"]), *_accuracies(result), time))
     headings = ("run", "evaluation", "attack", *MEASURED, "time")
-    return Table("Evaluations", headings, rows, 3)
+    return Table("Evaluations", headings, rows, "lllrrrr")
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -86,17 +67,16 @@ def alignment(records: list[Record]) -> Table:
 
 def times(records: list[Record]) -> Table:
     """A row a part of the clock: where the time of each finished run went."""
-    clocks = [(record.summary or {}).get("seconds", {}) for record in records]
     columns: Columns = [
         {part.replace("_", " "): _share(seconds, sum(clock.values())) for part, seconds in clock.items()}
-        for clock in clocks
+        for clock in ((record.summary or {}).get("seconds", {}) for record in records)
     ]
-    table = _side_by_side("Time spent on", records, columns)
-    return table._replace(caption="communication: waiting for other ranks; see docs/timeline.md")
+    caption = "communication: waiting for other ranks; see docs/timeline.md"
+    return _side_by_side("Time spent on", records, columns, caption)
 
 
 def _share(seconds: float, total: float) -> str:
-    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else "–"
+    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else UNKNOWN
 
 
 def environment(records: list[Record]) -> Table:
@@ -136,11 +116,11 @@ def timeline(records: list[Record]) -> Table:
         (moment(each.time), name, each.what, each.detail, f"{each.epoch:.4g}", str(each.step))
         for _, name, each in moments
     ]
-    return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, 4)
+    return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, "llllrr")
 
 
-def _side_by_side(title: str, records: list[Record], columns: Columns) -> Table:
+def _side_by_side(title: str, records: list[Record], columns: Columns, caption: str = "") -> Table:
     """A row for each key of any of the ``columns``, in their order; a column a run."""
     keys = dict.fromkeys(key for column in columns for key in column)
-    rows = [(key, *(column.get(key, "–") for column in columns)) for key in keys]
-    return Table(title, (title.lower(), *(record.name for record in records)), rows, 1)
+    rows = [(key, *(column.get(key, UNKNOWN) for column in columns)) for key in keys]
+    return Table(title, (title.lower(), *(record.name for record in records)), rows, "l" + "r" * len(records), caption)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hpcfast.report.format import duration, percent
 from hpcfast.scaling.cells import ENOUGH, Cell, count
-from hpcfast.scaling.statistics import Difference, duels
+from hpcfast.scaling.statistics import duels
 
 FEW = 8
 """So many jobs are named in a warning; the table of runs has them all."""
@@ -36,18 +36,8 @@ def answer(cells: Sequence[Cell]) -> str:
         return f"{text}." if alone else f"{text}. Methods cannot be compared: see the table below."
     last = max(told, key=lambda duel: (duel.b.nodes, duel.b.series == best.series))
     where = f"{count(last.b.nodes, 'node')} ({last.b.kind.scaling} scaling)"
-    said = f"{last.b.kind.method} gets there {ratio(last)} times as fast as {last.a.kind.method}"
+    said = f"{last.b.kind.method} gets there {last.ratio_in_words} times as fast as {last.a.kind.method}"
     return f"{text}. At {where} {said}{', which may be chance' if last.chance else ''}."
-
-
-def ratio(found: Difference) -> str:
-    """``3.1 [2.8, 3.4]``, the interval being of 95 %; runs that did not converge can make it end at 0 or ∞."""
-    if found.ratio is None:
-        return "–"
-    if found.interval is None:
-        return f"{found.ratio:.2f}"
-    low, high = found.interval
-    return f"{found.ratio:.2f} [{low:.2f}, {f'{high:.2f}' if math.isfinite(high) else '∞'}]"
 
 
 def warnings(cells: Sequence[Cell]) -> list[str]:

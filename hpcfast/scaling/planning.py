@@ -9,7 +9,7 @@ from typing import Any
 from hpcfast.report.format import duration
 from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study
-from hpcfast.scaling.tables import Table
+from hpcfast.report.table import Table
 
 
 def estimates(jobs: Iterable[Job]) -> dict[Kind, float]:

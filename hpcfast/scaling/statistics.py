@@ -12,6 +12,7 @@ from statistics import median
 
 import numpy as np
 
+from hpcfast.report.table import UNKNOWN
 from hpcfast.scaling.cells import Cell
 
 LEVEL = 0.05
@@ -36,6 +37,16 @@ class Difference:
         """Whether the interval says that neither is faster."""
         low, high = self.interval or (0.0, math.inf)
         return low <= 1 <= high
+
+    @property
+    def ratio_in_words(self) -> str:
+        """``3.10 [2.80, 3.40]``; runs that did not converge can make the interval end at 0 or ∞."""
+        if self.ratio is None:
+            return UNKNOWN
+        if self.interval is None:
+            return f"{self.ratio:.2f}"
+        low, high = self.interval
+        return f"{self.ratio:.2f} [{low:.2f}, {f'{high:.2f}' if math.isfinite(high) else '∞'}]"
 
 
 def difference(a: Cell, b: Cell) -> Difference:

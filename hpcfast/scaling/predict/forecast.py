@@ -9,6 +9,7 @@ from statistics import fmean
 
 from hpcfast.errors import UserError
 from hpcfast.report.format import duration, percent
+from hpcfast.report.table import Table
 from hpcfast.scaling import tables
 from hpcfast.scaling.predict import steps
 from hpcfast.scaling.predict.failures import Failures
@@ -56,7 +57,7 @@ class Forecast:
     """The first of 1, 2, 4, … nodes whose doubling makes the run less than GAIN shorter."""
     notes: list[str]
 
-    def table(self) -> tables.Table:
+    def table(self) -> Table:
         """A row a node count."""
         headings = "|".join(f"#{heading}" for heading, _ in COLUMNS.values())
         rows = [[tables.known(row[key], say) for key, (_, say) in COLUMNS.items()] for row in self.rows]

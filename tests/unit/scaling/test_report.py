@@ -98,7 +98,7 @@ def test_hardly_sooner_and_infinitely_late_are_said_so() -> None:
     two = [row(seed, 2, ttra=ttra) for seed, ttra in enumerate((28.5, 29.5, 30.5, 30.0, 29.0))]
     assert "hardly sooner than on 1 node" in findings.answer(cells([*SHORT[:5], *two]))
     never = Difference(*cells([*SHORT[:5], *two]), 2.5, (0.0, math.inf))
-    assert findings.ratio(never) == "2.50 [0.00, ∞]"
+    assert never.ratio_in_words == "2.50 [0.00, ∞]"
 
 
 @pytest.mark.parametrize("shared", [1, 2, 4])
