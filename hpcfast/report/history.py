@@ -5,7 +5,6 @@ same (docs/training.md), and the later line counts. After a collapse a rollback 
 differently: they are kept apart, so that a chart can show both.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hpcfast.report.format import attack_in_words
@@ -34,18 +33,16 @@ Curves = dict[str, list[Point]]
 
 
 class Moment(NamedTuple):
-    """A line of the timeline."""
+    """A line of the timeline; ``time`` is in seconds since 1970."""
 
     time: float
-    """Seconds since 1970."""
     what: str
     step: int
     epoch: float
     detail: str
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """All that the events of a run tell."""
 
     kept: Curves
@@ -62,30 +59,20 @@ class History:
 
 def tell(events: list[Event]) -> History:
     """Read the history of a run from its ``events``."""
-    kept, undone = _separate(events)
-    starts = [event["value"] for event in events if event["key"] in STARTS]
-    return History(
-        kept=_curves(kept),
-        undone=[_curves(part) for part in undone],
-        answers=[attack_in_words(event["value"]["attack"]) for event in events if event["key"] == "rollback"],
-        timeline=_timeline(events),
-        epoch=max((event["epoch"] for event in kept), default=0.0),
-        start=starts[-1] if starts else {},
-    )
-
-
-def _separate(events: list[Event]) -> tuple[list[Event], list[list[Event]]]:
-    """What holds in the end, and what each rollback undid."""
     kept: list[Event] = []
-    undone: list[list[Event]] = []
+    undone, answers, start = [], [], Event()
     for event in events:
-        if event["key"] in (*STARTS, "rollback"):
-            later = [each for each in kept if each["step"] > event["step"]]
-            kept = [each for each in kept if each["step"] <= event["step"]]
-            if event["key"] == "rollback":
-                undone.append(later)  # after a start, it was lost and is repeated
+        key, step = event["key"], event["step"]
+        if key in STARTS:
+            start = event["value"]
+        if key == "rollback":
+            undone.append(_curves([each for each in kept if each["step"] > step]))
+            answers.append(attack_in_words(event["value"]["attack"]))
+        if key in (*STARTS, "rollback"):  # what a start finds to be later was lost and is repeated
+            kept = [each for each in kept if each["step"] <= step]
         kept.append(event)
-    return kept, undone
+    epoch = max((event["epoch"] for event in kept), default=0.0)
+    return History(_curves(kept), undone, answers, _timeline(events), epoch, start)
 
 
 def _curves(events: list[Event]) -> Curves:
