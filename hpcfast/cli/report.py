@@ -36,7 +36,7 @@ def command(
     screen = console(140)
     for table in (tables.results(records), tables.times(records)):
         if table.rows:
-            screen.print(table.printed())
+            screen.print(table._replace(title="").terminal())
     print(f"no picture: {why}" if why else f"picture: {drawn}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]

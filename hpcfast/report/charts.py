@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -13,30 +12,26 @@ from hpcfast.runs import plot
 
 MARKED = 40
 """Points of a line that have a marker, and their value under the mouse; all are drawn up to ten times as many."""
+OVER_EPOCHS = {
+    ("robust_accuracy", "clean_accuracy"): ("Accuracy, monitor", "robust (solid), clean (dashed)", True),
+    ("strong", "seen"): ("What the guard saw", "accuracy: strong attack (solid), training attack (dashed)", True),
+    ("alignment",): ("Gradient alignment", "mean cosine", False),
+    ("train_loss",): ("Training loss", "mean over ranks and steps", False),
+    ("zero_gradients",): ("Input gradients that vanished", "of the attack's gradients", True),
+    ("learning_rate",): ("Learning rate", "after warm-up and scaling", False),
+    ("skipped_steps",): ("Steps skipped by loss scaling", "steps so far", False),
+}
+"""By the keys of its curves, of which the second is dashed: a chart's title, its y, and whether that is a fraction."""
 
 
 class Chart(NamedTuple):
-    """What a chart is of, and once it is drawn, its SVG element."""
+    """What a chart is of, and its SVG element."""
 
     title: str
     y: str
-    fractions: bool = False
-    """Shown as percentages."""
-    svg: str = ""
-    description: str = ""
+    svg: str
+    description: str
     """For who cannot see it."""
-
-
-OVER_EPOCHS = {
-    ("robust_accuracy", "clean_accuracy"): Chart("Accuracy, monitor", "robust (solid), clean (dashed)", True),
-    ("strong", "seen"): Chart("What the guard saw", "accuracy: strong attack (solid), training attack (dashed)", True),
-    ("alignment",): Chart("Gradient alignment", "mean cosine"),
-    ("train_loss",): Chart("Training loss", "mean over ranks and steps"),
-    ("zero_gradients",): Chart("Input gradients that vanished", "of the attack's gradients", True),
-    ("learning_rate",): Chart("Learning rate", "after warm-up and scaling"),
-    ("skipped_steps",): Chart("Steps skipped by loss scaling", "steps so far"),
-}
-"""By the keys of their curves, of which the second is dashed."""
 
 
 class Sample(NamedTuple):
@@ -48,10 +43,9 @@ class Sample(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One quantity of one run."""
+    """One quantity of one run, whose number chooses the colour."""
 
     run: int
-    """Chooses the colour."""
     name: str
     samples: list[Sample]
     style: str = "-"
@@ -61,7 +55,7 @@ def over_epochs(records: list[Record]) -> list[Chart]:
     """A chart for each quantity that any of the runs has recorded."""
     end = max(record.history.epoch for record in records)
     charts = []
-    for keys, chart in OVER_EPOCHS.items():
+    for keys, (title, y, fractions) in OVER_EPOCHS.items():
         lines = []
         for i, record in enumerate(records):
             for key, style in zip(keys, ("-", "--"), strict=False):
@@ -72,7 +66,7 @@ def over_epochs(records: list[Record]) -> list[Chart]:
                     before = [point for point in kept if point.step < part[0].step][-1:]  # where the run went back to
                     lines.append(Line(i, f"{name}, undone", _samples(before + part), ":"))
         if lines:
-            charts.append(_draw(chart, "epoch", lines, end))
+            charts.append(_draw(title, "epoch", y, fractions, lines, end))
     return charts
 
 
@@ -88,7 +82,7 @@ def over_eps(records: list[Record]) -> list[Chart]:
                 style = "--" if any(line.run == i for line in own) else "-"
                 own.append(Line(i, f"{record.name}, {name}", samples, style))
     return [
-        _draw(Chart(f"Robust accuracy against eps, {norm}", "of images", True), f"eps ({norm}, pixels in [0,1])", found)
+        _draw(f"Robust accuracy against eps, {norm}", f"eps ({norm}, pixels in [0,1])", "of images", True, found)
         for norm, found in sorted(lines.items())
     ]
 
@@ -97,40 +91,37 @@ def _samples(points: Sequence[Point]) -> list[Sample]:
     return [Sample(point.epoch, point.value, f"epoch {point.epoch:.4g}, step {point.step}") for point in points]
 
 
-def _draw(chart: Chart, x: str, lines: list[Line], end: float = 0.0) -> Chart:
+def _draw(title: str, x: str, y: str, fractions: bool, lines: list[Line], end: float = 0.0) -> Chart:
+    """A chart from 0 to ``end`` at least."""
+
+    def say(line: Line, sample: Sample) -> str:
+        return f"{line.name}: {f'{sample.y:.1%}' if fractions else f'{sample.y:.4g}'} ({sample.where})"
+
     def figure() -> Figure:
         figure = Figure(figsize=(4.2, 2.7))
         axes = figure.add_axes((0.13, 0.16, 0.84, 0.8))
         for line in lines:
-            _line(axes, chart, line)
+            colour = plot.RUNS[line.run % len(plot.RUNS)]
+            drawn, marked = _spread(line.samples, 10 * MARKED), _spread(line.samples, MARKED)
+            axes.plot([s.x for s in drawn], [s.y for s in drawn], line.style, color=colour, linewidth=1.5)
+            axes.scatter(
+                [s.x for s in marked], [s.y for s in marked], s=14, color=colour, clip_on=False, zorder=3,
+                urls=[say(line, sample) for sample in marked],
+            )  # fmt: skip
         axes.set_xlim(0, max(end, *(sample.x for line in lines for sample in line.samples)) or 1)
         axes.set_ylim(bottom=min(0.0, *(sample.y for line in lines for sample in line.samples)))
-        if chart.fractions:
+        if fractions:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel(x)
         axes.grid(axis="y")
         axes.spines[["top", "right", "left"]].set_visible(False)
         return figure
 
-    last = [f"{line.name}: {_say(chart, line.samples[-1])}" for line in lines]
-    return chart._replace(svg=plot.inline(figure), description=f"{chart.title}; {'; '.join(last)}")
-
-
-def _line(axes: Axes, chart: Chart, line: Line) -> None:
-    colour = plot.RUNS[line.run % len(plot.RUNS)]
-    drawn, marked = _spread(line.samples, 10 * MARKED), _spread(line.samples, MARKED)
-    axes.plot([s.x for s in drawn], [s.y for s in drawn], line.style, color=colour, linewidth=1.5)
-    axes.scatter(
-        [s.x for s in marked], [s.y for s in marked], s=14, color=colour, clip_on=False, zorder=3,
-        urls=[f"{line.name}: {_say(chart, sample)}" for sample in marked],
-    )  # fmt: skip
+    last = [say(line, line.samples[-1]) for line in lines]
+    return Chart(title, y, plot.inline(figure), f"{title}; {'; '.join(last)}")
 
 
 def _spread(samples: list[Sample], most: int) -> list[Sample]:
     """At most so many, evenly spread, the last among them."""
     step = -(-len(samples) // most) or 1
     return samples[::-step][::-1]
-
-
-def _say(chart: Chart, sample: Sample) -> str:
-    return f"{f'{sample.y:.1%}' if chart.fractions else f'{sample.y:.4g}'} ({sample.where})"

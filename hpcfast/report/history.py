@@ -5,7 +5,6 @@ same (docs/training.md), and the later line counts. After a collapse a rollback 
 differently: they are kept apart, so that a chart can show both.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hpcfast.report.format import attack_in_words
@@ -34,18 +33,16 @@ Curves = dict[str, list[Point]]
 
 
 class Moment(NamedTuple):
-    """A line of the timeline."""
+    """A line of the timeline; ``time`` is in seconds since 1970."""
 
     time: float
-    """Seconds since 1970."""
     what: str
     step: int
     epoch: float
     detail: str
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """All that the events of a run tell."""
 
     kept: Curves
@@ -62,30 +59,28 @@ class History:
 
 def tell(events: list[Event]) -> History:
     """Read the history of a run from its ``events``."""
-    kept, undone = _separate(events)
-    starts = [event["value"] for event in events if event["key"] in STARTS]
-    return History(
-        kept=_curves(kept),
-        undone=[_curves(part) for part in undone],
-        answers=[attack_in_words(event["value"]["attack"]) for event in events if event["key"] == "rollback"],
-        timeline=_timeline(events),
-        epoch=max((event["epoch"] for event in kept), default=0.0),
-        start=starts[-1] if starts else {},
-    )
-
-
-def _separate(events: list[Event]) -> tuple[list[Event], list[list[Event]]]:
-    """What holds in the end, and what each rollback undid."""
     kept: list[Event] = []
-    undone: list[list[Event]] = []
+    undone, answers, timeline = [], [], []
+    start, health, reached = Event(), Event(), 0
     for event in events:
-        if event["key"] in (*STARTS, "rollback"):
-            later = [each for each in kept if each["step"] > event["step"]]
-            kept = [each for each in kept if each["step"] <= event["step"]]
-            if event["key"] == "rollback":
-                undone.append(later)  # after a start, it was lost and is repeated
+        key, value, step = event["key"], event["value"], event["step"]
+        if key in STARTS:
+            start = value
+        if key == "guard":
+            health = value
+        if key == "rollback":
+            undone.append(_curves([each for each in kept if each["step"] > step]))
+            answers.append(attack_in_words(value["attack"]))
+        if key in (*STARTS, "rollback"):  # what a start finds to be later was lost and is repeated
+            kept = [each for each in kept if each["step"] <= step]
+        if key in TOLD:
+            detail = _detail(key, value, reached - step, health)
+            timeline.append(Moment(event["time"], TOLD[key], step, event["epoch"], detail))
+            reached = step
         kept.append(event)
-    return kept, undone
+        reached = max(reached, step)
+    epoch = max((event["epoch"] for event in kept), default=0.0)
+    return History(_curves(kept), undone, answers, timeline, epoch, start)
 
 
 def _curves(events: list[Event]) -> Curves:
@@ -97,20 +92,6 @@ def _curves(events: list[Event]) -> Curves:
             if isinstance(value, int | float):  # a loss that is not finite is recorded as text
                 found.setdefault(key, {})[event["step"]] = Point(event["step"], event["epoch"], value)
     return {key: [points[step] for step in sorted(points)] for key, points in found.items()}
-
-
-def _timeline(events: list[Event]) -> list[Moment]:
-    moments: list[Moment] = []
-    reached, health = 0, Event()
-    for event in events:
-        key, step = event["key"], event["step"]
-        if key in TOLD:
-            detail = _detail(key, event["value"], reached - step, health)
-            moments.append(Moment(event["time"], TOLD[key], step, event["epoch"], detail))
-            reached = step
-        health = event["value"] if key == "guard" else health
-        reached = max(reached, step)
-    return moments
 
 
 def _detail(key: str, value: Any, lost: int, health: Event) -> str:

@@ -2,19 +2,14 @@
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
-import hpcfast
 from hpcfast.errors import UserError
-from hpcfast.report import charts, tables
+from hpcfast.report import charts, html, tables
 from hpcfast.report.charts import Chart
-from hpcfast.report.format import moment
+from hpcfast.report.format import Table
 from hpcfast.report.runs import Record
-from hpcfast.report.tables import Table
 from hpcfast.runs import files, plot
 
 MARK = '<meta name="generator" content="hpcfast report">'
@@ -59,7 +54,7 @@ def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
         UserError: it cannot be written, or another file is there and ``overwrite`` is false.
     """
     try:
-        if not overwrite and path.is_file() and MARK not in path.read_text(errors="replace")[:1000]:
+        if not overwrite and html.is_strange(path, MARK):
             raise UserError(f"{path} is not a report of hpcfast; give another --out, or --overwrite to replace it")
         files.save_text(path, render(records))
     except OSError as error:
@@ -68,18 +63,5 @@ def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
 
 def render(records: list[Record]) -> str:
     """The page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hpcfast.report"),
-        autoescape=True,  # a run, a class or a file may have any name
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
-        mark=MARK,
-        version=hpcfast.__version__,
-        now=moment(datetime.now(UTC).timestamp()),
-        records=records,
-        colours=len(plot.RUNS),
-        sections=sections(records),
-    )
+    values = {"mark": MARK, "records": records, "colours": len(plot.RUNS), "sections": sections(records)}
+    return html.fill("report.html.j2", **values)

@@ -1,36 +1,16 @@
-"""The tables of a report, each made once: the terminal prints some, the page shows all."""
+"""The tables of a report: the terminal prints some, the page shows all."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
-from rich.table import Table as Printed
 
-from hpcfast.report.format import attack_in_words, duration, moment, with_interval
+from hpcfast.report.format import UNKNOWN, Table, attack_in_words, duration, moment, percent, with_interval
 from hpcfast.report.runs import Record
-from hpcfast.runs import progress
-from hpcfast.runs.names import printable
 
 MEASURED = ("clean accuracy", "robust accuracy", "images")
 Columns = list[dict[str, str]]
 """What each run has under each key."""
-
-
-class Table(NamedTuple):
-    """Cells in words."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    left: int = 1
-    """Columns of text; the others are numbers, aligned on the right."""
-    caption: str = ""
-
-    def printed(self) -> Printed:
-        """For the terminal."""
-        headings, *rows = ([printable(cell) for cell in row] for row in (self.headings, *self.rows))
-        return progress.table(headings, rows, self.caption or None, self.left)
 
 
 def results(records: list[Record]) -> Table:
@@ -41,13 +21,12 @@ def results(records: list[Record]) -> Table:
         if summary is None:
             rows.append((*words, f"unfinished, {record.progress}"))
             continue
-        speed = f"{summary['train_images_per_second']:,.0f}"
-        times = (duration(summary[key]) for key in ("train_seconds", "wall_seconds"))
-        rows.append((*words, *_accuracies(summary), speed, *times))
+        speed, training, wall = (summary[key] for key in ("train_images_per_second", "train_seconds", "wall_seconds"))
+        rows.append((*words, *_accuracies(summary), f"{speed:,.0f}", duration(training), duration(wall)))
     attacks = sorted({attack_in_words(record.summary["attack"]) for record in records if record.summary})
     caption = f"robust: under {', '.join(attacks)}; in brackets: 95 % intervals" if attacks else ""
     headings = ("run", "trained with", *MEASURED, "images/s", "training", "wall clock")
-    return Table("Results", headings, rows, 2, caption)
+    return Table("Results", headings, rows, "llrrrrrr", caption)
 
 
 def evaluations(records: list[Record]) -> Table:
@@ -55,19 +34,16 @@ def evaluations(records: list[Record]) -> Table:
     rows = []
     for record in records:
         kept = record.evaluations
-        if record.summary and not any(_same(record.summary, result) for result in kept.values()):
+        last = record.summary or {}
+        same = ("attack", "n_eval", "clean_accuracy", "robust_accuracy")  # training keeps its last evaluation too
+        if last and not any(all(last[key] == result.get(key) for key in same) for result in kept.values()):
             # An evaluation's seconds are those of the evaluation; a summary's are those of the run.
-            kept = {"after training": {k: v for k, v in record.summary.items() if k != "seconds"}, **kept}
+            kept = {"after training": {k: v for k, v in last.items() if k != "seconds"}, **kept}
         for name, result in kept.items():
             time = duration(result["seconds"]) if "seconds" in result else ""
             rows.append((record.name, name, attack_in_words(result["attack"]), *_accuracies(result), time))
     headings = ("run", "evaluation", "attack", *MEASURED, "time")
-    return Table("Evaluations", headings, rows, 3)
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two results are of one measurement: training keeps its last evaluation too."""
-    return all(one.get(key) == other.get(key) for key in ("attack", "n_eval", "clean_accuracy", "robust_accuracy"))
+    return Table("Evaluations", headings, rows, "lllrrrr")
 
 
 def _accuracies(result: dict[str, Any]) -> tuple[str, ...]:
@@ -86,17 +62,13 @@ def alignment(records: list[Record]) -> Table:
 
 def times(records: list[Record]) -> Table:
     """A row a part of the clock: where the time of each finished run went."""
-    clocks = [(record.summary or {}).get("seconds", {}) for record in records]
-    columns: Columns = [
-        {part.replace("_", " "): _share(seconds, sum(clock.values())) for part, seconds in clock.items()}
-        for clock in clocks
-    ]
-    table = _side_by_side("Time spent on", records, columns)
-    return table._replace(caption="communication: waiting for other ranks; see docs/timeline.md")
-
-
-def _share(seconds: float, total: float) -> str:
-    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else "–"
+    columns: Columns = []
+    for record in records:
+        clock = (record.summary or {}).get("seconds", {})
+        shares = {part: f"{percent(spent / sum(clock.values()))} ({duration(spent)})" for part, spent in clock.items()}
+        columns.append({part.replace("_", " "): share for part, share in shares.items()})
+    caption = "communication: waiting for other ranks; see docs/timeline.md"
+    return _side_by_side("Time spent on", records, columns, caption)
 
 
 def environment(records: list[Record]) -> Table:
@@ -104,8 +76,8 @@ def environment(records: list[Record]) -> Table:
     columns: Columns = []
     for record in records:
         known: dict[str, Any] = record.summary or record.history.start
-        chosen = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
-        values = chosen | known.get("versions", {})
+        values = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
+        values |= known.get("versions", {})
         columns.append({key.replace("_", " "): str(value) for key, value in values.items()})
     return _side_by_side("Environment", records, columns)
 
@@ -132,15 +104,12 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def timeline(records: list[Record]) -> Table:
     """What happened to the runs, in order of time."""
     moments = sorted((each.time, record.name, each) for record in records for each in record.history.timeline)
-    rows = [
-        (moment(each.time), name, each.what, each.detail, f"{each.epoch:.4g}", str(each.step))
-        for _, name, each in moments
-    ]
-    return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, 4)
+    rows = [(moment(at), name, m.what, m.detail, f"{m.epoch:.4g}", str(m.step)) for at, name, m in moments]
+    return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, "llllrr")
 
 
-def _side_by_side(title: str, records: list[Record], columns: Columns) -> Table:
+def _side_by_side(title: str, records: list[Record], columns: Columns, caption: str = "") -> Table:
     """A row for each key of any of the ``columns``, in their order; a column a run."""
     keys = dict.fromkeys(key for column in columns for key in column)
-    rows = [(key, *(column.get(key, "–") for column in columns)) for key in keys]
-    return Table(title, (title.lower(), *(record.name for record in records)), rows, 1)
+    rows = [(key, *(column.get(key, UNKNOWN) for column in columns)) for key in keys]
+    return Table(title, (title.lower(), *(record.name for record in records)), rows, "l" + "r" * len(records), caption)

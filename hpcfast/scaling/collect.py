@@ -1,24 +1,89 @@
-"""From run directories to the table of a study, and the table's file."""
+"""The table of a study: a row a job with what its run directory tells, of which reports and predictions are made."""
 
 import csv
 import io
 import json
+import math
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
-from hpcfast.scaling.jobs import Job, jobs, tail
-from hpcfast.scaling.rows import Row
-from hpcfast.scaling.study import Study
+from hpcfast.scaling.jobs import Job, Kind, jobs, tail
+from hpcfast.scaling.study import Scaling, Study
 
-NESTED = ("confirmed", "seconds")
-"""Fields that the file has a column for each key of, ``seconds.attack``."""
+Status = Literal["converged", "not converged", "crashed", "unfinished", "missing"]
 NOTES = {"unfinished": "it was stopped; 'hpcfast scaling run' takes care of it", "missing": "not started yet"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One job: what it was to do, how it ended and, if it got so far, what it measured. Times are in seconds."""
+
+    job: str
+    """Its name, which is its run directory's: ``digits-fast-strong-2-seed0``."""
+    data: str
+    method: str
+    scaling: Scaling
+    nodes: int
+    ranks: int
+    seed: int
+    status: Status
+    note: str = ""
+    """Why it has no time to robust accuracy."""
+    global_batch: int
+    target: float
+    ttra: float | None = None
+    """Time to robust accuracy: from the run's first start to the target met, if the confirmation agreed."""
+    epochs: float | None = None
+    """Until training ended: at the target, or at the run's end."""
+    every: int | None = None
+    """Epochs from one look at the target to the next."""
+    steps: int | None = None
+    images: int | None = None
+    """Trained on, over all ranks, those of steps that were undone too."""
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    clean_accuracy: float | None = None
+    robust_accuracy: float | None = None
+    """Under the monitor's attack, when training ended."""
+    confirmed: dict[str, float] = field(default_factory=dict)
+    """Robust accuracy by attack, off the clock."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of the clock, on rank 0, by its PARTS; they add up to its reading when training ended."""
+    noise_scale: float | None = None
+    """Gradient noise scale (McCandlish et al. 2018), images."""
+    joules: float | None = None
+    """Over all nodes; None where nothing measures it."""
+    slots: int | None = None
+    """Ranks that find a GPU, or cores for their threads, of their own."""
+    hardware: str = ""
+    versions: str = ""
+    stragglers: tuple[str, ...] = ()
+    """``rank 3 on n2: 1.4 times the median step``."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.data, self.method, self.scaling, self.nodes)
+
+    @property
+    def done(self) -> bool:
+        """Whether it trained to its end."""
+        return self.status in ("converged", "not converged")
+
+    @property
+    def time(self) -> float:
+        """Seconds to robust accuracy; infinite where it was not reached."""
+        return math.inf if self.ttra is None or self.status != "converged" else self.ttra
+
+    @property
+    def shares(self) -> bool:
+        """Whether its ranks had to share cores or GPUs: its speed then says nothing of ranks that have their own."""
+        return self.slots is not None and self.ranks > self.slots
 
 
 def rows(study: Study) -> list[Row]:
@@ -33,52 +98,44 @@ def row(job: Job) -> Row:
         UserError: its summary is damaged, or of a run on other ranks.
     """
     state, path = job.state, job.folder / "summary.json"
-    known: dict[str, Any] = {"job": job.name, **asdict(job.kind), "ranks": job.ranks, "seed": job.seed}
+    known: dict[str, Any] = {"job": job.name, **job.kind._asdict(), "ranks": job.ranks, "seed": job.seed}
     known |= {"global_batch": job.batch * job.ranks, "target": job.of.target}
     if state != "done":
         note = NOTES.get(state) or tail(job.log) or f"it said nothing; see {job.log}"
         return Row(**known, status=state, note=note)
     try:
-        summary = json.loads(path.read_text())
-    except ValueError as error:
+        summary = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, and run the study again") from None
     if (ranks := summary.get("world_size")) != job.ranks:  # somebody may have run the job by hand
         raise UserError(
             f"{job.folder}: ranks were {ranks}, planned are {job.ranks}; move it away, and run the study again"
         )
-    config = yaml.safe_load((job.folder / "config.yaml").read_text())
-    return Row(**known, **_ending(job, summary), **_measured(summary), every=config.get("evaluation", {}).get("every"))
-
-
-def _ending(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
-    ttra = summary.get("time_to_robust_accuracy_seconds")
-    if ttra is not None:
-        return {"status": "converged", "ttra": ttra}
-    robust, goal = summary.get("robust_accuracy"), job.of.target + job.of.margin
-    if confirmed := _confirmed(summary):
+    known |= _measured(summary)
+    known["every"] = yaml.safe_load((job.folder / "config.yaml").read_text()).get("evaluation", {}).get("every")
+    if known["ttra"] is not None:
+        return Row(**known, status="converged")
+    if confirmed := known["confirmed"]:
         name, least = min(confirmed.items(), key=lambda item: item[1])
         note = f"not confirmed: {name} leaves {least:.3f} of {job.of.target:g}"
     else:
-        reached = "unknown" if robust is None else f"{robust:.3f}"
-        note = f"target {goal:g} was not reached, robust accuracy {reached}"
-    return {"status": "not converged", "note": note}
+        reached = "unknown" if known["robust_accuracy"] is None else f"{known['robust_accuracy']:.3f}"
+        note = f"target {job.of.target + job.of.margin:g} was not reached, robust accuracy {reached}"
+    return Row(**known, status="not converged", note=note)
 
 
 def _measured(summary: dict[str, Any]) -> dict[str, Any]:
     same = ("epochs", "steps", "images", "train_seconds", "clean_accuracy", "robust_accuracy")
     return {
         **{key: summary.get(key) for key in (*same, "noise_scale", "joules", "slots")},
+        "ttra": summary.get("time_to_robust_accuracy_seconds"),
         "images_per_second": summary.get("train_images_per_second"),
-        "confirmed": _confirmed(summary),
+        "confirmed": {_name(check["attack"]): check["robust_accuracy"] for check in summary.get("confirmation") or []},
         "seconds": {part: spent for part, spent in (summary.get("seconds") or {}).items() if spent is not None},
         "hardware": summary.get("hardware") or summary.get("device") or "",
         "versions": ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items()),
         "stragglers": tuple(summary.get("stragglers") or ()),
     }
-
-
-def _confirmed(summary: dict[str, Any]) -> dict[str, float]:
-    return {_name(check["attack"]): check["robust_accuracy"] for check in summary.get("confirmation") or []}
 
 
 def _name(attack: dict[str, Any]) -> str:
@@ -94,8 +151,9 @@ def counted(table: list[Row]) -> str:
 
 def write_csv(path: Path, table: list[Row]) -> None:
     """Write a study's table, a line a job; what is not known is an empty cell, parts of ``stragglers`` are cut by ;."""
+    order = [field.name for field in fields(Row)]
     lines = [_flat(row) for row in table]
-    columns = sorted({key for line in lines for key in line}, key=_place)
+    columns = sorted({key for line in lines for key in line}, key=lambda key: (order.index(key.split(".")[0]), key))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
@@ -104,12 +162,8 @@ def write_csv(path: Path, table: list[Row]) -> None:
     save_text(path, out.getvalue())
 
 
-def _place(column: str) -> tuple[int, str]:
-    names = [field.name for field in fields(Row)]
-    return names.index(column.partition(".")[0]), column
-
-
 def _flat(row: Row) -> dict[str, Any]:
+    """A column for each key of a dictionary: ``seconds.attack``."""
     values = asdict(row)
-    parts = {f"{group}.{key}": value for group in NESTED for key, value in values.pop(group).items()}
+    parts = {f"{group}.{key}": value for group in ("confirmed", "seconds") for key, value in values.pop(group).items()}
     return {**values, **parts, "stragglers": "; ".join(row.stragglers)}

@@ -4,10 +4,11 @@ Okabe and Ito's colours, and never colour alone: a method has its marker, a scal
 line style.
 """
 
+import base64
 import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -25,74 +26,65 @@ MARKERS = ("o", "s", "^", "D")
 STYLES = ("-", "--", "-.", (0, (1, 1.2)))
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One figure as SVG; ``alt`` says in words what it shows."""
+class Picture(NamedTuple):
+    """A figure as SVG; ``alt`` says in words what it shows."""
 
     name: str
     title: str
     alt: str
     svg: str
 
-
-@dataclass(frozen=True)
-class Plot:
-    """A quantity against nodes."""
-
-    name: str
-    title: str
-    y: str
-    value: Callable[[Cell], float | None]
-    say: str = "{:.3g}"
+    @property
+    def url(self) -> str:
+        """What holds it."""
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
 
 
 def pictures(data: str, cells: Sequence[Cell]) -> list[Picture]:
     """The figures of one data set; what nothing is known of has none."""
     plots = [
-        Plot("ttra", "Time to robust accuracy", "seconds", lambda cell: cell.ttra, "{:.3g} s"),
-        Plot("efficiency", "Efficiency", "of the ideal", lambda cell: gain(cell, cells)[1], "{:.0%}"),
-        Plot("epochs", "Epochs to the target", "epochs", lambda cell: cell.epochs),
-        Plot("epoch-seconds", "Seconds per epoch, all told", "seconds", lambda cell: cell.seconds_per_epoch),
+        ("ttra", "Time to robust accuracy", "seconds", "{:.3g} s", [cell.ttra for cell in cells]),
+        ("efficiency", "Efficiency", "of the ideal", "{:.0%}", [gain(cell, cells)[1] for cell in cells]),
+        ("epochs", "Epochs to the target", "epochs", "{:.3g}", [cell.epochs for cell in cells]),
+        ("epoch-seconds", "Seconds per epoch, all told", "seconds", "{:.3g}", [c.seconds_per_epoch for c in cells]),
     ]
     found = []
-    for plot in plots:
-        values = [(cell.name, value) for cell in cells if (value := plot.value(cell)) is not None]
-        if values:
-            alt = "; ".join(f"{name}: {plot.say.format(value)}" for name, value in values)
-            found.append(Picture(f"{data}-{plot.name}", plot.title, alt, _svg(cells, plot)))
+    for name, title, y, say, values in plots:
+        points = list(zip(cells, values, strict=True))
+        alt = "; ".join(f"{cell.name}: {say.format(value)}" for cell, value in points if not math.isnan(value))
+        if alt:
+            out = io.StringIO()
+            with rc_context({**theme.THEME, "font.size": 9.5, "svg.hashsalt": name}):
+                _draw(name, y, points).savefig(out, format="svg", metadata={"Date": None})
+            found.append(Picture(f"{data}-{name}", title, alt, out.getvalue()))
     return found
 
 
-def _svg(cells: Sequence[Cell], plot: Plot) -> str:
-    out = io.StringIO()
-    with rc_context({**theme.THEME, "font.size": 9.5, "svg.hashsalt": plot.name}):
-        _draw(cells, plot).savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
-
-
-def _draw(cells: Sequence[Cell], plot: Plot) -> Figure:
+def _draw(name: str, y: str, points: Sequence[tuple[Cell, float]]) -> Figure:
+    """A quantity ``y`` of cells against their nodes; NaN: a gap in the line."""
     figure = Figure(figsize=(4.4, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.grid(visible=True, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    methods, all_series = sorted({cell.key[1] for cell in cells}), sorted({cell.series for cell in cells})
+    methods = sorted({cell.kind.method for cell, _ in points})
+    all_series = sorted({cell.series for cell, _ in points})
     for i, series in enumerate(all_series):
-        own = [cell for cell in cells if cell.series == series]
-        values = [math.nan if (y := plot.value(cell)) is None else y for cell in own]  # NaN: a gap in the line
-        colour, marker = (of[methods.index(series[1]) % 4] for of in (COLOURS, MARKERS))
+        own = [(cell, value) for cell, value in points if cell.series == series]
+        _, method, scaling = series
+        colour, marker = (of[methods.index(method) % 4] for of in (COLOURS, MARKERS))
         axes.plot(
-            [cell.nodes for cell in own], values, color=colour, marker=marker, markersize=6.5,
-            markerfacecolor=colour if series[2] == "strong" else theme.FACE, linestyle=STYLES[i % 4], linewidth=1.7,
-            label=in_figure(f"{series[1]}, {series[2]}", LONG), zorder=3,
+            [cell.nodes for cell, _ in own], [value for _, value in own], color=colour, marker=marker, markersize=6.5,
+            markerfacecolor=colour if scaling == "strong" else theme.FACE, linestyle=STYLES[i % 4], linewidth=1.7,
+            label=in_figure(f"{method}, {scaling}", LONG), zorder=3,
         )  # fmt: skip
-        if plot.name == "ttra":
-            _runs(axes, own, 2 ** (0.14 * (i - (len(all_series) - 1) / 2)), colour, marker)
-    nodes = sorted({cell.nodes for cell in cells})
-    if plot.name == "efficiency":
+        if name == "ttra":
+            _runs(axes, [cell for cell, _ in own], 2 ** (0.14 * (i - (len(all_series) - 1) / 2)), colour, marker)
+    nodes = sorted({cell.nodes for cell, _ in points})
+    if name == "efficiency":
         axes.plot(nodes, [1.0] * len(nodes), color=theme.TEXT, linewidth=1, linestyle=":", label="ideal")
-    _scales(axes, nodes, percents=plot.name == "efficiency")
-    axes.set_ylabel(plot.y)
+    _scales(axes, nodes, percents=name == "efficiency")
+    axes.set_ylabel(y)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -108,7 +100,7 @@ def _runs(axes: Axes, cells: Sequence[Cell], aside: float, colour: str, marker: 
             axes.plot(x, 0.97 - 0.05 * k, "x", markersize=5, color=colour, transform=edge, clip_on=False)
 
 
-def _scales(axes: Axes, nodes: Sequence[int], percents: bool = False) -> None:
+def _scales(axes: Axes, nodes: Sequence[int], percents: bool) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xlim(nodes[0] / 1.35, nodes[-1] * 1.35)
     axes.xaxis.set_major_locator(FixedLocator(nodes[:: -(-len(nodes) // 7)]))  # more labels would overlap

@@ -8,20 +8,15 @@ that was killed with the study.
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from hpcfast.scaling.rows import Scaling
-from hpcfast.scaling.study import Data, Method, Study
+from hpcfast.scaling.study import Data, Method, Scaling, Study
 
 START = "== start"
-STOPPED = (None, 75, 143)
-"""Exit codes of a job that was asked to stop, and what stands for the code of one whose end nobody saw."""
 _END = re.compile(r"^== end (\d+) ([\d.]+)$", re.MULTILINE)
-State = Literal["done", "crashed", "unfinished", "missing"]
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What jobs have in common that differ only in the seed."""
 
     data: str
@@ -43,8 +38,7 @@ class Job:
     @property
     def name(self) -> str:
         """``digits-fast-strong-2-seed0``; the number is that of nodes."""
-        kind = self.kind
-        return f"{kind.data}-{kind.method}-{kind.scaling}-{kind.nodes}-seed{self.seed}"
+        return "-".join(map(str, self.kind)) + f"-seed{self.seed}"
 
     @property
     def ranks(self) -> int:
@@ -53,7 +47,9 @@ class Job:
     @property
     def batch(self) -> int:
         """Images of a step, a rank's."""
-        return self.of.batch(self.kind.scaling, self.ranks)
+        if self.kind.scaling == "weak":
+            return self.of.rank_batch or 0
+        return (self.of.global_batch or 0) // self.ranks
 
     @property
     def folder(self) -> Path:
@@ -78,18 +74,14 @@ class Job:
         return ["train", str(self.method.config), *self.overrides]
 
     @property
-    def state(self) -> State:
+    def state(self) -> Literal["done", "crashed", "unfinished", "missing"]:
         """How far it is: a summary is written last."""
         if (self.folder / "summary.json").is_file():
             return "done"
         if not self.log.is_file():
             return "missing"
-        return "unfinished" if last_end(self.log)[0] in STOPPED else "crashed"
-
-    @property
-    def seconds(self) -> float | None:
-        """How long it took in all, if it is done: starts, evaluations and confirmation too."""
-        return last_end(self.log)[1] if self.state == "done" else None
+        asked_to_stop = (None, 75, 143)  # None: nobody saw its end
+        return "unfinished" if last_end(self.log)[0] in asked_to_stop else "crashed"
 
 
 def jobs(study: Study) -> list[Job]:
@@ -107,12 +99,15 @@ def jobs(study: Study) -> list[Job]:
 
 def last_end(log: Path) -> tuple[int | None, float | None]:
     """How the last start in a log ended: the exit code and the seconds, or twice None while it has not."""
-    text = log.read_text(errors="replace").rpartition(START)[2] if log.is_file() else ""
-    ends = _END.findall(text)
+    ends = _END.findall(_last_start(log))
     return (int(ends[-1][0]), float(ends[-1][1])) if ends else (None, None)
 
 
-def tail(log: Path, lines: int = 3) -> str:
-    """The last lines of a log that say something, in one line."""
-    said = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return " | ".join([line.strip() for line in said if line.strip() and not line.startswith("== ")][-lines:])
+def tail(log: Path) -> str:
+    """The last three lines that the last start in a log has said, in one line."""
+    said = [line.strip() for line in _last_start(log).splitlines()[1:]]
+    return " | ".join([line for line in said if line and not line.startswith("== ")][-3:])
+
+
+def _last_start(log: Path) -> str:
+    return log.read_text(errors="replace").rpartition(START)[2] if log.is_file() else ""

@@ -6,12 +6,13 @@ converge is simply infinitely slow.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
+from hpcfast.report.format import UNKNOWN
 from hpcfast.scaling.cells import Cell
 
 LEVEL = 0.05
@@ -36,6 +37,16 @@ class Difference:
         """Whether the interval says that neither is faster."""
         low, high = self.interval or (0.0, math.inf)
         return low <= 1 <= high
+
+    @property
+    def ratio_in_words(self) -> str:
+        """``3.10 [2.80, 3.40]``; runs that did not converge can make the interval end at 0 or ∞."""
+        if self.ratio is None:
+            return UNKNOWN
+        if self.interval is None:
+            return f"{self.ratio:.2f}"
+        low, high = self.interval
+        return f"{self.ratio:.2f} [{low:.2f}, {f'{high:.2f}' if math.isfinite(high) else '∞'}]"
 
 
 def difference(a: Cell, b: Cell) -> Difference:
@@ -66,17 +77,16 @@ def _ways(n: int, m: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return ways[n]
 
 
-def duels(cells: Iterable[Cell]) -> list[Difference]:
+def duels(cells: Sequence[Cell]) -> list[Difference]:
     """Each method against the slowest one, at equal nodes; of one data set."""
-    known = list(cells)
-    times: dict[str, list[float]] = {cell.key[1]: [] for cell in known}
-    for cell in known:
-        times[cell.key[1]] += [row.time for row in cell.ended]
+    times: dict[str, list[float]] = {cell.kind.method: [] for cell in cells}
+    for cell in cells:
+        times[cell.kind.method] += [row.time for row in cell.ended]
     slowest = max(sorted(times), key=lambda method: median(times[method] or [0.0]))
     found = [
         difference(slow, fast)
-        for slow in known
-        for fast in known
-        if slow.key[1] == slowest != fast.key[1] and slow.key[2:] == fast.key[2:]
+        for slow in cells
+        for fast in cells
+        if slow.kind.method == slowest != fast.kind.method and slow.kind[2:] == fast.kind[2:]
     ]
-    return sorted(found, key=lambda duel: duel.b.key[1:])
+    return sorted(found, key=lambda duel: duel.b.kind[1:])

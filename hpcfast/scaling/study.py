@@ -15,6 +15,7 @@ from hpcfast.errors import UserError
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
+Scaling = Literal["strong", "weak"]
 T = TypeVar("T")
 
 
@@ -58,10 +59,6 @@ class Data(Settings):
     methods: Annotated[tuple[Method, ...], Field(min_length=1), AfterValidator(_each_once)]
     set: Overrides = ()
 
-    def batch(self, scaling: Literal["strong", "weak"], ranks: int) -> int:
-        """Images of a step, a rank's; a study has the number that its kind of scaling needs."""
-        return (self.rank_batch if scaling == "weak" else (self.global_batch or 0) // ranks) or 0
-
 
 class Study(Settings):
     """All that a study says; ``strong`` and ``weak`` list node counts."""
@@ -81,7 +78,8 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Study":
-        wrong = []
+        names = [f"{data.name}-{method.name}" for data in self.data for method in data.methods]
+        wrong = [f"data: two methods' runs would be called {n}-…; rename one" for n in set(names) if names.count(n) > 1]
         if not (self.strong or self.weak):
             wrong.append("strong: no node counts, and none in weak; give e.g. strong: [1, 2, 4]")
         for i, data in enumerate(self.data):

@@ -1,71 +1,52 @@
-"""Tables, each made once for the terminal, for Markdown and for the page; and those of a study's report."""
+"""The tables of a study's report, and how a study's tables are made."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-import rich.table
-
-from hpcfast.report.format import duration, percent
+from hpcfast.report.format import UNKNOWN, Table, duration, percent
 from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.cells import Cell, gain
-from hpcfast.scaling.findings import ratio
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.statistics import duels
 
-NOTHING = "–"
-"""Stands for what is not known."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns and rows of words."""
-
-    title: str
-    columns: list[str]
-    """Those that begin with # hold numbers and are aligned on the right."""
-    rows: list[list[str]]
-    caption: str = ""
-
-    def markdown(self) -> str:
-        """Its lines; the title stays with the page."""
-        names = [name.lstrip("#") for name in self.columns]
-        rows = [[value.replace("|", "\\|").replace("\n", " ") for value in row] for row in self.rows]
-        lines = [f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows)]
-        return "\n".join([self.caption, "", *lines] if self.caption else lines)
-
-    def terminal(self) -> rich.table.Table:
-        """For rich's console."""
-        found = rich.table.Table(title=self.title, title_justify="left", caption=self.caption, caption_justify="left")
-        for name in self.columns:
-            found.add_column(name.lstrip("#"), justify="right" if name[0] == "#" else "left")
-        for row in self.rows:
-            found.add_row(*row)
-        return found
+CELL = (
+    "Method|Scaling|#Nodes|#Global batch|#Time to robust accuracy|#Variation|#Speed-up|#Efficiency|#Epochs"
+    "|#s per epoch|#Images/s|#Node-hours|#Cost|#Joules|Averaged"
+)
+RUN = (
+    "Run|Status|In its cell|#Time to robust accuracy|#Epochs|#Images/s|#Clean accuracy|#Robust accuracy|Confirmed|Note"
+)
 
 
 def table(title: str, columns: str, rows: Iterable[Sequence[str]], caption: str = "") -> Table:
-    """A table without the ``columns`` (names between |) of which nothing is known in any row."""
-    names, lines = columns.split("|"), [list(row) for row in rows]
-    kept = [i for i in range(len(names)) if not lines or any(line[i] not in ("", NOTHING) for line in lines)]
-    return Table(title, [names[i] for i in kept], [[line[i] for i in kept] for line in lines], caption)
+    """A table without those columns of which nothing is known in any row.
+
+    Args:
+        columns: names with | between them; those with a # before them are of numbers.
+    """
+    names, lines = columns.split("|"), list(rows)
+    kept = [i for i in range(len(names)) if not lines or any(line[i] not in ("", UNKNOWN) for line in lines)]
+    headings = [names[i].lstrip("#") for i in kept]
+    align = "".join("r" if names[i][0] == "#" else "l" for i in kept)
+    return Table(title, headings, [[line[i] for i in kept] for line in lines], align, caption)
 
 
 def known(value: float | None, say: Callable[[float], str] = "{:,.4g}".format) -> str:
-    """A number in words, or a dash for what is not known."""
-    return NOTHING if value is None else say(value)
+    """A number in words, or a dash for what is not known: None or NaN."""
+    return UNKNOWN if value is None or math.isnan(value) else say(value)
 
 
 def of_data(cells: Sequence[Cell], price: float | None) -> list[Table]:
     """Those of one data set; ``price`` is that of a node-hour."""
     methods = [
-        [*b.key[1:3], a.key[1], f"{b.nodes}", ratio(duel), f"{len(a.ended)} against {len(b.ended)}", duel.why_none]
+        [*b.kind[1:3], a.kind.method, f"{b.nodes}", duel.ratio_in_words, f"{len(a.ended)} against {len(b.ended)}", why]
         for duel in duels(cells)
-        for a, b in [(duel.a, duel.b)]
+        for a, b, why in [(duel.a, duel.b, duel.why_none)]
     ]
     compared = "How many times as fast to the target; in brackets a 95 % interval"
     shares = [
-        [cell.key[1], cell.key[2], f"{cell.nodes}", *(percent(cell.shares[part]) for part in PARTS)]
+        [*cell.kind[1:3], f"{cell.nodes}", *(percent(cell.shares[part]) for part in PARTS)]
         for cell in cells
         if cell.shares
     ]
@@ -77,21 +58,15 @@ def of_data(cells: Sequence[Cell], price: float | None) -> list[Table]:
     return [each for each in found if each.rows]
 
 
-CELL = (
-    "Method|Scaling|#Nodes|#Global batch|#Time to robust accuracy|#Variation|#Speed-up|#Efficiency|#Epochs"
-    "|#s per epoch|#Images/s|#Node-hours|#Cost|#Joules|Averaged"
-)
-
-
 def _cell(cell: Cell, cells: Sequence[Cell], price: float | None) -> list[str]:
-    hours, whole = cell.node_hours, "{:,.0f}".format
+    whole = "{:,.0f}".format
     speed_up, efficiency = gain(cell, cells)
-    cost = None if price is None or hours is None else hours * price
+    cost = math.nan if price is None else cell.node_hours * price
     return [
-        *cell.key[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
-        "none" if cell.ttra is None else duration(cell.ttra), known(cell.variation, percent),
+        *cell.kind[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
+        "none" if math.isnan(cell.ttra) else duration(cell.ttra), known(cell.variation, percent),
         known(speed_up, "{:.2f}".format), known(efficiency, percent),
-        known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(hours),
+        known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(cell.node_hours),
         known(cost), known(cell.joules, whole),
         f"{len(cell.counted)} of {len(cell.rows)}" + (f": {cell.why_none}" if cell.why_none else ""),
     ]  # fmt: skip
@@ -102,9 +77,8 @@ def of_runs(cells: Iterable[Cell]) -> list[Table]:
     every = [(row, cell) for cell in cells for row in cell.rows]
     begun = [row for row, _ in every if row.status != "missing"]
     where = Counter((row.hardware or "unknown", row.versions or "unknown") for row in begun)
-    columns = "Run|Status|In its cell|#Time to robust accuracy|#Epochs|#Images/s|#Clean accuracy|#Robust accuracy"
     return [
-        table("All runs", f"{columns}|Confirmed|Note", [_run(row, cell) for row, cell in every]),
+        table("All runs", RUN, [_run(row, cell) for row, cell in every]),
         table("Environment", "Hardware|#Runs|Versions", [[on, f"{n}", of] for (on, of), n in sorted(where.items())]),
     ]
 

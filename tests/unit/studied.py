@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 
 IMAGES = 10_000
 

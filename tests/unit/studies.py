@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from hpcfast.scaling.rows import Row
+from hpcfast.scaling.collect import Row
 
 SHARES = {"start": 2.0, "attack": 40.0, "update": 45.0, "communication": 4.0, "data_wait": 1.0, "evaluation": 8.0}
 

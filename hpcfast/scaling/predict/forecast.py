@@ -1,19 +1,18 @@
 """Time to robust accuracy, efficiency and cost at node counts that were not measured, and how wrong they may be."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from hpcfast.errors import UserError
-from hpcfast.report.format import duration, percent
+from hpcfast.report.format import Table, duration, percent
 from hpcfast.scaling import tables
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import steps
-from hpcfast.scaling.predict.failures import Failures
-from hpcfast.scaling.predict.model import Model, fit, point, usable
-from hpcfast.scaling.rows import Row, Scaling
+from hpcfast.scaling.predict.model import Failures, Model, fit, point, usable
+from hpcfast.scaling.study import Scaling
 
 GAIN = 0.1
 """A doubling of the nodes that saves less time than this is not worth it: there is the knee."""
@@ -55,7 +54,7 @@ class Forecast:
     """The first of 1, 2, 4, … nodes whose doubling makes the run less than GAIN shorter."""
     notes: list[str]
 
-    def table(self) -> tables.Table:
+    def table(self) -> Table:
         """A row a node count."""
         headings = "|".join(f"#{heading}" for heading, _ in COLUMNS.values())
         rows = [[tables.known(row[key], say) for key, (_, say) in COLUMNS.items()] for row in self.rows]
@@ -65,31 +64,24 @@ class Forecast:
 def forecasts(
     rows: Sequence[Row], nodes: Sequence[int], price: float | None = None, failing: Failures | None = None
 ) -> tuple[list[Forecast], list[str]]:
-    """Predict all that ``rows`` allow; also say, in words, for what they don't.
+    """Predict all that a study's ``rows`` allow; also say, in words, for what they don't.
 
-    Args:
-        rows: a study's.
-        nodes: counts to predict.
-        price: of a node-hour.
-        failing: where failures are to be counted.
+    ``price`` is that of a node-hour; without ``failing`` no node fails.
 
     Raises:
         UserError: they allow nothing.
     """
     found: list[Forecast] = []
     refused: list[str] = []
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.data, row.method].append(row)
-    for (data, method), group in groups.items():
-        for scaling in dict.fromkeys(row.scaling for row in group):
-            title = f"{data}, {method}, {scaling} scaling"
-            try:
-                found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
-            except UserError as error:
-                crowded = any(row.shares for row in group)
-                aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
-                refused.append(f"{title}: {error}{aside}")
+    for data, method, scaling in dict.fromkeys((row.data, row.method, row.scaling) for row in rows):
+        group = [row for row in rows if (row.data, row.method) == (data, method)]
+        title = f"{data}, {method}, {scaling} scaling"
+        try:
+            found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
+        except UserError as error:
+            crowded = any(row.shares for row in group)
+            aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
+            refused.append(f"{title}: {error}{aside}")
     if not found:
         raise UserError("nothing can be predicted\n" + "\n".join(f"  {line}" for line in refused or ["no runs"]))
     return found, refused
@@ -100,14 +92,11 @@ def _forecast(
 ) -> Forecast:
     rows = usable(group)
     best = fit(rows, scaling)
-    possible = [n for n in nodes if not best.why_not(n)]
-    if not possible:
+    impossible = [n for n in nodes if best.why_not(n)]
+    if len(impossible) == len(nodes):
         raise UserError(best.why_not(nodes[0]))
-    met = defaultdict(list)
-    for row in rows:
-        if row.scaling == scaling and row.ttra is not None:
-            met[row.nodes].append(row.ttra)
-    measured = {n: fmean(times) for n, times in met.items()}
+    met = [row for row in rows if row.scaling == scaling and row.status == "converged"]
+    measured = {n: fmean(row.time for row in met if row.nodes == n) for n in dict.fromkeys(row.nodes for row in met)}
     held = {}
     for n, seconds in measured.items():
         with suppress(UserError):  # of too few node counts none can be left out
@@ -116,11 +105,12 @@ def _forecast(
     slack = max(map(abs, held.values()), default=math.nan)
     models = [replace(best, steps=each) for each in steps.believable([point(row) for row in rows])]
     base = min(row.nodes for row in rows if row.scaling == scaling)
+    possible = [n for n in nodes if n not in impossible]
     found = [_row(n, base, models, slack, price, failing) | {"measured": measured.get(n)} for n in possible]
     doublings = (2**i for i in range(nodes[-1].bit_length()))
     knee = next((n for n in doublings if best.ttra(2 * n) > (1 - GAIN) * best.ttra(n)), None)
     crowded = {row.nodes for row in group if row.scaling == scaling and row.shares}
-    return Forecast(title, found, held, knee, _notes(best, held, knee, crowded, [n for n in nodes if best.why_not(n)]))
+    return Forecast(title, found, held, knee, _notes(best, held, knee, crowded, impossible))
 
 
 def _row(
@@ -158,10 +148,10 @@ def _notes(
     if epochs.unseen:
         lines.append("epochs are a guess: every run met its target before the first look at it; raise the target")
     if crowded:
-        counts = ", ".join(f"{nodes:,}" for nodes in sorted(crowded))
+        counts = ", ".join(map("{:,}".format, sorted(crowded)))
         lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
     if impossible:
-        counts = ", ".join(f"{nodes:,}" for nodes in impossible)
+        counts = ", ".join(map("{:,}".format, impossible))
         lines.append(f"left out: {counts} nodes. {model.why_not(impossible[0])}")
     return lines
 

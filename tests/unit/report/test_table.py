@@ -14,7 +14,7 @@ from tests.unit.stories import Story, collapsing, write
 
 def printed(*runs: Path) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(tables.results(read([RunDirectory(run) for run in runs])).printed())
+    console.print(tables.results(read([RunDirectory(run) for run in runs])).terminal())
     return console.file.getvalue()
 
 
@@ -37,7 +37,7 @@ def test_without_a_finished_run_there_is_a_table_too(tmp_path: Path) -> None:
 def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
     runs = write(tmp_path / "one", Story()), write(tmp_path / "other", Story(), finished=False)
     console = Console(width=200, file=io.StringIO())
-    console.print(tables.times(read([RunDirectory(run) for run in runs])).printed())
+    console.print(tables.times(read([RunDirectory(run) for run in runs])).terminal())
     rows = {line.split("│")[1].strip(): line for line in console.file.getvalue().splitlines() if "│" in line}
     assert "20.0 % (24.0 s)" in rows["attack"]
     assert "5.0 % (6.0 s)" in rows["data wait"]

@@ -68,7 +68,7 @@ def test_tables_show_names_as_they_are(name: str, monkeypatch: pytest.MonkeyPatc
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(progress, "Console", _console(out))
     record = SimpleNamespace(name=name, summary=None, progress="epoch 1 of 2", trained_with="fgsm_rs")
-    progress.console(2000).print(tables.results([record]).printed())  # type: ignore[list-item]
+    progress.console(2000).print(tables.results([record]).terminal())  # type: ignore[list-item]
     out.flush()
     shown = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
     assert printable(name) in shown

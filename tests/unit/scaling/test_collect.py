@@ -15,7 +15,7 @@ import yaml
 from hpcfast.errors import UserError
 from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
-from hpcfast.scaling.planning import seconds_left
+from hpcfast.scaling.planning import estimates, seconds_left
 from tests.unit.studies import study_rows
 
 STUDY = """
@@ -70,7 +70,6 @@ def test_a_finished_job(planned: list[jobs.Job], changed: dict[str, Any], status
     assert (row.versions, row.every) == ("hpcfast 0.1.0, torch 2", 2)
     assert (row.ttra is not None) == (status == "converged")
     assert other.status == "missing"
-    assert planned[0].seconds == 20.0
 
 
 @pytest.mark.parametrize(
@@ -90,9 +89,18 @@ def test_a_run_on_other_ranks_is_refused_by_name(planned: list[jobs.Job]) -> Non
         collect.rows(planned[0].study)
 
 
+@pytest.mark.parametrize("content", ["{", "7", "null"])
+def test_a_damaged_summary_is_named(planned: list[jobs.Job], content: str) -> None:
+    leave(planned[0], 0, DONE)
+    (planned[0].folder / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=r"summary\.json is damaged"):
+        collect.rows(planned[0].study)
+
+
 def test_time_left_is_known_by_jobs_of_the_same_kind_only(planned: list[jobs.Job]) -> None:
     assert seconds_left(planned, planned) is None
     leave(planned[0], 0, DONE)
+    assert estimates(planned) == {planned[0].kind: 20.0}
     assert seconds_left(planned, planned) == 40.0
     assert seconds_left([], []) == 0
 
@@ -198,3 +206,10 @@ def test_the_job_of_a_study_that_was_killed_is_waited_for(
         local.run(planned, say)
     assert said[0].startswith("waiting for what a study that was killed")
     assert said[1].startswith("[1/2]")
+
+
+def test_a_job_that_crashes_without_a_word_is_not_explained_by_its_last_start(planned: list[jobs.Job]) -> None:
+    leave(planned[0], 1)
+    with planned[0].log.open("a") as log:
+        log.write(f"{jobs.START} again $ hpcfast train\n\n== end 9 1.0\n")
+    assert collect.row(planned[0]).note == f"it said nothing; see {planned[0].log}"

@@ -13,10 +13,10 @@ from typer.testing import CliRunner, Result
 
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
-from hpcfast.scaling import collect, findings, report
+from hpcfast.scaling import collect, report
 from hpcfast.scaling.cells import cells, gain
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.figures import pictures
-from hpcfast.scaling.rows import Row
 from hpcfast.scaling.statistics import Difference
 from tests.unit.report.test_page import Parser
 from tests.unit.studies import cell, row, study_rows
@@ -30,10 +30,10 @@ def asked(folder: Path, **changed: Any) -> Any:
     return SimpleNamespace(name="s", title="A <title>", price_per_node_hour=2.0, folder=folder, **changed)
 
 
-def rendered(rows: list[Row], template: str = "study.html.j2") -> str:
+def rendered(rows: list[Row], form: str = "html") -> str:
     """Without pictures: they take time."""
-    text = report.render(template, asked(Path("unused")), rows, {"digits": []})
-    return Parser(text).text if template.endswith("html.j2") else text
+    found = report.contents(asked(Path("unused")), rows, {"digits": []})
+    return Parser(report.in_html(found)).text if form == "html" else report.in_markdown(found)
 
 
 def test_a_person_finds_question_answer_and_numbers() -> None:
@@ -52,7 +52,7 @@ def test_a_person_finds_question_answer_and_numbers() -> None:
     assert "warning" not in text.lower()
 
 
-@pytest.mark.parametrize("template", ["study.html.j2", "study.md.j2"])
+@pytest.mark.parametrize("form", ["html", "markdown"])
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -67,10 +67,10 @@ def test_a_person_finds_question_answer_and_numbers() -> None:
         ({"stragglers": ("rank 3 on n2: 1.4 times the median step",)}, "seed0: slow ranks: rank 3 on n2: 1.4 times"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_on_its_face(template: str, changed: dict[str, Any], words: str) -> None:
+def test_what_is_wrong_is_on_its_face(form: str, changed: dict[str, Any], words: str) -> None:
     if "status" in changed:
         changed = {"ttra": None, **changed}
-    assert words in rendered([replace(SHORT[0], **changed), *SHORT[1:]], template)
+    assert words in rendered([replace(SHORT[0], **changed), *SHORT[1:]], form)
 
 
 def test_joules_have_a_column_where_somebody_measured_them() -> None:
@@ -82,13 +82,13 @@ def test_few_seeds_are_on_its_face() -> None:
     two = cell(30.0, 31.0, 29.0, nodes=2)
     assert "1 of 3 cells have fewer than 5 runs that ended" in rendered([*SHORT, *two])
     alone, both = cells(two), cells([*two, replace(two[0], job="other", method="other")])
-    assert "Methods cannot be compared" in findings.answer(both)
-    assert "compared" not in findings.answer(alone)
+    assert "Methods cannot be compared" in report.answer(both)
+    assert "compared" not in report.answer(alone)
 
 
 def test_chance_is_called_chance_and_no_answer_is_none() -> None:
     other = cell(30.2, 31.2, 29.7, 30.7, 29.2, method="other")
-    assert "which may be chance" in findings.answer(cells([*SHORT[:5], *other]))
+    assert "which may be chance" in report.answer(cells([*SHORT[:5], *other]))
     nothing = cell(None, None)
     assert "No answer yet" in rendered(nothing)
     assert "2 of 2 did not converge" in rendered(nothing)
@@ -96,9 +96,9 @@ def test_chance_is_called_chance_and_no_answer_is_none() -> None:
 
 def test_hardly_sooner_and_infinitely_late_are_said_so() -> None:
     two = [row(seed, 2, ttra=ttra) for seed, ttra in enumerate((28.5, 29.5, 30.5, 30.0, 29.0))]
-    assert "hardly sooner than on 1 node" in findings.answer(cells([*SHORT[:5], *two]))
+    assert "hardly sooner than on 1 node" in report.answer(cells([*SHORT[:5], *two]))
     never = Difference(*cells([*SHORT[:5], *two]), 2.5, (0.0, math.inf))
-    assert findings.ratio(never) == "2.50 [0.00, ∞]"
+    assert never.ratio_in_words == "2.50 [0.00, ∞]"
 
 
 @pytest.mark.parametrize("shared", [1, 2, 4])
@@ -106,17 +106,17 @@ def test_ranks_that_share_cores_have_no_speed_up_and_it_is_said_once_why(shared:
     """Nor has any cell against them."""
     rows = [replace(each, slots=each.ranks - (each.nodes == shared)) for each in study_rows()]
     every = cells(rows)
-    known = [gain(cell, every) != (None, None) for cell in every if cell.key[1:3] == ("fast", "weak")]
+    known = [not math.isnan(gain(cell, every)[0]) for cell in every if cell.kind[1:3] == ("fast", "weak")]
     assert known == ([False] * 3 if shared == 1 else [nodes != shared for nodes in (1, 2, 4)])
-    assert sum("share cores" in warning for warning in findings.warnings(every)) == 1
-    assert ("times sooner than" in findings.answer(every)) == (shared == 2)
+    assert sum("share cores" in warning for warning in report.warnings(every)) == 1
+    assert ("times sooner than" in report.answer(every)) == (shared == 2)
 
 
 def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:
     strange = replace(SHORT[0], ttra=None, status="crashed", note="<script>|\nx", job="<b>|")
     html = rendered([strange])  # the parser checks that elements are closed
     assert "<script>|" in html
-    line = next(line for line in rendered([strange], "study.md.j2").splitlines() if line.startswith("| <b>"))
+    line = next(line for line in rendered([strange], "markdown").splitlines() if line.startswith("| <b>"))
     assert len(re.findall(r"(?<!\\)\|", line)) == 9
 
 

@@ -1,5 +1,6 @@
 """Studies: what a file says, which jobs follow from it, and what is said of a wrong one."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,11 @@ GOOD = {
     ],
 }  # fmt: skip
 Load = Callable[..., study.Study]
+
+
+def named(data: str, method: str) -> dict[str, Any]:
+    """A data set with one method."""
+    return {**GOOD["data"][0], "name": data, "methods": [{"name": method, "config": "run.yaml"}]}  # type: ignore[index]
 
 
 @pytest.fixture
@@ -82,6 +88,7 @@ def test_a_run_has_what_the_study_says_of_it(load: Load) -> None:
         ({"digits": {"rank_batch": None}}, ["data.0.rank_batch: missing"]),
         ({"digits": {"target": 1.5}}, ["data.0.target", "got 1.5"]),
         ({"digits": {"methods": []}}, ["data.0.methods"]),
+        ({"data": [named("a", "b-c"), named("a-b", "c")]}, ["data: two methods' runs would be called a-b-c-"]),
         ({"set": ["seed=3"]}, ["seed follows from the study"]),
         ({"set": ["epochs"]}, ["'epochs' is no setting"]),
         ({"set": ["data.path=a\n$(touch pwned)"]}, ["set.0", "line break"]),
@@ -175,3 +182,20 @@ def test_plan_prints_jobs_and_no_invented_number(
     out = capsys.readouterr().out
     assert "50 jobs, 0 done; 50 left: node-hours unknown" in out
     assert "cost" not in out
+
+
+def test_a_data_set_that_is_not_there_is_named_unless_its_jobs_are_done(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(planned.read_text())
+    values["data"] = [{**values["data"][0], "name": name, "set": [f"data.path={name}"]} for name in ("gone", "there")]
+    planned.write_text(yaml.safe_dump(values))
+    Path("there").mkdir()
+    assert hpcfast(monkeypatch, "run", "try.yaml", "--local") == 2
+    assert "no data set gone; prepare it" in capsys.readouterr().err
+    for job in jobs.jobs(study.load(planned)):
+        job.folder.mkdir(parents=True)
+        (job.folder / "config.yaml").write_text(load_run(job.method.config, job.overrides).dump())
+        done = {"world_size": job.ranks, "time_to_robust_accuracy_seconds": 5, "epochs": 1}
+        (job.folder / "summary.json").write_text(json.dumps(done))
+    assert hpcfast(monkeypatch, "run", "try.yaml", "--local") == 0
