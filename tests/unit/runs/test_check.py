@@ -187,9 +187,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
 
-def test_another_versions_run_is_refused(plain: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("summary.json", '{"status": "finished"}'), ("config.yaml", "seed: 0"), ("config.yaml", "phases: [")],
+)
+def test_another_versions_or_damaged_run_is_refused(name: str, content: str, plain: RunConfig, tmp_path: Path) -> None:
     run = Path(shutil.copytree(plain.folder, tmp_path / "run"))
-    (run / "summary.json").write_text('{"status": "finished"}')
+    (run / name).write_text(content)
     with pytest.raises(UserError, match="damaged or of another version"):
         check(run)
 
