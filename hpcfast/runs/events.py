@@ -25,10 +25,6 @@ class EventLog:
             event = {"time": now, "key": key, "value": value, "step": step, "epoch": round(epoch, 6), "rank": 0}
             self._file.write(json.dumps(event) + "\n")
 
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole events of a log; a last line cut off by a kill is left out."""
