@@ -11,9 +11,8 @@ import io
 import re
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -21,49 +20,21 @@ from hpcfast.errors import UserError
 from hpcfast.runs.files import is_part, save_text, write_atomically
 
 FORMAT = 1
-KEEP = 2
 LAST = "LAST"
 HEALTHY = "HEALTHY"
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?\.pt")
 State = dict[str, Any]
 
 
-class Writer:
-    """Saves checkpoints, if ``asynchronous`` in a thread: the next call raises its errors, the end of a block waits."""
-
-    def __init__(self, asynchronous: bool) -> None:
-        self._thread = ThreadPoolExecutor(1) if asynchronous else None
-        self._pending: Future[None] | None = None
-
-    def save(self, folder: Path, step: int, state: State, keep: int = KEEP) -> None:
-        """Like the function :func:`save`; once it returns, the tensors of ``state`` may change."""
-        self.wait()  # at most one in flight: two would take the memory of two
-        data = _serialise(state)
-        if self._thread:
-            self._pending = self._thread.submit(_save, folder, step, data, keep)
-        else:
-            _save(folder, step, data, keep)
-
-    def mark_healthy(self, folder: Path) -> None:
-        """Like the function :func:`mark_healthy`, of what was saved last."""
-        self.wait()
-        mark_healthy(folder)
-
-    def wait(self) -> None:
-        """Return when all is on disk."""
-        pending, self._pending = self._pending, None
-        if pending:
-            pending.result()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.wait()  # its error comes before one of the block: "stopped, with a good checkpoint" would be a lie
+def serialise(state: State) -> memoryview:
+    """``state`` as a file's bytes: a copy, of a known size; and torch, writing itself, would hide why a disk fails."""
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT}, buffer)
+    return buffer.getbuffer()
 
 
-def save(folder: Path, step: int, state: State, keep: int = KEEP) -> None:
-    """Write ``state`` as ``step-00001234.pt``, with its SHA-256 beside it, and name it in ``LAST``.
+def write(folder: Path, step: int, data: memoryview, keep: int) -> None:
+    """Write ``data`` as ``step-00001234.pt``, with its SHA-256 beside it, and name it in ``LAST``.
 
     Then others of this step and later ones are deleted (a training that was rolled back saves an old step again), and
     all but the ``keep`` newest. What ``HEALTHY`` names stays.
@@ -71,7 +42,22 @@ def save(folder: Path, step: int, state: State, keep: int = KEEP) -> None:
     Raises:
         UserError: the disk is full; the checkpoint before is as good as it was.
     """
-    _save(folder, step, _serialise(state), keep)
+    folder.mkdir(exist_ok=True)
+    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
+    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
+    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
+    try:
+        save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        write_atomically(path, lambda part: part.write_bytes(data))
+        save_text(folder / LAST, path.name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
+            f"Make room and give the same command again: it goes on from the checkpoint before"
+        ) from None
+    _clean(folder, keep)
 
 
 def load_last(folder: Path, say: Callable[[str], None] = print) -> State | None:
@@ -124,32 +110,6 @@ def load_healthy(folder: Path) -> State | None:
     return state
 
 
-def _serialise(state: State) -> memoryview:
-    """``state`` as a file's bytes: a copy, of a known size; and torch, writing itself, would hide why a disk fails."""
-    buffer = io.BytesIO()
-    torch.save({**state, "format": FORMAT}, buffer)
-    return buffer.getbuffer()
-
-
-def _save(folder: Path, step: int, data: memoryview, keep: int) -> None:
-    folder.mkdir(exist_ok=True)
-    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
-    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
-    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
-    try:
-        save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
-        write_atomically(path, lambda part: part.write_bytes(data))
-        save_text(folder / LAST, path.name)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
-            f"Make room and give the same command again: it goes on from the checkpoint before"
-        ) from None
-    _clean(folder, keep)
-
-
 def _clean(folder: Path, keep: int) -> None:
     """Delete what nothing will be loaded from, and unfinished files."""
     last = _named(folder, LAST)
@@ -195,5 +155,5 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _age(path: Path) -> tuple[int, int]:
     """The step, and which save of this step it is (from 1)."""
-    match = _NAME.fullmatch(path.name)
-    return (int(match[1]), int(match[2] or 1)) if match else (0, 0)
+    step, again = _NAME.fullmatch(path.name).groups("1")  # type: ignore[union-attr]  # only such names come here
+    return int(step), int(again)

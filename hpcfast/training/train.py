@@ -16,7 +16,7 @@ from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import StopRequest
-from hpcfast.training import checkpoint, claim, staging, validation
+from hpcfast.training import claim, staging, validation
 from hpcfast.training.loop import Loop
 from hpcfast.training.plan import Plan
 from hpcfast.training.profile import Profile
@@ -64,10 +64,9 @@ def train(
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
-        writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
+        store = held.enter_context(Store(directory.checkpoints, config.checkpoint, reporter.say))
         for remark in data.remarks():
             reporter.say(remark)
-        store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
         return _train(Run(config, world, data, reporter, stop, store, began), before, profile, accept_data)
 
 

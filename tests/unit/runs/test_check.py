@@ -85,7 +85,7 @@ def test_runs_of_every_shape_pass(overrides: list[str], tiny: Tiny, world: World
 
 @pytest.mark.parametrize(
     ("where", "name", "call"),
-    [(checkpoint, "_save", 1), (validation, "evaluate", 2), (validation.saved, "write", 1)],
+    [(checkpoint, "write", 1), (validation, "evaluate", 2), (validation.saved, "write", 1)],
 )
 def test_a_run_killed_anywhere_passes(
     where: Any, name: str, call: int, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch

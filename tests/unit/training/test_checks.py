@@ -156,7 +156,7 @@ def straight(elsewhere: Tiny, world: World) -> RunConfig:
 
 
 @pytest.mark.parametrize(
-    ("point", "call"), [("load_healthy", 1), *[(f, call) for f in ("_save", "mark_healthy") for call in (2, 3)]]
+    ("point", "call"), [("load_healthy", 1), *[(f, call) for f in ("write", "mark_healthy") for call in (2, 3)]]
 )
 def test_a_run_killed_around_a_rollback_ends_as_one_that_was_not(
     point: str, call: int, straight: RunConfig, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch

@@ -71,8 +71,8 @@ STOPS = [  # what is called, how often before it happens, what the run is doing 
     pytest.param(guard, "_sums", 3, id="in a later examination"),
     pytest.param(checkpoint, "load_healthy", 1, id="in a rollback"),
     pytest.param(validation, "evaluate", 1, id="in a monitoring evaluation"),
-    pytest.param(checkpoint, "_save", 1, id="in the first checkpoint"),
-    pytest.param(checkpoint, "_save", 5, id="in a checkpoint of a step"),
+    pytest.param(checkpoint, "write", 1, id="in the first checkpoint"),
+    pytest.param(checkpoint, "write", 5, id="in a checkpoint of a step"),
     pytest.param(checkpoint, "mark_healthy", 3, id="when an epoch has been found healthy"),
     pytest.param(validation, "finish", 1, id="before the final evaluation"),
 ]
