@@ -36,7 +36,7 @@ AREAS = {
             "precision",
             "guard",
             "validation",
-            "plan",
+            "course",
             "state",
             "train",
             "checkpoint",

@@ -52,7 +52,7 @@ class Batches:
             run.world.size,
             phase.batch_size * config.accumulate,
             done=course.position.offset,
-            steps=course.plan.steps(course.position),
+            steps=course.steps,
             skips=course.split.skips,
         )
         settings = config.data.model_copy(update={"size": phase.size})

@@ -45,7 +45,7 @@ class Loop:
                     loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
                     self._meter += torch.stack((loss, torch.ones_like(loss)))
                     self._look_at(loss, lr, batches)
-                run.course.advance(batches)
+                run.course.advance()
                 self._show(lr)
                 self._agree()
                 if self._profile:
@@ -74,7 +74,7 @@ class Loop:
         comm.set_status(course.step, "training")
         if course.step % self.run.config.log_every == 0:
             self._note = self._log(lr)
-        self.task.update(course.position.images, f"epoch {course.at:.1f}/{course.plan.epochs:g}  {self._note}")
+        self.task.update(course.position.images, f"epoch {course.at:.1f}/{course.epochs:g}  {self._note}")
 
     def _agree(self) -> None:
         """Vote on what this rank has seen, and act on the votes of the step before: nobody waits for a vote."""
@@ -87,7 +87,7 @@ class Loop:
 
     def _learning_rate(self) -> float:
         config, course = self.run.config, self.run.course
-        factor = config.schedule.factor(course.at, course.plan.epochs)
+        factor = config.schedule.factor(course.at, course.epochs)
         return config.optim.scaled_lr(course.global_batch, course.phase.lr) * factor
 
     def _seed(self) -> int:

@@ -94,7 +94,7 @@ class Run:
             self.store.mark_healthy()
         same = state["world_size"] == self.world.size
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
-        done = f"{self.course.at:.4g}/{self.course.plan.epochs:g}"
+        done = f"{self.course.at:.4g}/{self.course.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
 
     def advance(self) -> None:

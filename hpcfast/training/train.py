@@ -17,8 +17,8 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import StopRequest
 from hpcfast.training import claim, staging, validation
+from hpcfast.training.course import Course
 from hpcfast.training.loop import Loop
-from hpcfast.training.plan import Plan
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
 from hpcfast.training.store import Store
@@ -83,7 +83,7 @@ def _train(run: Run, before: DataSettings, folder: Path | None, accept_data: boo
     if before != run.config.data:  # evaluations look for the data where the run had them last
         comm.on_root(lambda: files.save_text(run.dir.config, run.config.dump()))
     run.clock.switch("other")
-    task = run.reporter.task("training", run.course.plan.total_images, "images", done=run.course.position.images)
+    task = run.reporter.task("training", run.course.total_images, "images", done=run.course.position.images)
     loop = Loop(run, task, profile)
     while run.unexamined or not (run.course.finished or run.target_reached):
         if run.unexamined:
@@ -101,7 +101,6 @@ def _train(run: Run, before: DataSettings, folder: Path | None, accept_data: boo
 
 def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
     """Refuse now what would otherwise fail hours later."""
-    images = len(data.train.good)
     confirm = config.evaluation.confirm if config.target else ()
     for check in (config.evaluation.final, *confirm):
         chosen_images(data.val, check, world)
@@ -110,13 +109,13 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
             f"data.held_out: {len(data.held_out.good)} training images are held out for the monitor and the guard; "
             f"give {world.size} or more (one a rank), or switch both off: evaluation.every=0 guard.every=0"
         )
-    plan = Plan.of(config, images, world.size)
-    for phase in plan.phases:
-        if images < plan.global_batch(phase):
+    course = Course(data.train, config, world.size)
+    for phase in course.phases:
+        if course.good < course.global_batch_of(phase):
             raise UserError(
-                f"data.path: {config.data.path}/train has {images} images to train on, fewer than one global batch of "
-                f"{phase.batch_size} images x {world.size} ranks"
-                + (f" x accumulate={plan.accumulate}" if plan.accumulate > 1 else "")
-                + f"; lower the batch_size to at most {images // world.size // plan.accumulate}"
+                f"data.path: {config.data.path}/train has {course.good} images to train on, fewer than one "
+                f"global batch of {phase.batch_size} images x {world.size} ranks"
+                + (f" x accumulate={config.accumulate}" if config.accumulate > 1 else "")
+                + f"; lower the batch_size to at most {course.good // world.size // config.accumulate}"
                 + (", or use fewer ranks" if world.size > 1 else "")
             )

@@ -76,7 +76,7 @@ def _monitor(run: Run) -> None:
         run.target_reached = run.clock.stop()
         run.record("target_reached", result["robust_accuracy"])
     run.reporter.say(
-        f"epoch {run.course.epoch}/{run.course.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
+        f"epoch {run.course.epoch}/{run.course.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
         f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
     )
 
