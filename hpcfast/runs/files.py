@@ -39,7 +39,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in place: at ``path`` there is never half a file."""
+    """Let ``write`` make the file of :func:`replacing`."""
     with replacing(path, durable) as part:
         write(part)
 

@@ -91,14 +91,6 @@ class _Holder(NamedTuple):
         job, start = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         return cls(os.getpid(), platform.node(), str(Path("/proc/self/ns/pid").readlink()), job, start)
 
-    @classmethod
-    def read(cls, file: Path) -> "_Holder | None":
-        """Who left ``file``; None where it does not say."""
-        try:
-            return cls(**json.loads(file.read_text()))
-        except (ValueError, TypeError):
-            return None
-
     def lives(self) -> bool | None:
         """Whether it does; None where that cannot be known from here."""
         here = _Holder.here()
@@ -128,11 +120,14 @@ def _claim(folder: Path, taken: str) -> Path:
 
 def _refuse_living(folder: Path, file: Path, taken: str) -> None:
     """Remove what a process has left that is gone."""
+    holder = lives = None
     try:
-        holder = _Holder.read(file)
+        holder = _Holder(**json.loads(file.read_text()))
+        lives = holder.lives()
     except FileNotFoundError:
         return  # it has just ended
-    lives = holder.lives() if holder else None
+    except (ValueError, TypeError):
+        pass  # the file does not say whose it is
     if lives:
         raise UserError(f"{folder} {taken} ({holder})")
     if lives is None:

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,22 +38,15 @@ class Reporter:
         self._bar = None
         # mpirun gives its ranks a terminal of their own and puts a label before every line: no place for a bar.
         if visible and sys.stdout.isatty() and launcher.rank() is None:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}", markup=False))
+            name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+            self._bar = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
 
     def __enter__(self) -> "Reporter":
         if self._bar:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
