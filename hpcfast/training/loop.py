@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from hpcfast.distributed import comm
 from hpcfast.runs.progress import Task
 from hpcfast.training import divergence
 from hpcfast.training.batches import Batches
-from hpcfast.training.divergence import NonFiniteLoss
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
 
@@ -25,7 +25,8 @@ class Loop:
         self.run, self.task, self._profile = run, task, profile
         self._batches = Batches(run)
         self._vote = comm.Vote()
-        self._failed: NonFiniteLoss | None = None
+        self._failed: dict[str, Any] | None = None
+        """This rank's first step whose loss was no number."""
         self._meter = torch.zeros(2, device=run.world.device)
         """Sum of losses since the last entry of the log, and their number."""
         self._note = ""
@@ -37,15 +38,15 @@ class Loop:
             Stopped: a rank was asked to stop; a checkpoint is saved.
             UserError: the loss is no longer a number.
         """
-        run = self.run
+        run, course = self.run, self.run.course
         with self._epoch():
             for batches in self._batches:
-                lr = self._learning_rate()
+                lr, seed = self._learning_rate(), seed_of(run.config.seed, course.step, run.world.rank)
                 with run.clock.step():
-                    loss = run.learner.step(batches, run.guard.attack, lr, self._seed())
+                    loss = run.learner.step(batches, run.guard.attack, lr, seed)
                     self._meter += torch.stack((loss, torch.ones_like(loss)))
                     self._look_at(loss, lr, batches)
-                run.course.advance()
+                course.advance()
                 self._show(lr)
                 self._agree()
                 if self._profile:
@@ -68,6 +69,20 @@ class Loop:
         if run.unexamined and not saved:
             run.save()
 
+    def _learning_rate(self) -> float:
+        config, course = self.run.config, self.run.course
+        factor = config.schedule.factor(course.at, course.epochs)
+        return config.optim.scaled_lr(course.global_batch, course.phase.lr) * factor
+
+    def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
+        """Note a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
+        value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
+        if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
+            rank, course = self.run.world.rank, self.run.course
+            files = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
+            where = {"rank": rank, "step": course.step, "epoch": course.at}
+            self._failed = where | {"loss": str(value), "lr": lr, "files": files}  # text: JSON has no NaN
+
     def _show(self, lr: float) -> None:
         """Tell the log, the progress bar and the watchdog where the run is."""
         course = self.run.course
@@ -76,30 +91,28 @@ class Loop:
             self._note = self._log(lr)
         self.task.update(course.position.images, f"epoch {course.at:.1f}/{course.epochs:g}  {self._note}")
 
+    def _log(self, lr: float) -> str:
+        """Record means over all ranks since the last call."""
+        run, learner = self.run, self.run.learner
+        sums = torch.cat((self._meter.double().cpu(), learner.network.take_counts()))
+        with run.clock.part("communication"):
+            loss, steps, asked, vanished = comm.total(sums).tolist()
+        self._meter.zero_()
+        run.record("train_loss", loss / steps if math.isfinite(loss) else str(loss))
+        run.record("learning_rate", lr)
+        if asked:
+            run.record("zero_gradients", vanished / asked)
+        if learner.scaler.enabled:
+            run.record("skipped_steps", learner.scaler.skipped)
+        return f"loss {loss / steps:.3f}  lr {lr:.3g}"
+
     def _agree(self) -> None:
         """Vote on what this rank has seen, and act on the votes of the step before: nobody waits for a vote."""
         run, bad = self.run, self._batches.bad_ahead()
+        due = run.world.is_root and run.store.due
         with run.clock.part("communication"):
-            votes = self._vote.cast(
-                run.asked_to_stop, run.world.is_root and run.store.due, self._failed is not None, bad
-            )
+            votes = self._vote.cast(run.asked_to_stop, due, self._failed is not None, bad)
         self._act_on(votes)
-
-    def _learning_rate(self) -> float:
-        config, course = self.run.config, self.run.course
-        factor = config.schedule.factor(course.at, course.epochs)
-        return config.optim.scaled_lr(course.global_batch, course.phase.lr) * factor
-
-    def _seed(self) -> int:
-        return seed_of(self.run.config.seed, self.run.course.step, self.run.world.rank)
-
-    def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
-        """Note a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
-        value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
-        if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
-            rank, course = self.run.world.rank, self.run.course
-            files = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
-            self._failed = NonFiniteLoss(rank, course.step, course.at, str(value), lr, files)
 
     def _act_on(self, votes: list[int]) -> bool:
         """Do what ranks have voted for: leave images out, give up because of a loss that is no number, save, or stop.
@@ -121,18 +134,3 @@ class Loop:
         if stop:
             self.run.stop()
         return True
-
-    def _log(self, lr: float) -> str:
-        """Record means over all ranks since the last call."""
-        learner = self.run.learner
-        sums = torch.cat((self._meter.double().cpu(), learner.network.take_counts()))
-        with self.run.clock.part("communication"):
-            loss, steps, asked, vanished = comm.total(sums).tolist()
-        self._meter.zero_()
-        self.run.record("train_loss", loss / steps if math.isfinite(loss) else str(loss))
-        self.run.record("learning_rate", lr)
-        if asked:
-            self.run.record("zero_gradients", vanished / asked)
-        if learner.scaler.enabled:
-            self.run.record("skipped_steps", learner.scaler.skipped)
-        return f"loss {loss / steps:.3f}  lr {lr:.3g}"

@@ -1,4 +1,7 @@
-"""What training changes - weights, their average, the optimizer, the loss scale - and one step of it."""
+"""What training changes - weights, their average, the optimizer, the loss scale - and one step of it.
+
+The step is Algorithm 1 of Wong, Rice and Kolter, "Fast is better than free" (ICLR 2020): attack, backward, update.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,13 +66,10 @@ class Learner:
         self._seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = torch.zeros((), device=self._generator.device)
+        ball, total = self.config.threat.ball, torch.zeros((), device=self._generator.device)
         good = [buffer.clone() for buffer in self.model.buffers()] if self.scaler.enabled else []
-        for number, batch in enumerate(batches, 1):
-            losses = attack.losses(
-                self.network, batch.x, batch.y, self.config.threat.ball, self._generator, self._criterion
-            )
-            for loss in self._attacked(losses):
+        for number, (x, y, _) in enumerate(batches, 1):
+            for loss in self._attacked(attack.losses(self.network, x, y, ball, self._generator, self._criterion)):
                 if number == 1:
                     self.optimizer.zero_grad()
                     if self._measured:
@@ -138,7 +138,7 @@ class Learner:
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
-        return all(bool(torch.isfinite(weight).all()) for weight in self.model.state_dict().values())
+        return models.not_finite(self.model.state_dict()) is None
 
     def state_dict(self) -> dict[str, Any]:
         return {
