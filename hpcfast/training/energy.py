@@ -20,13 +20,10 @@ Counter = Callable[[], float | None]
 
 
 class Meter:
-    """Adds up what this rank answers for."""
+    """Adds up what this rank answers for, as ``by`` ("nvml" or "rapl") counts it."""
 
     def __init__(self, counter: Counter, by: str) -> None:
-        self.by = by
-        """ "nvml", "rapl" or "not measured"."""
-        self._counter = counter
-        self._last = counter()
+        self.by, self._counter, self._last = by, counter, counter()
 
     def take(self) -> float | None:
         """Joules since the last call, or since the beginning."""
@@ -47,14 +44,10 @@ def nvml(uuid: str) -> Counter:
     """The counter of a GPU (Volta or newer)."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-    except pynvml.NVMLError:
-        return lambda: None
-
     def joules() -> float | None:
         with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
             return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3  # from millijoules
         return None
 
@@ -65,22 +58,19 @@ class Rapl:
     """The counters of all processors of a node, which begin anew when they are full; read them every few minutes."""
 
     def __init__(self, powercap: Path) -> None:
-        named = [zone for zone in powercap.glob("intel-rapl:*") if (zone / "name").is_file()]
         # Not their parts (cores, memory), which a package's counter includes; AMD's are called so too.
-        self._zones = [zone for zone in named if (zone / "name").read_text().startswith("package")]
-        self._last = dict.fromkeys(self._zones, 0)
+        named = powercap.glob("intel-rapl:*/name")
+        self._last = {name.parent: 0 for name in named if name.read_text().startswith("package")}
         self._total = 0
 
     def __call__(self) -> float | None:
-        if not self._zones:
-            return None
-        for zone in self._zones:
+        for zone, last in self._last.items():
             try:
                 now = int((zone / "energy_uj").read_text())
-                if now < self._last[zone]:
+                if now < last:
                     self._total += int((zone / "max_energy_range_uj").read_text())
             except (OSError, ValueError):
                 return None
-            self._total += now - self._last[zone]
+            self._total += now - last
             self._last[zone] = now
-        return self._total / 1e6
+        return self._total / 1e6 if self._last else None
