@@ -34,11 +34,6 @@ class Health:
     alignment: float
     """Mean cosine between input gradients at an image and at a random start near it, where they aren't zero."""
 
-    @property
-    def gap(self) -> float:
-        """What training believes to be robust, and is not."""
-        return self.seen - self.strong
-
 
 class Guard:
     """Which attack training uses now, and what became of the earlier ones."""
@@ -64,7 +59,7 @@ class Guard:
         return self.on and (finished or epoch % self.config.guard.every == 0)
 
     def collapsed(self, health: Health) -> bool:
-        return health.gap > self.config.guard.limit
+        return health.seen - health.strong > self.config.guard.limit
 
     def answer(self, health: Health, epoch: int) -> bool:
         """Note a collapse and change the attack; False where the ladder has no rung left."""
@@ -119,14 +114,8 @@ def _sums(model: nn.Module, batch: Batch, attack: Attack, config: RunConfig) -> 
     def source() -> rng.Source:
         return rng.per_image(config.seed, image_ids)
 
-    right = [
-        (classify(model, each.perturb(model, x, y, ball, source())) == y).sum()
-        for each in (attack, config.guard.attack)
-    ]
+    attacked = [each.perturb(model, x, y, ball, source()) for each in (attack, config.guard.attack)]
+    right = [(classify(model, images) == y).sum() for images in attacked]
     here, there = (input_gradient(model, at, y).flatten(1) for at in (x, x + ball.start(x, source())))
-    directed = (here.any(1) & there.any(1)).sum()
-    return (
-        torch.stack([torch.full_like(directed, len(y)), *right, F.cosine_similarity(here, there).sum(), directed])
-        .double()
-        .cpu()
-    )
+    cosines, directed = F.cosine_similarity(here, there).sum(), (here.any(1) & there.any(1)).sum()
+    return torch.stack([torch.full_like(directed, len(y)), *right, cosines, directed]).double().cpu()

@@ -1,6 +1,7 @@
 """Torch's and Horovod's own instruments: moments on a GPU's clock, and traces of a few steps (docs/timeline.md)."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Profile:
         self._own = folder / f"rank-{world.rank:04d}.json"
         self._steps = 0
         self._running: Any = None
-        self._range: Any = None
+        self._range = ExitStack()
         comm.on_root(self._claim)
 
     def _claim(self) -> None:
@@ -66,24 +67,18 @@ class Profile:
         """A step of training is done, on all ranks."""
         self._steps += 1
         if self._steps == SKIPPED:
-            self._start()
+            comm.start_timeline(self._folder / "horovod.json")
+            activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+            self._running = profile(activities=activities)
+            self._running.start()
+            self._clock.watch = self._turn
         elif self._steps == SKIPPED + TRACED:
             self.close()
 
-    def _start(self) -> None:
-        comm.start_timeline(self._folder / "horovod.json")
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-        self._running = profile(activities=activities)
-        self._running.start()
-        self._clock.watch = self._turn
-
-    def _turn(self, part: str | None) -> None:
+    def _turn(self, part: str) -> None:
         """Name what comes after the clock's part."""
-        if self._range:
-            self._range.__exit__(None, None, None)
-        self._range = record_function(part) if part else None
-        if self._range:
-            self._range.__enter__()
+        self._range.close()
+        self._range.enter_context(record_function(part))
 
     def close(self) -> None:
         """Write what was traced, if it is not yet written; a collective.
@@ -94,7 +89,7 @@ class Profile:
         if self._running is None:
             return
         self._clock.watch = lambda part: None
-        self._turn(None)
+        self._range.close()
         self._running.stop()
         comm.stop_timeline()
         try:

@@ -49,7 +49,6 @@ class Run:
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         self._log.write("init_start", step=0, epoch=0, at=began)
         self._requeued = any(event["key"] == "run_start" for event in past)
-        # What follows is the run's state.
         self.clock = Clock(past[0]["time"] if past else began, profile.mark_of(world.device))
         self.learner = Learner(config, len(data.train.classes), world, self.clock)
         self.guard = Guard(config)
@@ -59,7 +58,7 @@ class Run:
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
         self.target_reached: float | None = None
-        """When it was (seconds of the wall clock)."""
+        """When it was, by the clock."""
 
     def begin(self, accept_data: bool = False, moved: bool = False) -> None:
         """Take up the last checkpoint where there is one, and save the first where there is none.
@@ -138,7 +137,6 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what ``state`` was."""
         self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
         self.guard.history = list(state["guard"])
         self.course.load_state_dict(state)
@@ -151,18 +149,16 @@ class Run:
         """Hear from all ranks how they fared, and name those that were slow; a collective.
 
         Args:
-            seconds: that this rank has spent in steps since the last call, without waiting for others.
+            seconds: see :meth:`hpcfast.training.rank_stats.RankStats.take`.
         """
+        small, large = self.course.phase.batch_size, self.course.global_batch
         with self.clock.part("communication"):
-            slow = self.rank_stats.take(
-                seconds, self.learner.noise.take(), self.course.phase.batch_size, self.course.global_batch
-            )
-        if not slow:
-            return
-        if not self._stragglers_said:
+            slow = self.rank_stats.take(seconds, self.learner.noise.take(), small, large)
+        if slow and not self._stragglers_said:
             self.reporter.say(f"slow: {', '.join(slow)}; every step waits for the slowest rank")
-        self._stragglers_said = True
-        self.record("stragglers", slow)
+        if slow:
+            self._stragglers_said = True
+            self.record("stragglers", slow)
 
     def leave_out(self, faults: dict[int, str]) -> None:
         """Train on without the bad images that ranks have found, none of which was trained on; a collective.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import DataSettings, dataset
+from hpcfast.data import dataset
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
@@ -52,11 +52,7 @@ def train(
     _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
-
-        def take() -> DataSettings:
-            return held.enter_context(claim.claim(config, overwrite))
-
-        before = comm.on_root(take)
+        before = comm.on_root(lambda: held.enter_context(claim.claim(config, overwrite)))
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
         if summary:
@@ -67,7 +63,12 @@ def train(
         store = held.enter_context(Store(directory.checkpoints, config.checkpoint, reporter.say))
         for remark in data.remarks():
             reporter.say(remark)
-        return _train(Run(config, world, data, reporter, stop, store, began), before, profile, accept_data)
+        run = Run(config, world, data, reporter, stop, store, began)
+        traces = Profile(profile, world, run.clock) if profile else None
+        run.begin(accept_data, moved=before.path != config.data.path)
+        if before != config.data:  # evaluations look for the data where the run had them last
+            comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
+        return _train(run, traces)
 
 
 def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
@@ -77,11 +78,7 @@ def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
     return staging.copy(config.data, world)
 
 
-def _train(run: Run, before: DataSettings, folder: Path | None, accept_data: bool) -> dict[str, Any]:
-    profile = Profile(folder, run.world, run.clock) if folder else None
-    run.begin(accept_data, moved=before.path != run.config.data.path)
-    if before != run.config.data:  # evaluations look for the data where the run had them last
-        comm.on_root(lambda: files.save_text(run.dir.config, run.config.dump()))
+def _train(run: Run, profile: Profile | None) -> dict[str, Any]:
     run.clock.switch("other")
     task = run.reporter.task("training", run.course.total_images, "images", done=run.course.position.images)
     loop = Loop(run, task, profile)

@@ -41,10 +41,9 @@ def after_epoch(run: Run) -> None:
 def _go_back(run: Run, health: Health) -> bool:
     """Answer a collapse: back to the last healthy checkpoint, on with another attack, if there is one left."""
     old, epoch, step = run.guard.attack, run.course.epoch, run.course.step
-    able = run.guard.answer(health, epoch)
     found = f"collapse after epoch {epoch}: accuracy {health.seen:.2f} under {old.name}, "
     found += f"{health.strong:.2f} under {run.config.guard.attack.name}"
-    if not able:
+    if not run.guard.answer(health, epoch):
         run.reporter.say(f"{found}; guard.ladder has no other attack, so training goes on as it is")
         return False
     # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
@@ -69,15 +68,16 @@ def _monitor(run: Run) -> None:
             run.reporter.say,
         )  # fmt: skip
     _mention(run, result)
-    for key in ("clean_accuracy", "robust_accuracy"):
-        run.record(key, result[key])
+    clean, robust = result["clean_accuracy"], result["robust_accuracy"]
+    run.record("clean_accuracy", clean)
+    run.record("robust_accuracy", robust)
     run.record("eval_stop")
-    if run.config.goal is not None and result["robust_accuracy"] >= run.config.goal:
+    if run.config.goal is not None and robust >= run.config.goal:
         run.target_reached = run.clock.stop()
-        run.record("target_reached", result["robust_accuracy"])
+        run.record("target_reached", robust)
     run.reporter.say(
-        f"epoch {run.course.epoch}/{run.course.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
-        f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
+        f"epoch {run.course.epoch}/{run.course.epochs:g}  clean {clean:.3f}  robust {robust:.3f} "
+        f"({result['attack']['name']}, {result['n_eval']} images)"
     )
 
 
@@ -89,28 +89,26 @@ def _mention(run: Run, result: dict[str, Any]) -> None:
 
 def finish(run: Run) -> dict[str, Any]:
     """Evaluate, confirm a target that was reached, export, summarise."""
-    settings = run.config.evaluation
-    result = _measure(run, "final", settings.final)
-    confirmation = [_measure(run, "confirm", check) for check in settings.confirm] if run.target_reached else []
-    summary = summarise(run, result, confirmation)
+    config = run.config
+    result = _measure(run, "final", config.evaluation.final)
+    checks = config.evaluation.confirm if run.target_reached else ()
+    summary = summarise(run, result, [_measure(run, "confirm", check) for check in checks])
     if run.target_reached:
         run.reporter.say(_verdict(summary))
     run.record("run_stop", {"status": summary["status"]})  # before the summary: a run that has one is complete
-    comm.on_root(lambda: _write(run, summary))
-    return summary
-
-
-def _write(run: Run, summary: dict[str, Any]) -> None:
-    """Write the model, and last the summary, whose presence says that the run is complete."""
-    config = run.config
     about = {
         "model": config.model.model_dump(),
         "classes": run.course.split.classes,
         "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
         "threat": config.threat.model_dump(),
     }
-    saved.write(run.dir, run.learner.result, about)
-    files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")
+
+    def write() -> None:
+        saved.write(run.dir, run.learner.result, about)
+        files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")  # the last: with it a run is complete
+
+    comm.on_root(write)
+    return summary
 
 
 def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
