@@ -32,7 +32,6 @@ AREAS = {
             "step",
             "loop",
             "batches",
-            "store",
             "precision",
             "guard",
             "validation",

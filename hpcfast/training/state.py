@@ -21,11 +21,11 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.training import profile
+from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.guard import Guard
 from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
-from hpcfast.training.store import Store
 
 
 class Run:

@@ -17,11 +17,11 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import StopRequest
 from hpcfast.training import claim, staging, validation
+from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.loop import Loop
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
-from hpcfast.training.store import Store
 
 
 def train(

@@ -16,7 +16,7 @@ from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.runs.signals import Stopped
 from hpcfast.training import checkpoint
-from hpcfast.training.store import Store
+from hpcfast.training.checkpoint import Store
 from tests.unit.whole_runs import save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("world")
