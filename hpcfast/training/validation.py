@@ -1,19 +1,24 @@
 """What is done between epochs - is training still healthy, how good is the model - and at the end."""
 
+import importlib.metadata
 import json
+import platform
 from dataclasses import asdict
 from typing import Any
 
+import timm
+import torch
+
+import hpcfast
 from hpcfast.config import Check
 from hpcfast.data import skips
-from hpcfast.distributed import comm
+from hpcfast.distributed import about, comm
 from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.training.guard import Health, examine
 from hpcfast.training.state import Run
-from hpcfast.training.summary import summarise
 
 
 def after_epoch(run: Run) -> None:
@@ -92,11 +97,11 @@ def finish(run: Run) -> dict[str, Any]:
     config = run.config
     result = _measure(run, "final", config.evaluation.final)
     checks = config.evaluation.confirm if run.target_reached else ()
-    summary = summarise(run, result, [_measure(run, "confirm", check) for check in checks])
+    summary = _summarise(run, result, [_measure(run, "confirm", check) for check in checks])
     if run.target_reached:
         run.reporter.say(_verdict(summary))
     run.record("run_stop", {"status": summary["status"]})  # before the summary: a run that has one is complete
-    about = {
+    description = {
         "model": config.model.model_dump(),
         "classes": run.course.split.classes,
         "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
@@ -104,7 +109,7 @@ def finish(run: Run) -> dict[str, Any]:
     }
 
     def write() -> None:
-        saved.write(run.dir, run.learner.result, about)
+        saved.write(run.dir, run.learner.result, description)
         files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")  # the last: with it a run is complete
 
     comm.on_root(write)
@@ -141,3 +146,57 @@ def _verdict(summary: dict[str, Any]) -> str:
     if summary["time_to_robust_accuracy_seconds"] is None:
         return f"{said}not confirmed ({found}), so the run counts as not converged: raise target_margin"
     return f"{said}confirmed ({found})"
+
+
+def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, Any]]) -> dict[str, Any]:
+    """The contents of ``summary.json``: what was trained, what it reached (fractions), how long it took (seconds).
+
+    Args:
+        result: of the final evaluation (:func:`hpcfast.evaluation.evaluate`).
+        confirmation: of those that confirm the target; empty if it was not reached.
+    """
+    config, clock, target = run.config, run.clock, run.config.target
+    confirmed = target is not None and all(each["robust_accuracy"] >= target for each in confirmation)
+    return {
+        "status": "finished",
+        "dataset": config.data.path.name,
+        "data": run.data.summary(),
+        "model": config.model.name,
+        "method": config.attack.model_dump(),
+        **config.threat.model_dump(),
+        "world_size": run.world.size,
+        "epochs": run.course.at,
+        "steps": run.course.step,
+        "images": run.course.images,
+        "global_batch": run.course.global_batch,
+        "seed": config.seed,
+        **_measured(result),
+        "train_images_per_second": run.course.images / clock.trained,
+        "train_seconds": clock.trained,
+        "train_cpu_seconds": clock.trained_cpu,
+        "data_wait": clock.seconds["data_wait"] / clock.trained,
+        "seconds": clock.seconds,
+        "clock_seconds": clock.stop(),
+        "wall_seconds": clock.wall,
+        **run.rank_stats.summary(),
+        "target": target,
+        "target_margin": config.target_margin,
+        "target_reached_seconds": run.target_reached,
+        "time_to_robust_accuracy_seconds": run.target_reached if confirmed else None,
+        "confirmation": [_measured(each) for each in confirmation],
+        "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
+        "precision": run.learner.network.precision,
+        "device": str(run.world.device),
+        "versions": {
+            "hpcfast": hpcfast.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "horovod": about.version(),
+            "dali": importlib.metadata.version("nvidia-dali-cuda130"),
+        },
+    }
+
+
+def _measured(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("clean_accuracy", "robust_accuracy", "n_eval", "ci95", "attack")}
