@@ -12,10 +12,8 @@ from typing import Any
 import yaml
 
 from hpcfast.errors import UserError
-from hpcfast.runs.check.reading import Event, read
 from hpcfast.runs.check.rules import ROUNDING, Rules
-
-__all__ = ["Event", "Sound", "check"]
+from hpcfast.runs.events import Event, read_numbered
 
 SLACK = 1.0
 """Seconds between a reading of the clock and the line that tells of it."""
@@ -56,7 +54,7 @@ def check(run: Path) -> Sound:
         raise UserError(f"{run} is no run directory: it has no config.yaml or no events.jsonl")
     try:
         rules = Rules(yaml.safe_load((run / "config.yaml").read_text()))
-        events, faults = read(log)
+        events, faults = read_numbered(log)
         for event in events:
             rules.look(event)
         lines = [f"{log}:{line}: {what}" for line, what in sorted([*faults, *rules.faults], key=itemgetter(0))]

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from hpcfast.runs.check.reading import Event, Fault
+from hpcfast.runs.events import Event, Fault
 
 NEXT = {  # besides init_start, for a kill can come at any time
     "init_start": ("init_stop",),
