@@ -24,7 +24,6 @@ def copy(settings: DataSettings, world: World) -> Path:
         Interrupted: a signal came, see :func:`hpcfast.runs.signals.at_once`; the same call resumes.
     """
     pack = settings.path
-    comm.on_root(lambda: _refuse_folders(pack))
     place = comm.raise_on_all_ranks(lambda: _place(str(settings.stage), pack))
     with Reporter(world.is_root) as reporter, at_once(KEPT, resumes=True):
         task = reporter.task(f"stage {pack}", None, "bytes")
@@ -34,16 +33,13 @@ def copy(settings: DataSettings, world: World) -> Path:
     return place
 
 
-def _refuse_folders(data: Path) -> None:
-    if not packed.is_pack(data):
-        raise UserError(
-            f"data.stage: {data} is no pack, and only packs are copied to nodes; make one with 'hpcfast data pack', or "
-            f"leave data.stage out"
-        )
-
-
 def _place(folder: str, pack: Path) -> Path:
     """Where the copy of ``pack`` lies for this rank: every user has a folder of their own in ``folder``."""
+    if not packed.is_pack(pack):
+        raise UserError(
+            f"data.stage: {pack} is no pack, and only packs are copied to nodes; make one with 'hpcfast data pack', or "
+            f"leave data.stage out"
+        )
     unset = [name for name in re.findall(r"\$\{?(\w+)", folder) if not os.environ.get(name)]
     if unset:
         raise UserError(
