@@ -29,8 +29,8 @@ class Clock:
 
     Args:
         started: when the run was first, seconds since 1970; now if it is new.
-        mark: returns the present moment of a device that works on its own, where there is one
-            (:class:`hpcfast.training.profile.DeviceMark`); it must not wait.
+        mark: returns the present moment of a device that works on its own, where there is one, as a
+            ``torch.cuda.Event`` has it; it must not wait.
     """
 
     def __init__(self, started: float | None = None, mark: Callable[[], Any] | None = None) -> None:
@@ -107,8 +107,9 @@ class Clock:
 
     def _divide(self, host: dict[str, float], laps: list[Lap]) -> None:
         device = dict.fromkeys(PARTS, 0.0)
+        laps[-1][1].synchronize()
         for (part, begun), (_, ended) in pairwise(laps):
-            device[part] += begun.seconds_until(ended)
+            device[part] += begun.elapsed_time(ended) / 1000
         total, whole = math.fsum(host.values()), math.fsum(device.values())
         for part in PARTS if whole else ():
             self._seconds[part] += total * device[part] / whole - host[part]

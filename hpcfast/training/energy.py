@@ -15,62 +15,56 @@ from hpcfast.distributed.comm import World
 POWERCAP = Path("/sys/class/powercap")
 UNMEASURED = "not measured"
 
-Counter = Callable[[], float | None]
-"""Joules since some moment; None where they cannot be read."""
+Counters = Callable[[], list[tuple[int, int]] | None]
+"""Microjoules of each counter, and at how many it begins anew; None where they cannot be read."""
 
 
 class Meter:
-    """Adds up what this rank answers for, as ``by`` ("nvml" or "rapl") counts it."""
+    """Adds up the counters that this rank answers for; ``by`` is "nvml" or "rapl". Read it every few minutes."""
 
-    def __init__(self, counter: Counter, by: str) -> None:
-        self.by, self._counter, self._last = by, counter, counter()
+    def __init__(self, counters: Counters, by: str) -> None:
+        self.by, self._counters, self._last = by, counters, counters()
 
     def take(self) -> float | None:
         """Joules since the last call, or since the beginning."""
-        before, self._last = self._last, self._counter()
-        return None if before is None or self._last is None else self._last - before
+        before, self._last = self._last, self._counters()
+        if before is None or self._last is None:
+            return None
+        return sum((now - then) % full for (then, _), (now, full) in zip(before, self._last, strict=True)) / 1e6
 
 
 def find(world: World) -> Meter:
     """The meter of this rank: its GPU's, else for the first rank of a node its processors', else nothing to add."""
     if world.device.type == "cuda":
         return Meter(nvml(str(torch.cuda.get_device_properties(world.device).uuid)), "nvml")
-    if world.local_rank:
-        return Meter(lambda: 0.0, "rapl")
-    return Meter(Rapl(POWERCAP), "rapl")
+    return Meter(list if world.local_rank else rapl(POWERCAP), "rapl")
 
 
-def nvml(uuid: str) -> Counter:
+def nvml(uuid: str) -> Counters:
     """The counter of a GPU (Volta or newer)."""
     import pynvml
 
-    def joules() -> float | None:
+    def read() -> list[tuple[int, int]] | None:
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
             handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3  # from millijoules
+            return [(1000 * pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 2**64)]
         return None
 
-    return joules
+    return read
 
 
-class Rapl:
-    """The counters of all processors of a node, which begin anew when they are full; read them every few minutes."""
+def rapl(powercap: Path) -> Counters:
+    """The counters of all processors of a node."""
+    # Not their parts (cores, memory), which a package's counter includes; AMD's are called so too.
+    zones = [name.parent for name in powercap.glob("intel-rapl:*/name") if name.read_text().startswith("package")]
 
-    def __init__(self, powercap: Path) -> None:
-        # Not their parts (cores, memory), which a package's counter includes; AMD's are called so too.
-        named = powercap.glob("intel-rapl:*/name")
-        self._last = {name.parent: 0 for name in named if name.read_text().startswith("package")}
-        self._total = 0
+    def number(file: Path) -> int:
+        return int(file.read_text())
 
-    def __call__(self) -> float | None:
-        for zone, last in self._last.items():
-            try:
-                now = int((zone / "energy_uj").read_text())
-                if now < last:
-                    self._total += int((zone / "max_energy_range_uj").read_text())
-            except (OSError, ValueError):
-                return None
-            self._total += now - last
-            self._last[zone] = now
-        return self._total / 1e6 if self._last else None
+    def read() -> list[tuple[int, int]] | None:
+        with suppress(OSError, ValueError):
+            return [(number(zone / "energy_uj"), number(zone / "max_energy_range_uj")) for zone in zones] or None
+        return None
+
+    return read

@@ -1,6 +1,5 @@
 """Torch's and Horovod's own instruments: moments on a GPU's clock, and traces of a few steps (docs/timeline.md)."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,11 @@ SKIPPED = 5
 TRACED = 5
 
 
-class DeviceMark:
-    """The moment at which a GPU gets to what it is told next."""
-
-    def __init__(self) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)
-        self._event.record()
-
-    def seconds_until(self, other: "DeviceMark") -> float:
-        """Waits for ``other`` if it has not come yet."""
-        other._event.synchronize()
-        return self._event.elapsed_time(other._event) / 1000
-
-
-def mark_of(device: torch.device) -> Callable[[], DeviceMark] | None:
-    """What tells the time of ``device``; None where it is the host's."""
-    return DeviceMark if device.type == "cuda" else None
+def device_event() -> torch.cuda.Event:
+    """The moment at which the GPU gets to what it is told next."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 class Profile:

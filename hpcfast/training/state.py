@@ -20,10 +20,10 @@ from hpcfast.runs.clock import Clock
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
-from hpcfast.training import profile
 from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.guard import Guard
+from hpcfast.training.profile import device_event
 from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
 
@@ -49,7 +49,7 @@ class Run:
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         self._log.write("init_start", step=0, epoch=0, at=began)
         self._requeued = any(event["key"] == "run_start" for event in past)
-        self.clock = Clock(past[0]["time"] if past else began, profile.mark_of(world.device))
+        self.clock = Clock(past[0]["time"] if past else began, device_event if world.device.type == "cuda" else None)
         self.learner = Learner(config, len(data.train.classes), world, self.clock)
         self.guard = Guard(config)
         self.rank_stats = RankStats(world)
