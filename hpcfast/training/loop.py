@@ -1,5 +1,6 @@
 """The training loop: batch, attack, loss, one backward, allreduce, step."""
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from torch import Tensor
 from hpcfast.attacks.rng import seed_of
 from hpcfast.data import Batch
 from hpcfast.distributed import comm
+from hpcfast.errors import UserError
+from hpcfast.runs import files
 from hpcfast.runs.progress import Task
-from hpcfast.training import divergence
 from hpcfast.training.batches import Batches
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
@@ -79,9 +81,9 @@ class Loop:
         value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
         if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
             rank, course = self.run.world.rank, self.run.course
-            files = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
+            images = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
             where = {"rank": rank, "step": course.step, "epoch": course.at}
-            self._failed = where | {"loss": str(value), "lr": lr, "files": files}  # text: JSON has no NaN
+            self._failed = where | {"loss": str(value), "lr": lr, "files": images}  # text: JSON has no NaN
 
     def _show(self, lr: float) -> None:
         """Tell the log, the progress bar and the watchdog where the run is."""
@@ -125,7 +127,7 @@ class Loop:
         both = zip(votes, self._vote.count() or [0] * len(votes), strict=True)
         stop, save, failed, bad = (before + now for before, now in both)
         if failed:
-            divergence.end(self.run.dir, self._failed)
+            self._give_up()
         if bad:
             self._batches.leave_out()
         if not (stop or save):
@@ -134,3 +136,28 @@ class Loop:
         if stop:
             self.run.stop()
         return True
+
+    def _give_up(self) -> None:
+        """End the run, and keep what the loss that is no number came from; a collective.
+
+        Raises:
+            UserError: on every rank, naming the first rank that had one.
+        """
+        # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
+        mine, folder = self._failed, self.run.dir.failures
+        steps = [step for step in comm.gather(mine and mine["step"]) if step is not None]
+
+        def accuse() -> None:
+            if mine is None or mine["step"] > min(steps):
+                return
+            folder.mkdir(exist_ok=True)
+            path = folder / f"step-{mine['step']:08d}-rank-{mine['rank']}.json"
+            files.save_text(path, json.dumps(mine, indent=1) + "\n")
+            raise UserError(
+                f"training has diverged: the loss is {mine['loss']} at step {mine['step']} (epoch {mine['epoch']:.2f}) "
+                f"on rank {mine['rank']}; {path} lists its {len(mine['files'])} images. Look at them, lower optim.lr "
+                f"(now {mine['lr']:.3g}) or lengthen schedule.warmup; the same command runs again from the last "
+                f"checkpoint."
+            )
+
+        comm.raise_on_all_ranks(accuse)
