@@ -95,13 +95,11 @@ class Clock:
             yield
             return
         before, self._laps = self.seconds, [(self._part, self._mark())]
-        try:
-            yield
-        finally:
-            self.switch(self._part)
-            host = {part: self._seconds[part] - before[part] for part in PARTS}
-            last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
-            self._laps = []
+        yield
+        self.switch(self._part)
+        host = {part: self._seconds[part] - before[part] for part in PARTS}
+        last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
+        self._laps = []
         if last:
             self._divide(*last)
 

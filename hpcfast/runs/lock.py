@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from hpcfast.errors import UserError
-from hpcfast.runs.files import is_part, save_text
+from hpcfast.runs.files import PART, save_text
 
 FILE = ".lock"
-"""In the folder; empty, and left there. The lock on it ends with the process that holds it, however that ends."""
+"""In the folder; empty, and left there. The lock on it ends with the process that holds it, however that ends.
+Names of all files of the lock begin so."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file of this name in a held folder is of the lock."""
-    return name.startswith(FILE)
 
 
 @contextmanager
@@ -60,11 +56,7 @@ def held(folder: Path, what: str, cure: str, taken: str) -> Iterator[None]:
 
 
 def locked(file: TextIO) -> bool:
-    """Lock ``file``; False where its file system has no locks.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
+    """Lock ``file``; False where its file system has no locks. A BlockingIOError: another process has locked it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -110,7 +102,7 @@ def _claim(folder: Path, taken: str) -> Path:
     save_text(mine, json.dumps(_Holder.here()._asdict()))
     try:
         for other in folder.glob(f"{FILE}-*"):
-            if other != mine and not is_part(other.name):
+            if other != mine and not other.name.endswith(PART):
                 _refuse_living(folder, other, taken)
     except BaseException:
         mine.unlink(missing_ok=True)

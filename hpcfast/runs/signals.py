@@ -19,7 +19,6 @@ from hpcfast.distributed import launcher
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on where this one ended
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 KEPT = "stopped; what is done is kept, and the same command resumes"
-AFTER_THIS_BATCH = "stopping after this batch; the same command resumes"
 
 
 class Stopped(Exception):
@@ -61,7 +60,7 @@ class StopRequest:
     ``says`` is what rank 0 says at the first signal, at once.
     """
 
-    def __init__(self, says: str = AFTER_THIS_BATCH) -> None:
+    def __init__(self, says: str = "stopping after this batch; the same command resumes") -> None:
         self.requested: str | None = _early[0] if _early else None
         self._says = says
         self._former: dict[int, signal._HANDLER] = {}

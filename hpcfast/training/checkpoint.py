@@ -21,7 +21,7 @@ import torch
 from hpcfast.config import CheckpointSettings
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
-from hpcfast.runs.files import is_part, save_text, write_atomically
+from hpcfast.runs.files import PART, save_text, write_atomically
 
 FORMAT = 1
 LAST = "LAST"
@@ -49,22 +49,18 @@ class Store:
         return 0 < 60 * self._settings.minutes < time.monotonic() - self._saved
 
     def load_last(self) -> tuple[State | None, bool]:
-        """The last checkpoint, or an older one where that is damaged; and whether it passed its epoch's checks."""
+        """See the functions :func:`load_last` and :func:`is_healthy`."""
         return self._on_root(lambda folder: (load_last(folder, self._say), is_healthy(folder)))
 
     def load_healthy(self) -> State:
-        """The newest checkpoint that passed its epoch's checks."""
+        """See the function :func:`load_healthy`."""
         state = self._on_root(load_healthy)
         if state is None:  # a run saves its first before it trains
             raise UserError(f"{self._folder} has lost its first checkpoint; start over with --overwrite")
         return state
 
     def save(self, step: int, state: Callable[[], State]) -> None:
-        """Save what ``state`` returns on rank 0; then its tensors may change.
-
-        Raises:
-            UserError: on all ranks: the disk is full, or ``state`` raised it.
-        """
+        """Save what ``state`` returns on rank 0; then its tensors may change. A full disk ends all ranks."""
 
         def begin(folder: Path) -> None:
             arguments = folder, step, serialise(state()), self._settings.keep
@@ -77,7 +73,6 @@ class Store:
         self._saved = time.monotonic()
 
     def mark_healthy(self) -> None:
-        """Note that the last checkpoint has passed its epoch's checks: the one to go back to."""
         self._on_root(mark_healthy)
 
     def wait(self) -> None:
@@ -177,11 +172,7 @@ def is_healthy(folder: Path) -> bool:
 
 
 def load_healthy(folder: Path) -> State | None:
-    """Return the newest state that has passed the checks of its epoch, on the CPU, or None where none has.
-
-    Raises:
-        UserError: there is one, and it is unusable.
-    """
+    """Return what ``HEALTHY`` names, on the CPU, or None where it names nothing; a UserError if it is unusable."""
     healthy = _named(folder, HEALTHY)
     state = _read(healthy) if healthy else None
     if isinstance(state, str):
@@ -198,7 +189,7 @@ def _clean(folder: Path, keep: int) -> None:
     kept = {last, _named(folder, HEALTHY), *older[max(len(older) + 1 - keep, 0) :]}
     for file in sorted(folder.iterdir()):  # sorted: a checkpoint goes before its checksum
         name = file.name.removesuffix(".sha256")
-        if is_part(file.name) or (_NAME.fullmatch(name) and folder / name not in kept):
+        if file.name.endswith(PART) or (_NAME.fullmatch(name) and folder / name not in kept):
             file.unlink(missing_ok=True)
 
 

@@ -41,11 +41,7 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
 
 
 def finished(config: RunConfig, overwrite: bool) -> bool:
-    """Whether there is nothing to do for ``config``; to be asked before costly work that another run would not need.
-
-    Raises:
-        UserError: as :func:`claim`, as far as it can be known without it.
-    """
+    """Whether nothing is to be done for ``config``, asked before costly work; refuses what :func:`claim` does."""
     run = RunDirectory(config.folder)
     if overwrite or not run.config.is_file():
         return False
@@ -55,7 +51,7 @@ def finished(config: RunConfig, overwrite: bool) -> bool:
 
 def _refuse_files(run: RunDirectory) -> None:
     # Of a run that was killed as it began there may be more than a lock.
-    if any(not lock.is_ours(path.name) and not files.is_part(path.name) for path in run.path.iterdir()):
+    if any(not path.name.startswith(lock.FILE) and not path.name.endswith(files.PART) for path in run.path.iterdir()):
         raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
 
 
@@ -86,7 +82,7 @@ def _clean(run: RunDirectory) -> None:
     """Remove what a kill has left of the files that only the run writes."""
     names = {path.name for path in (run.config, run.weights, run.model, run.summary, run.skips)}
     for path in run.path.iterdir():
-        if files.is_part(path.name) and path.name.rsplit(".", 2)[0] in names:
+        if path.name.endswith(files.PART) and path.name.rsplit(".", 2)[0] in names:
             path.unlink(missing_ok=True)
 
 

@@ -137,9 +137,6 @@ class Course:
     def leave_out(self, all_skips: dict[int, str]) -> None:
         """Train on without the images ``all_skips``, none of which has been trained on in this epoch.
 
-        Args:
-            all_skips: what is wrong with each, by id; the same on all ranks.
-
         Raises:
             UserError: there are too many that no list named before.
         """
@@ -154,7 +151,6 @@ class Course:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         return {"position": asdict(self.position), "skips": dict(self.split.skips), "images": self.images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -34,12 +34,7 @@ class Loop:
         self._note = ""
 
     def train(self) -> None:
-        """Train until the epoch or the phase ends.
-
-        Raises:
-            Stopped: a rank was asked to stop; a checkpoint is saved.
-            UserError: the loss is no longer a number.
-        """
+        """Train until the epoch or the phase ends, a rank is asked to stop, or the loss is no longer a number."""
         run, course = self.run, self.run.course
         with self._epoch():
             for batches in self._batches:
@@ -117,11 +112,7 @@ class Loop:
         self._act_on(votes)
 
     def _act_on(self, votes: list[int]) -> bool:
-        """Do what ranks have voted for: leave images out, give up because of a loss that is no number, save, or stop.
-
-        Returns:
-            Whether a checkpoint was saved.
-        """
+        """Do what ranks have voted for: give up, leave images out, save, or stop; whether a checkpoint was saved."""
         if not any(votes):
             return False
         both = zip(votes, self._vote.count() or [0] * len(votes), strict=True)
@@ -138,11 +129,7 @@ class Loop:
         return True
 
     def _give_up(self) -> None:
-        """End the run, and keep what the loss that is no number came from; a collective.
-
-        Raises:
-            UserError: on every rank, naming the first rank that had one.
-        """
+        """End the run, and keep what the loss that is no number came from; a collective."""
         # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
         mine, folder = self._failed, self.run.dir.failures
         steps = [step for step in comm.gather(mine and mine["step"]) if step is not None]

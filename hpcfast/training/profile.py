@@ -31,11 +31,7 @@ class Profile:
     """
 
     def __init__(self, folder: Path, world: World, clock: Clock) -> None:
-        """A collective.
-
-        Raises:
-            UserError: on all ranks: the folder cannot be written, or has traces already.
-        """
+        """A collective; a UserError on all ranks where the folder cannot be written or is not empty."""
         self._folder, self._clock = folder, clock
         self._own = folder / f"rank-{world.rank:04d}.json"
         self._steps = 0
@@ -69,11 +65,7 @@ class Profile:
         self._range.enter_context(record_function(part))
 
     def close(self) -> None:
-        """Write what was traced, if it is not yet written; a collective.
-
-        Raises:
-            UserError: the disk is full.
-        """
+        """Write what was traced, if it is not yet written; a collective."""
         if self._running is None:
             return
         self._clock.watch = lambda part: None

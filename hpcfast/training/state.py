@@ -64,11 +64,8 @@ class Run:
         """Take up the last checkpoint where there is one, and save the first where there is none.
 
         Args:
-            accept_data: go on with data that have changed since then.
+            accept_data: go on with data that have changed since then, which else are a UserError.
             moved: the data were at another path then.
-
-        Raises:
-            UserError: the data have changed since then, and ``accept_data`` is false.
         """
         state, healthy = self.store.load_last()
         if state is not None:
@@ -101,11 +98,7 @@ class Run:
         self.unexamined |= self.course.enter_next()
 
     def save(self) -> None:
-        """Save a checkpoint; a collective.
-
-        Raises:
-            UserError: on all ranks, if the disk is full or weights are no longer numbers.
-        """
+        """Save a checkpoint; a collective. A full disk, or weights that are no numbers, end all ranks."""
         self.record("checkpoint_start")
         with self.clock.part("checkpoint"):
             self.store.save(self.course.step, self.state_dict)
@@ -113,11 +106,7 @@ class Run:
         comm.commit()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to resume.
-
-        Raises:
-            UserError: training has diverged.
-        """
+        """All that is needed to resume; a UserError where training has diverged."""
         if not self.learner.finite():
             raise UserError(
                 f"training has diverged: at step {self.course.step} weights are no longer finite. Lower optim.lr "
@@ -148,8 +137,7 @@ class Run:
     def compare_ranks(self, seconds: float = 0.0) -> None:
         """Hear from all ranks how they fared, and name those that were slow; a collective.
 
-        Args:
-            seconds: see :meth:`hpcfast.training.rank_stats.RankStats.take`.
+        ``seconds`` is what :meth:`hpcfast.training.rank_stats.RankStats.take` adds up.
         """
         small, large = self.course.phase.batch_size, self.course.global_batch
         with self.clock.part("communication"):
@@ -161,13 +149,10 @@ class Run:
             self.record("stragglers", slow)
 
     def leave_out(self, faults: dict[int, str]) -> None:
-        """Train on without the bad images that ranks have found, none of which was trained on; a collective.
+        """Train on without bad images, none of which was trained on; a collective.
 
         Args:
             faults: what is wrong with each, by id; the same on all ranks.
-
-        Raises:
-            UserError: on all ranks: there are too many, or the list cannot be written.
         """
         self.reporter.say(f"left out: {skips.described(self.course.split, faults)}; {self.dir.skips} lists all")
         self.record("left_out", [skips.name(self.course.split, image) for image in faults])

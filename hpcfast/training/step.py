@@ -72,8 +72,8 @@ class Learner:
             for loss in self._attacked(attack.losses(self.network, x, y, ball, self._generator, self._criterion)):
                 if number == 1:
                     self.optimizer.zero_grad()
-                    if self._measured:
-                        self.noise.start()
+                    if self._noisy and self.updates % max(1, self.config.log_every // 10) == 0:
+                        self.noise.start()  # ten times between two entries of the log
                 last = number == len(batches)
                 averaged = comm.average_buffers(self.model) if last else None
                 self.scaler.backward(loss / (len(batches) * self._sharers))
@@ -128,11 +128,6 @@ class Learner:
             yield
         self.noise.compare(self.config.accumulate * self._sharers, lambda: self.scaler.scale)
 
-    @property
-    def _measured(self) -> bool:
-        """Whether the next step measures the noise scale: ten do between two entries of the log."""
-        return self._noisy and self.updates % max(1, self.config.log_every // 10) == 0
-
     def _criterion(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
 
@@ -150,11 +145,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
-        """Take up ``state``.
-
-        Raises:
-            UserError: it is another model's; the message names ``origin``.
-        """
+        """Take up ``state``; a UserError that names ``origin`` where it is another model's."""
         models.load_weights(self.model, state["model"], origin)
         if self.average:
             models.load_weights(self.average.module, state["average"], origin)

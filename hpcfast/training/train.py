@@ -25,11 +25,7 @@ from hpcfast.training.state import Run
 
 
 def train(
-    config: RunConfig,
-    world: World,
-    overwrite: bool = False,
-    profile: Path | None = None,
-    accept_data: bool = False,
+    config: RunConfig, world: World, overwrite: bool = False, profile: Path | None = None, accept_data: bool = False
 ) -> dict[str, Any]:
     """Train, or go on with, or report the finished run that ``config`` names; a collective of all ranks.
 

@@ -149,12 +149,7 @@ def _verdict(summary: dict[str, Any]) -> str:
 
 
 def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, Any]]) -> dict[str, Any]:
-    """The contents of ``summary.json``: what was trained, what it reached (fractions), how long it took (seconds).
-
-    Args:
-        result: of the final evaluation (:func:`hpcfast.evaluation.evaluate`).
-        confirmation: of those that confirm the target; empty if it was not reached.
-    """
+    """The contents of ``summary.json``: what was trained, what it reached (fractions), how long it took (seconds)."""
     config, clock, target = run.config, run.clock, run.config.target
     confirmed = target is not None and all(each["robust_accuracy"] >= target for each in confirmation)
     return {

@@ -71,11 +71,7 @@ def check(run: Path) -> Sound:
 
 
 def _contradictions(summary: dict[str, Any], rules: Rules) -> Iterator[str]:
-    """What ``summary.json`` says otherwise than the ``rules`` that ended with run_stop.
-
-    Raises:
-        KeyError: a number is missing; another version wrote it.
-    """
+    """What ``summary.json`` says otherwise than the ``rules`` that ended with run_stop."""
     first, start, end, reached = rules.first, rules.start, rules.now, rules.reached
     if not (first and start and end):
         return  # such a log has been refused
