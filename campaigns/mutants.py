@@ -31,7 +31,6 @@ AREAS = {
         for name in (
             "step",
             "loop",
-            "batches",
             "precision",
             "guard",
             "validation",
