@@ -1,13 +1,16 @@
 """``hpcfast train CONFIG``, alone or under horovodrun or mpirun: from a configuration to a model."""
 
+import os
+import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dataset
+from hpcfast.data import DataSettings, dataset, packed
 from hpcfast.data.dataset import Dataset
+from hpcfast.datasets.packs import stage
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -15,8 +18,8 @@ from hpcfast.evaluation import chosen_images
 from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
-from hpcfast.runs.signals import StopRequest
-from hpcfast.training import claim, staging, validation
+from hpcfast.runs.signals import KEPT, StopRequest, at_once
+from hpcfast.training import claim, validation
 from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.loop import Loop
@@ -44,7 +47,8 @@ def train(
         Interrupted: a signal came while ``data.stage`` copied; the same call copies the rest.
     """
     began = time.time()  # the run's clock starts before the data set is touched
-    data = dataset.read(config.data, world, _copied(config, world, overwrite))
+    staged = config.data.stage is not None and not comm.on_root(lambda: claim.finished(config, overwrite))
+    data = dataset.read(config.data, world, copy_data(config.data, world) if staged else None)
     _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
@@ -65,13 +69,6 @@ def train(
         if before != config.data:  # evaluations look for the data where the run had them last
             comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
         return _train(run, traces)
-
-
-def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
-    """The copy of the data on this rank's node; None where training reads ``data.path`` itself, or is done."""
-    if config.data.stage is None or comm.on_root(lambda: claim.finished(config, overwrite)):
-        return None
-    return staging.copy(config.data, world)
 
 
 def _train(run: Run, profile: Profile | None) -> dict[str, Any]:
@@ -112,3 +109,39 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
                 + f"; lower the batch_size to at most {course.good // world.size // config.accumulate}"
                 + (", or use fewer ranks" if world.size > 1 else "")
             )
+
+
+def copy_data(settings: DataSettings, world: World) -> Path:
+    """Copy the pack ``settings.path`` to ``settings.stage`` on every node; a collective of all ranks.
+
+    Returns:
+        The copy on this rank's node.
+
+    Raises:
+        UserError: on all ranks: the data are no pack, or the copy cannot be made.
+        Interrupted: a signal came, see :func:`hpcfast.runs.signals.at_once`; the same call resumes.
+    """
+    pack = settings.path
+    place = comm.raise_on_all_ranks(lambda: _place(str(settings.stage), pack))
+    with Reporter(world.is_root) as reporter, at_once(KEPT, resumes=True):
+        task = reporter.task(f"stage {pack}", None, "bytes")
+        done = stage.stage(pack, place, world, task.update, "data.stage")
+        task.close()
+        reporter.say(stage.sentence(pack, place, done))
+    return place
+
+
+def _place(folder: str, pack: Path) -> Path:
+    """Where the copy of ``pack`` lies for this rank: every user has a folder of their own in ``folder``."""
+    if not packed.is_pack(pack):
+        raise UserError(
+            f"data.stage: {pack} is no pack, and only packs are copied to nodes; make one with 'hpcfast data pack', or "
+            f"leave data.stage out"
+        )
+    unset = [name for name in re.findall(r"\$\{?(\w+)", folder) if not os.environ.get(name)]
+    if unset:
+        raise UserError(
+            f"data.stage: {folder}: {unset[0]} is not set on node {stage.this_node()}; set it in the job, or name a "
+            f"folder on every node's own disk, e.g. data.stage=/tmp"
+        )
+    return stage.here(Path(os.path.expandvars(folder)) / f"hpcfast-{os.getuid()}" / pack.absolute().name)
