@@ -88,8 +88,7 @@ class Clock:
     def step(self) -> Iterator[None]:
         """A step of training. Where a device works on its own, the block's time is divided as the device divides it.
 
-        The host only hands out work, and waits somewhere. The device's moments are read one step later, when they
-        have passed: nothing waits for them.
+        Its moments are read one step later, when they have passed: nothing waits for them.
         """
         if self._mark is None:
             yield

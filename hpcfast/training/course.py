@@ -135,11 +135,7 @@ class Course:
         return max(0, math.ceil(missing_epochs * self.steps_an_epoch(phase) - 1e-6))
 
     def leave_out(self, all_skips: dict[int, str]) -> None:
-        """Train on without the images ``all_skips``, none of which has been trained on in this epoch.
-
-        Raises:
-            UserError: there are too many that no list named before.
-        """
+        """Train on without ``all_skips``, none of which has been trained on in this epoch; refuse too many new ones."""
         self.split = replace(self.split, skips=all_skips)
         self.good = len(self.split.good)
         found = {image: fault for image, fault in all_skips.items() if image not in self._listed}

@@ -104,11 +104,7 @@ def examine(
 
 
 def _sums(model: nn.Module, batch: Batch, attack: Attack, config: RunConfig) -> Tensor:
-    """Sums over a batch, float64, shape (5,).
-
-    Images; right answers under ``attack`` and under the guard's; cosines; images that have one, their gradients not
-    being zero.
-    """
+    """Images; right answers under ``attack`` and the guard's; cosines; how many have one. Sums, float64, shape (5,)."""
     (x, y, image_ids), ball = batch, config.threat.ball
 
     def source() -> rng.Source:

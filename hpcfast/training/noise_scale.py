@@ -40,9 +40,7 @@ class NoiseScaleMeter:
     def compare(self, parts: int, scale: Callable[[], float]) -> None:
         """Measure the mean gradients, if the backward pass was measured; what overflowed counts for nothing.
 
-        Args:
-            parts: by which the loss of this rank's backward pass was divided.
-            scale: returns that of the loss.
+        The loss of this rank's backward pass was divided by ``parts`` and multiplied by ``scale()``.
         """
         if not self._measuring:
             return

@@ -1,6 +1,7 @@
 """What ranks tell one another at the end of an epoch: how fast each was by itself, its gradients' noise, its joules."""
 
 import platform
+import re
 import socket
 import statistics
 from dataclasses import asdict
@@ -60,8 +61,7 @@ class RankStats:
             noise: what this rank's meter has measured, in batches of ``small`` images and steps of ``large``.
 
         Returns:
-            The stragglers since ranks were last judged, as the summary names those of the run; none where that is
-            less than ``ENOUGH``.
+            The stragglers since ranks were last judged, in words; none where that is less than ``ENOUGH``.
         """
         meter = self._meter
         mine = Report(socket.gethostname(), self._hardware, self._slots, seconds, noise, meter.take(), meter.by)
@@ -123,10 +123,8 @@ def _hardware(world: World) -> str:
     """What this rank computes on."""
     if world.device.type == "cuda":
         return torch.cuda.get_device_name(world.device)
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    threads = torch.get_num_threads()
+    named = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    name, threads = named[1].strip() if named else platform.machine(), torch.get_num_threads()
     return f"{name}, {threads} thread{'s' if threads > 1 else ''} a rank"
 
 

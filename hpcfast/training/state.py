@@ -135,10 +135,7 @@ class Run:
         self.target_reached = state["target_reached"]
 
     def compare_ranks(self, seconds: float = 0.0) -> None:
-        """Hear from all ranks how they fared, and name those that were slow; a collective.
-
-        ``seconds`` is what :meth:`hpcfast.training.rank_stats.RankStats.take` adds up.
-        """
+        """Hear from all ranks how they fared in ``seconds`` of steps, and name those that were slow; a collective."""
         small, large = self.course.phase.batch_size, self.course.global_batch
         with self.clock.part("communication"):
             slow = self.rank_stats.take(seconds, self.learner.noise.take(), small, large)
@@ -149,11 +146,7 @@ class Run:
             self.record("stragglers", slow)
 
     def leave_out(self, faults: dict[int, str]) -> None:
-        """Train on without bad images, none of which was trained on; a collective.
-
-        Args:
-            faults: what is wrong with each, by id; the same on all ranks.
-        """
+        """Train on without bad images, by id, none of which was trained on; a collective, alike on all ranks."""
         self.reporter.say(f"left out: {skips.described(self.course.split, faults)}; {self.dir.skips} lists all")
         self.record("left_out", [skips.name(self.course.split, image) for image in faults])
         self.course.leave_out({**self.course.split.skips, **faults})

@@ -112,14 +112,11 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
 
 
 def copy_data(settings: DataSettings, world: World) -> Path:
-    """Copy the pack ``settings.path`` to ``settings.stage`` on every node; a collective of all ranks.
-
-    Returns:
-        The copy on this rank's node.
+    """Copy the pack ``settings.path`` to ``settings.stage`` on every node; return this node's. A collective.
 
     Raises:
         UserError: on all ranks: the data are no pack, or the copy cannot be made.
-        Interrupted: a signal came, see :func:`hpcfast.runs.signals.at_once`; the same call resumes.
+        Interrupted: a signal came; the same call resumes.
     """
     pack = settings.path
     place = comm.raise_on_all_ranks(lambda: _place(str(settings.stage), pack))
