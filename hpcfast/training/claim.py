@@ -29,7 +29,11 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
     with lock.held(run.path, "run directory", "set runs= to a folder you may write", taken):
         before = config.data
         if not run.config.is_file():
-            _refuse_files(run)
+            # Of a run that was killed as it began there may be more than a lock.
+            if not all(
+                path.name.startswith(lock.FILE) or path.name.endswith(files.PART) for path in run.path.iterdir()
+            ):
+                raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
         elif not overwrite:
             before = _refuse_others(run, config)
         if overwrite:
@@ -47,12 +51,6 @@ def finished(config: RunConfig, overwrite: bool) -> bool:
         return False
     _refuse_others(run, config)
     return run.summary.is_file()
-
-
-def _refuse_files(run: RunDirectory) -> None:
-    # Of a run that was killed as it began there may be more than a lock.
-    if any(not path.name.startswith(lock.FILE) and not path.name.endswith(files.PART) for path in run.path.iterdir()):
-        raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
 
 
 def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:

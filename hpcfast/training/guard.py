@@ -18,7 +18,6 @@ from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import Pieces, batch_size, classify, evaluating, shared_out
 
@@ -74,7 +73,7 @@ def examine(
     split: Split,
     config: RunConfig,
     attack: Attack,
-    world: World,
+    world: comm.World,
     pause: Callable[[], None] = lambda: None,
 ) -> Health:
     """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.

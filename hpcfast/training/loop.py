@@ -62,7 +62,7 @@ class Loop:
             yield
         run.record("epoch_stop")
         run.compare_ranks(run.clock.own - own)
-        run.advance()
+        run.unexamined |= run.course.enter_next()
         saved = self._act_on(self._vote.count())
         if run.unexamined and not saved:
             run.save()

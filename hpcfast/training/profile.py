@@ -8,7 +8,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.clock import Clock
 
@@ -30,7 +29,7 @@ class Profile:
     Writes ``rank-0000.json`` … (Chrome's trace format; the parts of the clock are ranges) and ``horovod.json``.
     """
 
-    def __init__(self, folder: Path, world: World, clock: Clock) -> None:
+    def __init__(self, folder: Path, world: comm.World, clock: Clock) -> None:
         """A collective; a UserError on all ranks where the folder cannot be written or is not empty."""
         self._folder, self._clock = folder, clock
         self._own = folder / f"rank-{world.rank:04d}.json"

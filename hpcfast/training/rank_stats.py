@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.training import energy
 from hpcfast.training.noise_scale import NoiseScale
 
@@ -43,7 +42,7 @@ class Report(NamedTuple):
 class RankStats:
     """Totals over ranks, the same on each; ``noise_scale`` and ``joules`` are part of the checkpoint."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: comm.World) -> None:
         self.noise_scale = NoiseScale()
         self.joules: float | None = 0.0
         """Over all nodes; None where some of it was not measured."""
@@ -119,7 +118,7 @@ class RankStats:
         }
 
 
-def _hardware(world: World) -> str:
+def _hardware(world: comm.World) -> str:
     """What this rank computes on."""
     if world.device.type == "cuda":
         return torch.cuda.get_device_name(world.device)
@@ -128,7 +127,7 @@ def _hardware(world: World) -> str:
     return f"{name}, {threads} thread{'s' if threads > 1 else ''} a rank"
 
 
-def _slots(world: World) -> int:
+def _slots(world: comm.World) -> int:
     if world.device.type == "cuda":
         return torch.cuda.device_count()
     return world.cores // torch.get_num_threads()

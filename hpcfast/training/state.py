@@ -13,7 +13,6 @@ from hpcfast.config import RunConfig
 from hpcfast.data import skips
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import events, files
 from hpcfast.runs.clock import Clock
@@ -34,7 +33,7 @@ class Run:
     def __init__(
         self,
         config: RunConfig,
-        world: World,
+        world: comm.World,
         data: Dataset,
         reporter: Reporter,
         stop: StopRequest,
@@ -85,17 +84,13 @@ class Run:
             self.store.mark_healthy()
             return
         self.unexamined &= not healthy
-        self.advance()
+        self.unexamined |= self.course.enter_next()
         if self.course.step == 0:  # killed between the two calls above
             self.store.mark_healthy()
         same = state["world_size"] == self.world.size
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
         done = f"{self.course.at:.4g}/{self.course.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
-
-    def advance(self) -> None:
-        """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
-        self.unexamined |= self.course.enter_next()
 
     def save(self) -> None:
         """Save a checkpoint; a collective. A full disk, or weights that are no numbers, end all ranks."""

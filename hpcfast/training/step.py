@@ -17,7 +17,6 @@ from hpcfast.attacks import Attack
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.runs.clock import Clock
 from hpcfast.training import precision
 from hpcfast.training.noise_scale import NoiseScaleMeter
@@ -26,7 +25,7 @@ from hpcfast.training.noise_scale import NoiseScaleMeter
 class Learner:
     """A network in training; equal on all ranks after every step."""
 
-    def __init__(self, config: RunConfig, classes: int, world: World, clock: Clock | None = None) -> None:
+    def __init__(self, config: RunConfig, classes: int, world: comm.World, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or Clock()
         torch.manual_seed(config.seed)
