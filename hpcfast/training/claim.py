@@ -29,10 +29,9 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
     with lock.held(run.path, "run directory", "set runs= to a folder you may write", taken):
         before = config.data
         if not run.config.is_file():
+            names = [path.name for path in run.path.iterdir()]
             # Of a run that was killed as it began there may be more than a lock.
-            if not all(
-                path.name.startswith(lock.FILE) or path.name.endswith(files.PART) for path in run.path.iterdir()
-            ):
+            if not all(name.startswith(lock.FILE) or name.endswith(files.PART) for name in names):
                 raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
         elif not overwrite:
             before = _refuse_others(run, config)

@@ -133,7 +133,7 @@ class Loop:
         """End the run, and keep what the loss that is no number came from; a collective."""
         # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
         mine, folder = self._failed, self.run.dir.failures
-        steps = [step for step in comm.gather(mine and mine["step"]) if step is not None]
+        steps = [step for step in comm.gather(mine["step"] if mine else None) if step is not None]
 
         def accuse() -> None:
             if mine is None or mine["step"] > min(steps):
