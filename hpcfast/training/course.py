@@ -8,9 +8,11 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from hpcfast.config import Phase, RunConfig
 from hpcfast.data import skips
-from hpcfast.data.order import resume_offset
+from hpcfast.data.order import resume_offset, train_order
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
@@ -96,6 +98,13 @@ class Course:
     def steps(self) -> int:
         """Steps until the epoch or the phase ends, after :meth:`enter_next`."""
         return min((self.good - self.position.offset) // self.global_batch, self._left())
+
+    def order(self) -> np.ndarray:
+        """Ids of the images of these steps, see :func:`hpcfast.data.order.train_order`."""
+        batch, done = self.phase.batch_size * self.accumulate, self.position.offset
+        return train_order(
+            len(self.split), self._seed, self.epoch, self.ranks, batch, done, self.steps, self.split.skips
+        )
 
     def advance(self) -> None:
         """Count an optimizer step."""

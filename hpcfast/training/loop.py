@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hpcfast.attacks.rng import seed_of
 from hpcfast.data import Batch, dali
-from hpcfast.data.order import train_order
 from hpcfast.data.readahead import Prefetcher
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
@@ -184,19 +183,8 @@ class Batches:
             self._run.leave_out({image: fault for faults in found for image, fault in faults.items()})
 
     def _read(self) -> "zip[tuple[Batch, ...]]":
-        run, config, course = self._run, self._run.config, self._run.course
-        phase, epoch = course.phase, course.epoch
-        order = train_order(
-            len(course.split),
-            config.seed,
-            epoch,
-            run.world.size,
-            phase.batch_size * config.accumulate,
-            done=course.position.offset,
-            steps=course.steps,
-            skips=course.split.skips,
-        )
-        settings = config.data.model_copy(update={"size": phase.size})
-        shard = dali.Shard.of(run.world, config.data.threads)
-        batches = dali.batches(course.split, order, settings, shard, phase.batch_size, seed_of(config.seed, epoch))
+        config, course = self._run.config, self._run.course
+        settings = config.data.model_copy(update={"size": course.phase.size})
+        shard, key = dali.Shard.of(self._run.world, config.data.threads), seed_of(config.seed, course.epoch)
+        batches = dali.batches(course.split, course.order(), settings, shard, course.phase.batch_size, key)
         return zip(*[batches] * config.accumulate, strict=True)

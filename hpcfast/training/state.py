@@ -31,19 +31,12 @@ class Run:
     """What is needed to train, and how far it is."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        world: comm.World,
-        data: Dataset,
-        reporter: Reporter,
-        stop: StopRequest,
-        store: Store,
-        began: float,
+        self, config: RunConfig, world: comm.World, data: Dataset, reporter: Reporter, stop: StopRequest, began: float
     ) -> None:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
-        self.config, self.world, self.reporter = config, world, reporter
-        self.data, self.dir = data, RunDirectory(config.folder)
-        self._stop, self.store = stop, store
+        self.config, self.world, self.data = config, world, data
+        self.reporter, self._stop, self.dir = reporter, stop, RunDirectory(config.folder)
+        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say)
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         self._log.write("init_start", step=0, epoch=0, at=began)

@@ -20,7 +20,6 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import KEPT, StopRequest, at_once
 from hpcfast.training import claim, validation
-from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.loop import Loop
 from hpcfast.training.profile import Profile
@@ -60,10 +59,10 @@ def train(
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
-        store = held.enter_context(Store(directory.checkpoints, config.checkpoint, reporter.say))
         for remark in data.remarks():
             reporter.say(remark)
-        run = Run(config, world, data, reporter, stop, store, began)
+        run = Run(config, world, data, reporter, stop, began)
+        held.enter_context(run.store)
         traces = Profile(profile, world, run.clock) if profile else None
         run.begin(accept_data, moved=before.path != config.data.path)
         if before != config.data:  # evaluations look for the data where the run had them last

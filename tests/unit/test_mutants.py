@@ -40,14 +40,14 @@ NAMED = {  # name: file, what it reads, what it is made to read, the tests that 
         "training/test_skipped_steps.py",
     ),
     "all epochs have one order": (
-        "hpcfast/training/loop.py",
-        "            epoch,\n            run.world.size,",
-        "            0,\n            run.world.size,",
+        "hpcfast/training/course.py",
+        "self._seed, self.epoch, self.ranks",
+        "self._seed, 0, self.ranks",
         "training/test_training_draws.py",
     ),
     "all epochs are augmented alike": (
         "hpcfast/training/loop.py",
-        "seed_of(config.seed, epoch)",
+        "seed_of(config.seed, course.epoch)",
         "seed_of(config.seed)",
         "training/test_training_draws.py",
     ),
