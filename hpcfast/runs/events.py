@@ -46,7 +46,7 @@ class EventLog:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole events of a log; a last line cut off by a kill is left out."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     events = []
     for line in lines:
         with suppress(json.JSONDecodeError):

@@ -56,6 +56,12 @@ def test_events_after_a_cut_line_are_read(tmp_path: Path) -> None:
     assert [event["key"] for event in events.read(path)] == ["b", "c"]
 
 
+def test_what_a_power_cut_has_left_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"key": "a"}\n\0\0\0\n\xff\xfe\x80\n{"key": "b"}\n')
+    assert [event["key"] for event in events.read(path)] == ["a", "b"]
+
+
 def test_a_missing_log_has_no_events(tmp_path: Path) -> None:
     assert events.read(tmp_path / "events.jsonl") == []
 
