@@ -35,7 +35,7 @@ class Health:
 
 
 class Guard:
-    """Which attack training uses now, and what became of the earlier ones."""
+    """Which attack training uses now, what became of the earlier ones, and whether it still protects."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -67,50 +67,41 @@ class Guard:
         self.history.append({"epoch": epoch, **asdict(health), "attack": self.attack.model_dump(), "answer": answer})
         return answer is not None
 
+    def examine(
+        self, model: nn.Module, split: Split, world: comm.World, pause: Callable[[], None] = lambda: None
+    ) -> Health:
+        """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.
 
-def examine(
-    model: nn.Module,
-    split: Split,
-    config: RunConfig,
-    attack: Attack,
-    world: comm.World,
-    pause: Callable[[], None] = lambda: None,
-) -> Health:
-    """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.
+        ``pause`` is called after each batch, equally often on all ranks.
 
-    Args:
-        attack: what training uses.
-        pause: called after each batch, equally often on all ranks.
+        Raises:
+            UserError: on all ranks: none of these images can be read.
+        """
+        ids = split.evenly(max(self.config.guard.images, world.size))
+        sums = torch.zeros(5, dtype=torch.float64)
+        with evaluating(model):
+            pieces = Pieces(batch_size([model], self.config, world))
+            for batch in shared_out(split, ids, pieces.most, self.config, world):
+                for found in pieces.each(lambda piece: self._sums(model, piece), batch):
+                    sums += found
+                pause()
+        n, seen, strong, aligned, directed = comm.total(sums).tolist()
+        if not n:
+            raise UserError(
+                f"{split.root}: none of the {len(ids)} images that the guard looks at can be read; 'hpcfast data "
+                f"verify' lists the bad ones"
+            )
+        return Health(seen / n, strong / n, aligned / max(directed, 1))
 
-    Raises:
-        UserError: on all ranks: none of these images can be read.
-    """
-    ids = split.evenly(max(config.guard.images, world.size))
-    sums = torch.zeros(5, dtype=torch.float64)
-    with evaluating(model):
-        pieces = Pieces(batch_size([model], config, world))
-        for batch in shared_out(split, ids, pieces.most, config, world):
-            for found in pieces.each(lambda piece: _sums(model, piece, attack, config), batch):
-                sums += found
-            pause()
-    n, seen, strong, aligned, directed = comm.total(sums).tolist()
-    if not n:
-        raise UserError(
-            f"{split.root}: none of the {len(ids)} images that the guard looks at can be read; 'hpcfast data verify' "
-            f"lists the bad ones"
-        )
-    return Health(seen / n, strong / n, aligned / max(directed, 1))
+    def _sums(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Images; right answers under both attacks; cosines; how many have one. Sums, float64, shape (5,)."""
+        (x, y, image_ids), ball = batch, self.config.threat.ball
 
+        def source() -> rng.Source:
+            return rng.per_image(self.config.seed, image_ids)
 
-def _sums(model: nn.Module, batch: Batch, attack: Attack, config: RunConfig) -> Tensor:
-    """Images; right answers under ``attack`` and the guard's; cosines; how many have one. Sums, float64, shape (5,)."""
-    (x, y, image_ids), ball = batch, config.threat.ball
-
-    def source() -> rng.Source:
-        return rng.per_image(config.seed, image_ids)
-
-    attacked = [each.perturb(model, x, y, ball, source()) for each in (attack, config.guard.attack)]
-    right = [(classify(model, images) == y).sum() for images in attacked]
-    here, there = (input_gradient(model, at, y).flatten(1) for at in (x, x + ball.start(x, source())))
-    cosines, directed = F.cosine_similarity(here, there).sum(), (here.any(1) & there.any(1)).sum()
-    return torch.stack([torch.full_like(directed, len(y)), *right, cosines, directed]).double().cpu()
+        attacked = [each.perturb(model, x, y, ball, source()) for each in (self.attack, self.config.guard.attack)]
+        right = [(classify(model, images) == y).sum() for images in attacked]
+        here, there = (input_gradient(model, at, y).flatten(1) for at in (x, x + ball.start(x, source())))
+        cosines, directed = F.cosine_similarity(here, there).sum(), (here.any(1) & there.any(1)).sum()
+        return torch.stack([torch.full_like(directed, len(y)), *right, cosines, directed]).double().cpu()

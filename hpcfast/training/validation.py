@@ -17,7 +17,7 @@ from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
 from hpcfast.runs import files
-from hpcfast.training.guard import Health, examine
+from hpcfast.training.guard import Health
 from hpcfast.training.state import Run
 
 
@@ -27,9 +27,7 @@ def after_epoch(run: Run) -> None:
     healthy = not run.guard.on
     if run.guard.due(epoch, run.course.finished):
         with run.clock.training(), run.clock.part("guard"):  # it is a cost of training
-            health = examine(
-                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.stop_if_asked
-            )
+            health = run.guard.examine(run.learner.model, run.data.held_out, run.world, run.stop_if_asked)
         run.record("guard", asdict(health))
         healthy = not run.guard.collapsed(health)
         if not healthy and _go_back(run, health):

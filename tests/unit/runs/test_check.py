@@ -17,7 +17,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.check import check
 from hpcfast.training import checkpoint, train, validation
-from hpcfast.training.guard import Health
+from hpcfast.training.guard import Guard, Health
 from tests.unit.whole_runs import Killed, at_call, die
 
 Tiny = Callable[..., RunConfig]
@@ -34,7 +34,7 @@ def eventful(elsewhere: Tiny, world: World) -> Path:
     """A run that collapsed, was killed in an epoch, and reached its target after the second."""
     with pytest.MonkeyPatch.context() as patch:
         found = iter([Health(0.9, 0.2, 0.1), *3 * [Health(0.5, 0.4, 0.9)]])
-        patch.setattr(validation, "examine", lambda *_: next(found))
+        patch.setattr(Guard, "examine", lambda *_: next(found))
         readings, original = iter([0.1, 0.7]), validation.evaluate
         patch.setattr(validation, "evaluate", lambda *args: {**original(*args), "robust_accuracy": next(readings)})
         config = elsewhere("name=eventful", GUARD, "target=0.6", "target_margin=0.1", "log_every=2")
