@@ -26,15 +26,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextmanager
 def held(folder: Path, what: str, cure: str, taken: str) -> Iterator[None]:
-    """Make ``folder`` and hold it for this block.
+    """Make ``folder`` and hold it for this block; a UserError if it cannot be written, or is or may be held already.
 
     Args:
         what: it is, for the message, e.g. "run directory".
         cure: for a folder that cannot be written.
         taken: what to say if another process holds it.
-
-    Raises:
-        UserError: it cannot be written, or another process holds it, or may hold it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

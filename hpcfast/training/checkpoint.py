@@ -49,11 +49,9 @@ class Store:
         return 0 < 60 * self._settings.minutes < time.monotonic() - self._saved
 
     def load_last(self) -> tuple[State | None, bool]:
-        """See the functions :func:`load_last` and :func:`is_healthy`."""
         return self._on_root(lambda folder: (load_last(folder, self._say), is_healthy(folder)))
 
     def load_healthy(self) -> State:
-        """See the function :func:`load_healthy`."""
         state = self._on_root(load_healthy)
         if state is None:  # a run saves its first before it trains
             raise UserError(f"{self._folder} has lost its first checkpoint; start over with --overwrite")

@@ -58,12 +58,10 @@ class Course:
 
     @property
     def step(self) -> int:
-        """Optimizer steps that have been taken."""
         return self.position.step
 
     @property
     def epoch(self) -> int:
-        """Passes through the data that are complete."""
         return self.position.epoch
 
     @property

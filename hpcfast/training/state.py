@@ -55,9 +55,7 @@ class Run:
     def begin(self, accept_data: bool = False, moved: bool = False) -> None:
         """Take up the last checkpoint where there is one, and save the first where there is none.
 
-        Args:
-            accept_data: go on with data that have changed since then, which else are a UserError.
-            moved: the data were at another path then.
+        Data that have changed since then must be accepted; ``moved`` ones were at another path.
         """
         state, healthy = self.store.load_last()
         if state is not None:
