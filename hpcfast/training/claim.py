@@ -4,7 +4,6 @@ import difflib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from hpcfast.config import RunConfig, read_run
 from hpcfast.data import DataSettings
@@ -54,8 +53,11 @@ def finished(config: RunConfig, overwrite: bool) -> bool:
 
 def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     """Refuse a run of another configuration; of one that may be resumed, return the data settings."""
-    before = read_run(run)
-    moved = _moved(before, config, run.read_summary())
+    before, summary = read_run(run), run.read_summary()
+    # A run may be moved, and so may its data, which it knows by content; earlier versions noted nothing.
+    path = config.data.path if summary is None or "data" in summary else before.data.path
+    data = before.data.model_copy(update={"path": path, "stage": config.data.stage})
+    moved = before.model_copy(update={"runs": config.runs, "data": data})
     if moved != config:
         old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
@@ -65,14 +67,6 @@ def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
             f"Give another name= to keep both, or --overwrite to lose the old run."
         )
     return before.data
-
-
-def _moved(before: RunConfig, to: RunConfig, summary: dict[str, Any] | None) -> RunConfig:
-    """``before`` with the places of ``to``: a run may be moved, and so may its data, which it knows by content."""
-    knows = summary is None or "data" in summary  # earlier versions noted nothing
-    path = to.data.path if knows else before.data.path
-    data = before.data.model_copy(update={"path": path, "stage": to.data.stage})
-    return before.model_copy(update={"runs": to.runs, "data": data})
 
 
 def _clean(run: RunDirectory) -> None:

@@ -124,22 +124,18 @@ class Course:
             else:
                 return self.epoch > epoch or (self.finished and not finished)
 
-    def _steps(self, phase: Phase) -> int:
+    def _steps(self, phase: Phase, steps: int = 0, images: int = 0, epochs: float = 0.0) -> int:
+        """Steps of ``phase`` that are left after so many of its ``steps``, ``images`` and ``epochs``."""
         if phase.steps:
-            return phase.steps
+            return max(0, phase.steps - steps)
         if phase.images:
-            return math.ceil(phase.images / self.global_batch_of(phase))
-        return (phase.epochs or 0) * self.steps_an_epoch(phase)
+            return max(0, math.ceil((phase.images - images) / self.global_batch_of(phase)))
+        return max(0, math.ceil(((phase.epochs or 0) - epochs) * self.steps_an_epoch(phase) - 1e-6))
 
     def _left(self) -> int:
         """Steps until the phase ends."""
-        phase, now = self.phase, self.position
-        if phase.steps:
-            return max(0, phase.steps - (now.step - now.phase_step))
-        if phase.images:
-            return max(0, math.ceil((phase.images - (now.images - now.phase_images)) / self.global_batch))
-        missing_epochs = (phase.epochs or 0) - (self.at - now.phase_at)
-        return max(0, math.ceil(missing_epochs * self.steps_an_epoch(phase) - 1e-6))
+        now = self.position
+        return self._steps(self.phase, now.step - now.phase_step, now.images - now.phase_images, self.at - now.phase_at)
 
     def leave_out(self, all_skips: dict[int, str]) -> None:
         """Train on without ``all_skips``, none of which has been trained on in this epoch; refuse too many new ones."""
