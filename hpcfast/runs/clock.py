@@ -55,9 +55,8 @@ class Clock:
     @property
     def seconds(self) -> dict[str, float]:
         """The reading by part; of a clock that was stopped: when it was."""
-        if self._stopped is None:
-            self.switch(self._part)
-        return dict(self._seconds if self._stopped is None else self._stopped)
+        self.switch(self._part)
+        return dict(self._stopped or self._seconds)
 
     @property
     def own(self) -> float:
