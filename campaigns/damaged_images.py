@@ -68,7 +68,6 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     """What reads images: called with the data and an empty folder, it returns or raises what names the bad ones."""
     import torch
 
-    from hpcfast.attacks.fgsm_rs import FgsmRs
     from hpcfast.config import load
     from hpcfast.data.reader import read_splits
     from hpcfast.datasets import corrupt
@@ -76,7 +75,8 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     from hpcfast.distributed import comm
     from hpcfast.evaluation import evaluate, shared_out
     from hpcfast.explain import alignment
-    from hpcfast.training import guard, train
+    from hpcfast.training import train
+    from hpcfast.training.guard import Guard
 
     world = comm.init()
     (root / "run.yaml").write_text(RUN)
@@ -95,7 +95,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     def guarded(data: Path, out: Path) -> str:
         split, faults = read_splits(data)[0], dict[int, str]()
-        guard.examine(model, split, config, FgsmRs(name="fgsm_rs"), world)
+        Guard(config).examine(model, split, world)
         for _ in shared_out(split, split.good, config.evaluation.batch_size, config, world, faults):
             pass
         return str([split.files[i] for i in faults])

@@ -31,12 +31,10 @@ AREAS = {
         for name in (
             "step",
             "loop",
-            "batches",
-            "store",
             "precision",
             "guard",
             "validation",
-            "plan",
+            "course",
             "state",
             "train",
             "checkpoint",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.errors import UserError
-from hpcfast.runs.files import PART, clean, is_part, save_text
+from hpcfast.runs.files import PART, clean, save_text
 
 Manifest = dict[str, Any]
 
@@ -88,4 +88,4 @@ def writable(place: Path) -> Iterator[None]:
 
 
 def _left_by_kill(file: Path, name: str) -> bool:
-    return file.name.startswith(name) and is_part(file.name)
+    return file.name.startswith(name) and file.name.endswith(PART)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 PARTS = (
     *("start", "attack", "update", "communication", "data_wait", "guard", "evaluation", "checkpoint"),
@@ -20,26 +20,23 @@ PARTS = (
 and work that was undone or is repeated."""
 
 
-class Mark(Protocol):
-    """A moment on a device's own clock."""
-
-    def seconds_until(self, other: Any) -> float:
-        """Seconds from this moment to ``other``."""
+Lap = tuple[str, Any]
+"""A part of the clock, and the moment on the device's own clock at which it began."""
 
 
 class Clock:
-    """Seconds since ``started`` (itself in seconds since 1970) by part, and those in ``training()``: wall and CPU.
-
-    CPU time is that of all threads of this process.
+    """Seconds by part, and those in ``training()``: wall, and CPU of all threads of this process.
 
     Args:
-        started: when the run was; now if it is new.
-        mark: returns the present moment of a device that works on its own, where there is one; it must not wait.
+        started: when the run was first, seconds since 1970; now if it is new.
+        mark: returns the present moment of a device that works on its own, where there is one, as a
+            ``torch.cuda.Event`` has it; it must not wait.
     """
 
-    def __init__(self, started: float | None = None, mark: Callable[[], Mark] | None = None) -> None:
-        self._begun = time.time(), time.perf_counter()
-        self.started = self._begun[0] if started is None else started
+    def __init__(self, started: float | None = None, mark: Callable[[], Any] | None = None) -> None:
+        now = time.time()
+        self.started = now if started is None else started
+        self._zero = time.perf_counter() - (now - self.started)
         self.trained = self.trained_cpu = 0.0
         self.watch: Callable[[str], object] = lambda part: None
         """Told of every turn: a profile names its ranges so."""
@@ -47,21 +44,19 @@ class Clock:
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._stopped: dict[str, float] | None = None
         self._mark = mark
-        self._laps: list[tuple[str, Mark]] = []
-        self._last: tuple[dict[str, float], list[tuple[str, Mark]]] | None = None
+        self._laps: list[Lap] = []
+        self._last: tuple[dict[str, float], list[Lap]] | None = None
 
     @property
     def wall(self) -> float:
         """Seconds since the run was first started."""
-        begun, at = self._begun
-        return begun - self.started + time.perf_counter() - at
+        return time.perf_counter() - self._zero
 
     @property
     def seconds(self) -> dict[str, float]:
         """The reading by part; of a clock that was stopped: when it was."""
-        if self._stopped is None:
-            self.switch(self._part)
-        return dict(self._seconds if self._stopped is None else self._stopped)
+        self.switch(self._part)
+        return dict(self._stopped or self._seconds)
 
     @property
     def own(self) -> float:
@@ -82,7 +77,6 @@ class Clock:
 
     @contextmanager
     def part(self, part: str) -> Iterator[None]:
-        """Let the time of this block count for ``part``."""
         before = self.switch(part)
         try:
             yield
@@ -93,27 +87,25 @@ class Clock:
     def step(self) -> Iterator[None]:
         """A step of training. Where a device works on its own, the block's time is divided as the device divides it.
 
-        The host only hands out work, and waits somewhere. The device's moments are read one step later, when they
-        have passed: nothing waits for them.
+        Its moments are read one step later, when they have passed: nothing waits for them.
         """
         if self._mark is None:
             yield
             return
         before, self._laps = self.seconds, [(self._part, self._mark())]
-        try:
-            yield
-        finally:
-            self.switch(self._part)
-            host = {part: self._seconds[part] - before[part] for part in PARTS}
-            last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
-            self._laps = []
+        yield
+        self.switch(self._part)
+        host = {part: self._seconds[part] - before[part] for part in PARTS}
+        last, self._last = self._last, (host, [*self._laps, (self._part, self._mark())])
+        self._laps = []
         if last:
             self._divide(*last)
 
-    def _divide(self, host: dict[str, float], laps: list[tuple[str, Mark]]) -> None:
+    def _divide(self, host: dict[str, float], laps: list[Lap]) -> None:
         device = dict.fromkeys(PARTS, 0.0)
+        laps[-1][1].synchronize()
         for (part, begun), (_, ended) in pairwise(laps):
-            device[part] += begun.seconds_until(ended)
+            device[part] += begun.elapsed_time(ended) / 1000
         total, whole = math.fsum(host.values()), math.fsum(device.values())
         for part in PARTS if whole else ():
             self._seconds[part] += total * device[part] / whole - host[part]
@@ -134,7 +126,6 @@ class Clock:
         return math.fsum(self._stopped.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         return {"seconds": self.seconds, "stopped": self._stopped is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -6,8 +6,26 @@ under fixed names (``train_loss``, ``learning_rate``, ``clean_accuracy``, …).
 
 import json
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+Fault = tuple[int, str]
+"""The line of a log, and what cannot be."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of ``events.jsonl``; see docs/clock.md."""
+
+    line: int
+    time: float
+    """Seconds since 1970."""
+    key: str
+    value: Any
+    step: int
+    epoch: float
 
 
 class EventLog:
@@ -25,18 +43,40 @@ class EventLog:
             event = {"time": now, "key": key, "value": value, "step": step, "epoch": round(epoch, 6), "rank": 0}
             self._file.write(json.dumps(event) + "\n")
 
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-
 
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole events of a log; a last line cut off by a kill is left out."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     events = []
     for line in lines:
-        try:
+        with suppress(json.JSONDecodeError):
             events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return events
+
+
+def read_numbered(path: Path) -> tuple[list[Event], list[Fault]]:
+    """All events of a log, and the lines that are none.
+
+    A kill may cut a line off: then a process that goes on, or nothing, follows.
+    """
+    events, faults, cut = [], [], 0
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        event = _event(number, line)
+        if cut and (event is None or event.key != "init_start"):
+            faults.append((cut, "is no event"))
+        cut = number if event is None else 0
+        if event:
+            events.append(event)
+    if cut:
+        faults.append((cut, "is no event; nothing follows it"))
+    return events, faults
+
+
+def _event(number: int, line: str) -> Event | None:
+    try:
+        found = json.loads(line)
+        event = Event(number, *(found[key] for key in ("time", "key", "value", "step", "epoch")))
+    except (ValueError, KeyError, TypeError):
+        return None
+    numbers = isinstance(event.time, int | float) and isinstance(event.epoch, int | float)
+    return event if numbers and isinstance(event.step, int) and isinstance(event.key, str) else None

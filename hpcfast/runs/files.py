@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"
+"""How names of unfinished files end."""
 _KEPT = 40
 """Characters of a file's name that its temporary name keeps: the longest legal name has no room for more."""
 
@@ -39,7 +40,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], durable: bool = True) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in place: at ``path`` there is never half a file."""
+    """Let ``write`` make the file of :func:`replacing`."""
     with replacing(path, durable) as part:
         write(part)
 
@@ -62,11 +63,6 @@ def clean(folder: Path) -> None:
     for part in folder.rglob(f"*{PART}"):
         if part.is_file():
             part.unlink(missing_ok=True)
-
-
-def is_part(name: str) -> bool:
-    """Whether a file of this name is unfinished."""
-    return name.endswith(PART)
 
 
 def _is_open(path: Path) -> bool:

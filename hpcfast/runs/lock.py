@@ -16,29 +16,22 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from hpcfast.errors import UserError
-from hpcfast.runs.files import is_part, save_text
+from hpcfast.runs.files import PART, save_text
 
 FILE = ".lock"
-"""In the folder; empty, and left there. The lock on it ends with the process that holds it, however that ends."""
+"""In the folder; empty, and left there. The lock on it ends with the process that holds it, however that ends.
+Names of all files of the lock begin so."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file of this name in a held folder is of the lock."""
-    return name.startswith(FILE)
 
 
 @contextmanager
 def held(folder: Path, what: str, cure: str, taken: str) -> Iterator[None]:
-    """Make ``folder`` and hold it for this block.
+    """Make ``folder`` and hold it for this block; a UserError if it cannot be written, or is or may be held already.
 
     Args:
         what: it is, for the message, e.g. "run directory".
         cure: for a folder that cannot be written.
         taken: what to say if another process holds it.
-
-    Raises:
-        UserError: it cannot be written, or another process holds it, or may hold it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,11 +53,7 @@ def held(folder: Path, what: str, cure: str, taken: str) -> Iterator[None]:
 
 
 def locked(file: TextIO) -> bool:
-    """Lock ``file``; False where its file system has no locks.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
+    """Lock ``file``; False where its file system has no locks. A BlockingIOError: another process has locked it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -91,14 +80,6 @@ class _Holder(NamedTuple):
         job, start = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         return cls(os.getpid(), platform.node(), str(Path("/proc/self/ns/pid").readlink()), job, start)
 
-    @classmethod
-    def read(cls, file: Path) -> "_Holder | None":
-        """Who left ``file``; None where it does not say."""
-        try:
-            return cls(**json.loads(file.read_text()))
-        except (ValueError, TypeError):
-            return None
-
     def lives(self) -> bool | None:
         """Whether it does; None where that cannot be known from here."""
         here = _Holder.here()
@@ -118,7 +99,7 @@ def _claim(folder: Path, taken: str) -> Path:
     save_text(mine, json.dumps(_Holder.here()._asdict()))
     try:
         for other in folder.glob(f"{FILE}-*"):
-            if other != mine and not is_part(other.name):
+            if other != mine and not other.name.endswith(PART):
                 _refuse_living(folder, other, taken)
     except BaseException:
         mine.unlink(missing_ok=True)
@@ -128,11 +109,14 @@ def _claim(folder: Path, taken: str) -> Path:
 
 def _refuse_living(folder: Path, file: Path, taken: str) -> None:
     """Remove what a process has left that is gone."""
+    holder = lives = None
     try:
-        holder = _Holder.read(file)
+        holder = _Holder(**json.loads(file.read_text()))
+        lives = holder.lives()
     except FileNotFoundError:
         return  # it has just ended
-    lives = holder.lives() if holder else None
+    except (ValueError, TypeError):
+        pass  # the file does not say whose it is
     if lives:
         raise UserError(f"{folder} {taken} ({holder})")
     if lives is None:

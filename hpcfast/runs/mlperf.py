@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from hpcfast.runs.check import Event
+from hpcfast.runs.events import Event
 
 KEYS = {"robust_accuracy": "eval_accuracy"}
 AGAIN = {"init_start": "requeue_start", "init_stop": "requeue_stop"}

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,31 +35,21 @@ class Reporter:
 
     def __init__(self, visible: bool) -> None:
         self._visible = visible
-        self._bar = None
         # mpirun gives its ranks a terminal of their own and puts a label before every line: no place for a bar.
-        if visible and sys.stdout.isatty() and launcher.rank() is None:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}", markup=False))
+        drawn = visible and sys.stdout.isatty() and launcher.rank() is None
+        name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
+        self._bar = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note, disable=not drawn)
 
     def __enter__(self) -> "Reporter":
-        if self._bar:
-            self._bar.start()
+        self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
-        if self._bar:
+        if not self._bar.disable:
             self._bar.console.print(text, highlight=False, markup=False)
         elif self._visible:
             print(text, flush=True)
@@ -76,8 +65,7 @@ class Task:
     def __init__(self, reporter: Reporter, name: str, total: int | None, unit: str, done: int) -> None:
         self._reporter, self._name, self._total, self.unit, self._first = reporter, name, total, unit, done
         self._started = self._printed = time.perf_counter()
-        bar = reporter._bar
-        self._id = bar.add_task(name, total=total, completed=done, note="") if bar else None
+        self._id = reporter._bar.add_task(name, total=total, completed=done, note="")
 
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` of the units are done; ``note`` is shown beside it."""
@@ -86,7 +74,7 @@ class Task:
         now = time.perf_counter()
         rate = (done - self._first) / max(now - self._started, 1e-9)
         note = f"{rate:,.0f} {self.unit}/s  {note}"
-        if self._reporter._bar and self._id is not None:
+        if not self._reporter._bar.disable:
             self._reporter._bar.update(self._id, completed=done, note=note)
         elif now - self._printed >= LINE_EVERY:
             self._printed = now
@@ -97,5 +85,4 @@ class Task:
 
     def close(self) -> None:
         """Take the bar away."""
-        if self._reporter._bar and self._id is not None:
-            self._reporter._bar.remove_task(self._id)
+        self._reporter._bar.remove_task(self._id)

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from hpcfast.distributed import launcher
@@ -19,7 +19,6 @@ from hpcfast.distributed import launcher
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on where this one ended
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 KEPT = "stopped; what is done is kept, and the same command resumes"
-AFTER_THIS_BATCH = "stopping after this batch; the same command resumes"
 
 
 class Stopped(Exception):
@@ -27,24 +26,23 @@ class Stopped(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal ended the command where it was; no library may take this for an error of its own.
-
-    ``code`` is what the command line exits with: ``EXIT_STOPPED`` if the same command resumes, else as a shell says it.
-    """
+    """A signal ended the command where it was; no library may take this for an error of its own."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+        """What the command line exits with: ``EXIT_STOPPED`` if the same command resumes, else as a shell says it."""
 
 
 _early: list[str] = []
+_ends: list[object] = []
+"""The handlers of the blocks of :func:`at_once` that we are in."""
 
 
 def note_early() -> None:
     """Remember signals that this process was started to ignore, for the StopRequest to come.
 
-    A batch script ignores USR2 and TERM for us until we can handle them, which must not mean that they are lost:
-    importing torch takes seconds.
+    A batch script ignores USR2 and TERM for us, so that they don't end us while torch is imported, for seconds.
     """
     for number in (signal.SIGTERM, signal.SIGUSR2):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -62,7 +60,7 @@ class StopRequest:
     ``says`` is what rank 0 says at the first signal, at once.
     """
 
-    def __init__(self, says: str = AFTER_THIS_BATCH) -> None:
+    def __init__(self, says: str = "stopping after this batch; the same command resumes") -> None:
         self.requested: str | None = _early[0] if _early else None
         self._says = says
         self._former: dict[int, signal._HANDLER] = {}
@@ -86,7 +84,7 @@ class StopRequest:
         # None: the handler before was no Python function, and cannot be set again from here
         signal.signal(number, self._former[number] or signal.SIG_DFL)
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number in self._former:
             if kind and issubclass(kind, Stopped) and number != signal.SIGINT:
                 signal.signal(number, signal.SIG_IGN)  # one that comes now would replace the exit code
@@ -135,10 +133,6 @@ def at_once(says: str = "stopped; the same command begins anew", resumes: bool =
             for number, handler in former.items():
                 if signal.getsignal(number) is end:
                     signal.signal(number, handler)
-
-
-_ends: list[object] = []
-"""The handlers of the blocks of :func:`at_once` that we are in."""
 
 
 @contextmanager

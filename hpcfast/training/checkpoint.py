@@ -10,47 +10,83 @@ import hashlib
 import io
 import re
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
+from hpcfast.config import CheckpointSettings
+from hpcfast.distributed import comm
 from hpcfast.errors import UserError
-from hpcfast.runs.files import is_part, save_text, write_atomically
+from hpcfast.runs.files import PART, save_text, write_atomically
 
 FORMAT = 1
-KEEP = 2
 LAST = "LAST"
 HEALTHY = "HEALTHY"
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?\.pt")
 State = dict[str, Any]
+T = TypeVar("T")
 
 
-class Writer:
-    """Saves checkpoints, if ``asynchronous`` in a thread: the next call raises its errors, the end of a block waits."""
+class Store:
+    """The checkpoints of a run: rank 0 reads and writes; every method but ``due`` is a collective.
 
-    def __init__(self, asynchronous: bool) -> None:
-        self._thread = ThreadPoolExecutor(1) if asynchronous else None
+    ``asynchronous`` ones are written in a thread: the next call raises its errors, the end of a block waits.
+    """
+
+    def __init__(self, folder: Path, settings: CheckpointSettings, say: Callable[[str], None]) -> None:
+        self._folder, self._settings, self._say = folder, settings, say
+        self._thread = ThreadPoolExecutor(1) if settings.asynchronous else None
         self._pending: Future[None] | None = None
+        self._saved = time.monotonic()
 
-    def save(self, folder: Path, step: int, state: State, keep: int = KEEP) -> None:
-        """Like the function :func:`save`; once it returns, the tensors of ``state`` may change."""
-        self.wait()  # at most one in flight: two would take the memory of two
-        data = _serialise(state)
-        if self._thread:
-            self._pending = self._thread.submit(_save, folder, step, data, keep)
-        else:
-            _save(folder, step, data, keep)
+    @property
+    def due(self) -> bool:
+        """Whether it is time for one, by this rank's clock."""
+        return 0 < 60 * self._settings.minutes < time.monotonic() - self._saved
 
-    def mark_healthy(self, folder: Path) -> None:
-        """Like the function :func:`mark_healthy`, of what was saved last."""
-        self.wait()
-        mark_healthy(folder)
+    def load_last(self) -> tuple[State | None, bool]:
+        return self._on_root(lambda folder: (load_last(folder, self._say), is_healthy(folder)))
+
+    def load_healthy(self) -> State:
+        state = self._on_root(load_healthy)
+        if state is None:  # a run saves its first before it trains
+            raise UserError(f"{self._folder} has lost its first checkpoint; start over with --overwrite")
+        return state
+
+    def save(self, step: int, state: Callable[[], State]) -> None:
+        """Save what ``state`` returns on rank 0; then its tensors may change. A full disk ends all ranks."""
+
+        def begin(folder: Path) -> None:
+            arguments = folder, step, serialise(state()), self._settings.keep
+            if self._thread:
+                self._pending = self._thread.submit(write, *arguments)
+            else:
+                write(*arguments)
+
+        self._on_root(begin)
+        self._saved = time.monotonic()
+
+    def mark_healthy(self) -> None:
+        self._on_root(mark_healthy)
 
     def wait(self) -> None:
-        """Return when all is on disk."""
+        """Return when all is on disk; a full disk ends all ranks."""
+        self._on_root(lambda folder: None)
+
+    def _on_root(self, work: Callable[[Path], T]) -> T:
+        """What ``work`` returns on rank 0, after the write in flight: two would take the memory of two."""
+
+        def wait_and_work() -> T:
+            self._finish()
+            return work(self._folder)
+
+        return comm.on_root(wait_and_work)
+
+    def _finish(self) -> None:
         pending, self._pending = self._pending, None
         if pending:
             pending.result()
@@ -59,11 +95,18 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.wait()  # its error comes before one of the block: "stopped, with a good checkpoint" would be a lie
+        self._finish()  # its error comes before one of the block: "stopped, with a good checkpoint" would be a lie
 
 
-def save(folder: Path, step: int, state: State, keep: int = KEEP) -> None:
-    """Write ``state`` as ``step-00001234.pt``, with its SHA-256 beside it, and name it in ``LAST``.
+def serialise(state: State) -> memoryview:
+    """``state`` as a file's bytes: a copy, of a known size; and torch, writing itself, would hide why a disk fails."""
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT}, buffer)
+    return buffer.getbuffer()
+
+
+def write(folder: Path, step: int, data: memoryview, keep: int) -> None:
+    """Write ``data`` as ``step-00001234.pt``, with its SHA-256 beside it, and name it in ``LAST``.
 
     Then others of this step and later ones are deleted (a training that was rolled back saves an old step again), and
     all but the ``keep`` newest. What ``HEALTHY`` names stays.
@@ -71,7 +114,22 @@ def save(folder: Path, step: int, state: State, keep: int = KEEP) -> None:
     Raises:
         UserError: the disk is full; the checkpoint before is as good as it was.
     """
-    _save(folder, step, _serialise(state), keep)
+    folder.mkdir(exist_ok=True)
+    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
+    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
+    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
+    try:
+        save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        write_atomically(path, lambda part: part.write_bytes(data))
+        save_text(folder / LAST, path.name)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
+            f"Make room and give the same command again: it goes on from the checkpoint before"
+        ) from None
+    _clean(folder, keep)
 
 
 def load_last(folder: Path, say: Callable[[str], None] = print) -> State | None:
@@ -112,42 +170,12 @@ def is_healthy(folder: Path) -> bool:
 
 
 def load_healthy(folder: Path) -> State | None:
-    """Return the newest state that has passed the checks of its epoch, on the CPU, or None where none has.
-
-    Raises:
-        UserError: there is one, and it is unusable.
-    """
+    """Return what ``HEALTHY`` names, on the CPU, or None where it names nothing; a UserError if it is unusable."""
     healthy = _named(folder, HEALTHY)
     state = _read(healthy) if healthy else None
     if isinstance(state, str):
         raise UserError(f"cannot go back to checkpoint {healthy} ({state}); start over with --overwrite")
     return state
-
-
-def _serialise(state: State) -> memoryview:
-    """``state`` as a file's bytes: a copy, of a known size; and torch, writing itself, would hide why a disk fails."""
-    buffer = io.BytesIO()
-    torch.save({**state, "format": FORMAT}, buffer)
-    return buffer.getbuffer()
-
-
-def _save(folder: Path, step: int, data: memoryview, keep: int) -> None:
-    folder.mkdir(exist_ok=True)
-    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
-    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
-    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
-    try:
-        save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
-        write_atomically(path, lambda part: part.write_bytes(data))
-        save_text(folder / LAST, path.name)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
-            f"Make room and give the same command again: it goes on from the checkpoint before"
-        ) from None
-    _clean(folder, keep)
 
 
 def _clean(folder: Path, keep: int) -> None:
@@ -159,7 +187,7 @@ def _clean(folder: Path, keep: int) -> None:
     kept = {last, _named(folder, HEALTHY), *older[max(len(older) + 1 - keep, 0) :]}
     for file in sorted(folder.iterdir()):  # sorted: a checkpoint goes before its checksum
         name = file.name.removesuffix(".sha256")
-        if is_part(file.name) or (_NAME.fullmatch(name) and folder / name not in kept):
+        if file.name.endswith(PART) or (_NAME.fullmatch(name) and folder / name not in kept):
             file.unlink(missing_ok=True)
 
 
@@ -195,5 +223,5 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _age(path: Path) -> tuple[int, int]:
     """The step, and which save of this step it is (from 1)."""
-    match = _NAME.fullmatch(path.name)
-    return (int(match[1]), int(match[2] or 1)) if match else (0, 0)
+    step, again = _NAME.fullmatch(path.name).groups("1")  # type: ignore[union-attr]  # only such names come here
+    return int(step), int(again)

@@ -4,7 +4,6 @@ import difflib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from hpcfast.config import RunConfig, read_run
 from hpcfast.data import DataSettings
@@ -29,7 +28,10 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
     with lock.held(run.path, "run directory", "set runs= to a folder you may write", taken):
         before = config.data
         if not run.config.is_file():
-            _refuse_files(run)
+            names = [path.name for path in run.path.iterdir()]
+            # Of a run that was killed as it began there may be more than a lock.
+            if not all(name.startswith(lock.FILE) or name.endswith(files.PART) for name in names):
+                raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
         elif not overwrite:
             before = _refuse_others(run, config)
         if overwrite:
@@ -41,11 +43,7 @@ def claim(config: RunConfig, overwrite: bool) -> Iterator[DataSettings]:
 
 
 def finished(config: RunConfig, overwrite: bool) -> bool:
-    """Whether there is nothing to do for ``config``; to be asked before costly work that another run would not need.
-
-    Raises:
-        UserError: as :func:`claim`, as far as it can be known without it.
-    """
+    """Whether nothing is to be done for ``config``, asked before costly work; refuses what :func:`claim` does."""
     run = RunDirectory(config.folder)
     if overwrite or not run.config.is_file():
         return False
@@ -53,16 +51,13 @@ def finished(config: RunConfig, overwrite: bool) -> bool:
     return run.summary.is_file()
 
 
-def _refuse_files(run: RunDirectory) -> None:
-    # Of a run that was killed as it began there may be more than a lock.
-    if any(not lock.is_ours(path.name) and not files.is_part(path.name) for path in run.path.iterdir()):
-        raise UserError(f"{run.path} holds files but no run; give another name= or empty the folder")
-
-
 def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     """Refuse a run of another configuration; of one that may be resumed, return the data settings."""
-    before = read_run(run)
-    moved = _moved(before, config, run.read_summary())
+    before, summary = read_run(run), run.read_summary()
+    # A run may be moved, and so may its data, which it knows by content; earlier versions noted nothing.
+    path = config.data.path if summary is None or "data" in summary else before.data.path
+    data = before.data.model_copy(update={"path": path, "stage": config.data.stage})
+    moved = before.model_copy(update={"runs": config.runs, "data": data})
     if moved != config:
         old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
@@ -74,19 +69,11 @@ def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     return before.data
 
 
-def _moved(before: RunConfig, to: RunConfig, summary: dict[str, Any] | None) -> RunConfig:
-    """``before`` with the places of ``to``: a run may be moved, and so may its data, which it knows by content."""
-    knows = summary is None or "data" in summary  # earlier versions noted nothing
-    path = to.data.path if knows else before.data.path
-    data = before.data.model_copy(update={"path": path, "stage": to.data.stage})
-    return before.model_copy(update={"runs": to.runs, "data": data})
-
-
 def _clean(run: RunDirectory) -> None:
     """Remove what a kill has left of the files that only the run writes."""
     names = {path.name for path in (run.config, run.weights, run.model, run.summary, run.skips)}
     for path in run.path.iterdir():
-        if files.is_part(path.name) and path.name.rsplit(".", 2)[0] in names:
+        if path.name.endswith(files.PART) and path.name.rsplit(".", 2)[0] in names:
             path.unlink(missing_ok=True)
 
 

@@ -15,72 +15,56 @@ from hpcfast.distributed.comm import World
 POWERCAP = Path("/sys/class/powercap")
 UNMEASURED = "not measured"
 
-Counter = Callable[[], float | None]
-"""Joules since some moment; None where they cannot be read."""
+Counters = Callable[[], list[tuple[int, int]] | None]
+"""Microjoules of each counter, and at how many it begins anew; None where they cannot be read."""
 
 
 class Meter:
-    """Adds up what this rank answers for."""
+    """Adds up the counters that this rank answers for; ``by`` is "nvml" or "rapl". Read it every few minutes."""
 
-    def __init__(self, counter: Counter, by: str) -> None:
-        self.by = by
-        """ "nvml", "rapl" or "not measured"."""
-        self._counter = counter
-        self._last = counter()
+    def __init__(self, counters: Counters, by: str) -> None:
+        self.by, self._counters, self._last = by, counters, counters()
 
     def take(self) -> float | None:
         """Joules since the last call, or since the beginning."""
-        before, self._last = self._last, self._counter()
-        return None if before is None or self._last is None else self._last - before
+        before, self._last = self._last, self._counters()
+        if before is None or self._last is None:
+            return None
+        return sum((now - then) % full for (then, _), (now, full) in zip(before, self._last, strict=True)) / 1e6
 
 
 def find(world: World) -> Meter:
     """The meter of this rank: its GPU's, else for the first rank of a node its processors', else nothing to add."""
     if world.device.type == "cuda":
         return Meter(nvml(str(torch.cuda.get_device_properties(world.device).uuid)), "nvml")
-    if world.local_rank:
-        return Meter(lambda: 0.0, "rapl")
-    return Meter(Rapl(POWERCAP), "rapl")
+    return Meter(list if world.local_rank else rapl(POWERCAP), "rapl")
 
 
-def nvml(uuid: str) -> Counter:
+def nvml(uuid: str) -> Counters:
     """The counter of a GPU (Volta or newer)."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-    except pynvml.NVMLError:
-        return lambda: None
-
-    def joules() -> float | None:
+    def read() -> list[tuple[int, int]] | None:
         with suppress(pynvml.NVMLError):
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3  # from millijoules
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            return [(1000 * pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 2**64)]
         return None
 
-    return joules
+    return read
 
 
-class Rapl:
-    """The counters of all processors of a node, which begin anew when they are full; read them every few minutes."""
+def rapl(powercap: Path) -> Counters:
+    """The counters of all processors of a node."""
+    # Not their parts (cores, memory), which a package's counter includes; AMD's are called so too.
+    zones = [name.parent for name in powercap.glob("intel-rapl:*/name") if name.read_text().startswith("package")]
 
-    def __init__(self, powercap: Path) -> None:
-        named = [zone for zone in powercap.glob("intel-rapl:*") if (zone / "name").is_file()]
-        # Not their parts (cores, memory), which a package's counter includes; AMD's are called so too.
-        self._zones = [zone for zone in named if (zone / "name").read_text().startswith("package")]
-        self._last = dict.fromkeys(self._zones, 0)
-        self._total = 0
+    def number(file: Path) -> int:
+        return int(file.read_text())
 
-    def __call__(self) -> float | None:
-        if not self._zones:
-            return None
-        for zone in self._zones:
-            try:
-                now = int((zone / "energy_uj").read_text())
-                if now < self._last[zone]:
-                    self._total += int((zone / "max_energy_range_uj").read_text())
-            except (OSError, ValueError):
-                return None
-            self._total += now - self._last[zone]
-            self._last[zone] = now
-        return self._total / 1e6
+    def read() -> list[tuple[int, int]] | None:
+        with suppress(OSError, ValueError):
+            return [(number(zone / "energy_uj"), number(zone / "max_energy_range_uj")) for zone in zones] or None
+        return None
+
+    return read

@@ -18,7 +18,6 @@ from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import Pieces, batch_size, classify, evaluating, shared_out
 
@@ -34,14 +33,9 @@ class Health:
     alignment: float
     """Mean cosine between input gradients at an image and at a random start near it, where they aren't zero."""
 
-    @property
-    def gap(self) -> float:
-        """What training believes to be robust, and is not."""
-        return self.seen - self.strong
-
 
 class Guard:
-    """Which attack training uses now, and what became of the earlier ones."""
+    """Which attack training uses now, what became of the earlier ones, and whether it still protects."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -64,7 +58,7 @@ class Guard:
         return self.on and (finished or epoch % self.config.guard.every == 0)
 
     def collapsed(self, health: Health) -> bool:
-        return health.gap > self.config.guard.limit
+        return health.seen - health.strong > self.config.guard.limit
 
     def answer(self, health: Health, epoch: int) -> bool:
         """Note a collapse and change the attack; False where the ladder has no rung left."""
@@ -73,60 +67,41 @@ class Guard:
         self.history.append({"epoch": epoch, **asdict(health), "attack": self.attack.model_dump(), "answer": answer})
         return answer is not None
 
+    def examine(
+        self, model: nn.Module, split: Split, world: comm.World, pause: Callable[[], None] = lambda: None
+    ) -> Health:
+        """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.
 
-def examine(
-    model: nn.Module,
-    split: Split,
-    config: RunConfig,
-    attack: Attack,
-    world: World,
-    pause: Callable[[], None] = lambda: None,
-) -> Health:
-    """Measure ``model`` on a few images of ``split``, without augmentation; a collective of all ranks.
+        ``pause`` is called after each batch, equally often on all ranks.
 
-    Args:
-        attack: what training uses.
-        pause: called after each batch, equally often on all ranks.
+        Raises:
+            UserError: on all ranks: none of these images can be read.
+        """
+        ids = split.evenly(max(self.config.guard.images, world.size))
+        sums = torch.zeros(5, dtype=torch.float64)
+        with evaluating(model):
+            pieces = Pieces(batch_size([model], self.config, world))
+            for batch in shared_out(split, ids, pieces.most, self.config, world):
+                for found in pieces.each(lambda piece: self._sums(model, piece), batch):
+                    sums += found
+                pause()
+        n, seen, strong, aligned, directed = comm.total(sums).tolist()
+        if not n:
+            raise UserError(
+                f"{split.root}: none of the {len(ids)} images that the guard looks at can be read; 'hpcfast data "
+                f"verify' lists the bad ones"
+            )
+        return Health(seen / n, strong / n, aligned / max(directed, 1))
 
-    Raises:
-        UserError: on all ranks: none of these images can be read.
-    """
-    ids = split.evenly(max(config.guard.images, world.size))
-    sums = torch.zeros(5, dtype=torch.float64)
-    with evaluating(model):
-        pieces = Pieces(batch_size([model], config, world))
-        for batch in shared_out(split, ids, pieces.most, config, world):
-            for found in pieces.each(lambda piece: _sums(model, piece, attack, config), batch):
-                sums += found
-            pause()
-    n, seen, strong, aligned, directed = comm.total(sums).tolist()
-    if not n:
-        raise UserError(
-            f"{split.root}: none of the {len(ids)} images that the guard looks at can be read; 'hpcfast data verify' "
-            f"lists the bad ones"
-        )
-    return Health(seen / n, strong / n, aligned / max(directed, 1))
+    def _sums(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Images; right answers under both attacks; cosines; how many have one. Sums, float64, shape (5,)."""
+        (x, y, image_ids), ball = batch, self.config.threat.ball
 
+        def source() -> rng.Source:
+            return rng.per_image(self.config.seed, image_ids)
 
-def _sums(model: nn.Module, batch: Batch, attack: Attack, config: RunConfig) -> Tensor:
-    """Sums over a batch, float64, shape (5,).
-
-    Images; right answers under ``attack`` and under the guard's; cosines; images that have one, their gradients not
-    being zero.
-    """
-    (x, y, image_ids), ball = batch, config.threat.ball
-
-    def source() -> rng.Source:
-        return rng.per_image(config.seed, image_ids)
-
-    right = [
-        (classify(model, each.perturb(model, x, y, ball, source())) == y).sum()
-        for each in (attack, config.guard.attack)
-    ]
-    here, there = (input_gradient(model, at, y).flatten(1) for at in (x, x + ball.start(x, source())))
-    directed = (here.any(1) & there.any(1)).sum()
-    return (
-        torch.stack([torch.full_like(directed, len(y)), *right, F.cosine_similarity(here, there).sum(), directed])
-        .double()
-        .cpu()
-    )
+        attacked = [each.perturb(model, x, y, ball, source()) for each in (self.attack, self.config.guard.attack)]
+        right = [(classify(model, images) == y).sum() for images in attacked]
+        here, there = (input_gradient(model, at, y).flatten(1) for at in (x, x + ball.start(x, source())))
+        cosines, directed = F.cosine_similarity(here, there).sum(), (here.any(1) & there.any(1)).sum()
+        return torch.stack([torch.full_like(directed, len(y)), *right, cosines, directed]).double().cpu()

@@ -19,19 +19,18 @@ class NoiseScaleMeter:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._heard = False
+        self._measuring = False
         self._local = torch.zeros((), device=device)
         self._sums = torch.zeros(3, dtype=torch.float64, device=device)
 
     def start(self) -> None:
         """Measure the backward pass that comes: each gradient as soon as it is there, before Horovod gets it."""
         self._local.zero_()
-        self._heard = True
-        self._hooks = [parameter.register_post_accumulate_grad_hook(self._hear) for parameter in self._parameters]
+        self._measuring = True
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._add) for parameter in self._parameters]
 
-    def _hear(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            self._local += torch.linalg.vector_norm(parameter.grad) ** 2
+    def _add(self, parameter: Tensor) -> None:
+        self._local += torch.linalg.vector_norm(parameter.grad) ** 2
 
     def stop(self) -> None:
         """The backward pass is over."""
@@ -39,15 +38,13 @@ class NoiseScaleMeter:
             self._hooks.pop().remove()
 
     def compare(self, parts: int, scale: Callable[[], float]) -> None:
-        """Measure the mean gradients, if one listened; what overflowed counts for nothing.
+        """Measure the mean gradients, if the backward pass was measured; what overflowed counts for nothing.
 
-        Args:
-            parts: by which the loss of this rank's backward pass was divided.
-            scale: returns that of the loss.
+        The loss of this rank's backward pass was divided by ``parts`` and multiplied by ``scale()``.
         """
-        if not self._heard:
+        if not self._measuring:
             return
-        self._heard = False
+        self._measuring = False
         lengths = [torch.linalg.vector_norm(p.grad) for p in self._parameters if p.grad is not None]
         squares = torch.stack((self._local * parts**2, torch.stack(lengths).square().sum())) / scale() ** 2
         found = torch.cat((squares, torch.ones_like(squares[:1]))).double()
@@ -71,11 +68,9 @@ class NoiseScale:
     n: int = 0
 
     def add(self, local: float, mean: float, n: int, small: int, large: int) -> None:
-        """Take in ``n`` measurements.
+        """Take in ``n`` measurements: squared lengths of gradients, summed.
 
-        Args:
-            local: sum of squared lengths of gradients of ``small`` images, the mean over ranks.
-            mean: sum of squared lengths of gradients of ``large`` images.
+        ``local`` is of ``small`` images, the mean over ranks; ``mean`` is of ``large``.
         """
         self.gradient += (large * mean - small * local) / (large - small)
         self.variance += (local - mean) / (1 / small - 1 / large)

@@ -5,7 +5,7 @@ network only, so that attacks and losses see float32 images and logits and need 
 """
 
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,8 @@ class Network(nn.Module):
         self.dtype = dtype
         self.precision = next(name for name, named in DTYPES.items() if named == dtype)
         self.asked = 0
-        """Images whose gradient an attack asked for."""
-        self.vanished = torch.zeros((), dtype=torch.int64, device=device)
-        """Those of them whose gradient was zero; on the device, so that counting waits for nothing."""
+        """Images whose gradient an attack asked for, and how many of these gradients were zero."""
+        self.vanished = torch.zeros((), dtype=torch.int64, device=device)  # so that counting waits for nothing
         self._net = cast(nn.Module, torch.compile(net)) if compile_it else net
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +52,7 @@ class Network(nn.Module):
         return torch.autocast(self.vanished.device.type, self.dtype, enabled=False)
 
     def take_counts(self) -> Tensor:
-        """Images whose gradient was asked for and those whose gradient vanished since the last call; float64, (2,)."""
+        """Gradients asked for and vanished since the last call; float64, shape (2,)."""
         counts = torch.tensor([self.asked, int(self.vanished)], dtype=torch.float64)
         self.asked = 0
         self.vanished.zero_()
@@ -75,23 +74,20 @@ class Scaler:
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.enabled = dtype == torch.float16
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self.enabled)
         self.skipped = 0
         """Steps skipped because a gradient overflowed."""
 
     @property
-    def exhausted(self) -> bool:
-        """Whether gradients overflow at any scale: the loss itself is no longer finite."""
-        return self._scaler.is_enabled() and self._scaler.get_scale() < 1
-
-    @property
-    def enabled(self) -> bool:
-        return self._scaler.is_enabled()
-
-    @property
     def scale(self) -> float:
         """By which gradients are too long; asking for it waits for the device."""
-        return float(self._scaler.get_scale())
+        return self._scaler.get_scale()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether gradients overflow at any scale: the loss itself is no longer finite."""
+        return self.scale < 1
 
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()
@@ -103,17 +99,17 @@ class Scaler:
             return True
         optimizer.synchronize()  # type: ignore[attr-defined]  # Horovod's
         self._scaler.unscale_(optimizer)
-        before = self._scaler.get_scale()
+        before = self.scale
         with optimizer.skip_synchronize():  # type: ignore[attr-defined]
             self._scaler.step(optimizer)
         self._scaler.update()
-        skipped = self._scaler.get_scale() < before
+        skipped = self.scale < before
         self.skipped += skipped
         return not skipped
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {"scaler": self._scaler.state_dict(), "skipped": self.skipped}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
-        self.skipped = int(state["skipped"])  # type: ignore[call-overload]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scaler.load_state_dict(state["scaler"])
+        self.skipped = state["skipped"]

@@ -1,6 +1,6 @@
 """Torch's and Horovod's own instruments: moments on a GPU's clock, and traces of a few steps (docs/timeline.md)."""
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.clock import Clock
 
@@ -17,22 +16,11 @@ SKIPPED = 5
 TRACED = 5
 
 
-class DeviceMark:
-    """The moment at which a GPU gets to what it is told next."""
-
-    def __init__(self) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)
-        self._event.record()
-
-    def seconds_until(self, other: "DeviceMark") -> float:
-        """Waits for ``other`` if it has not come yet."""
-        other._event.synchronize()
-        return self._event.elapsed_time(other._event) / 1000
-
-
-def mark_of(device: torch.device) -> Callable[[], DeviceMark] | None:
-    """What tells the time of ``device``; None where it is the host's."""
-    return DeviceMark if device.type == "cuda" else None
+def device_event() -> torch.cuda.Event:
+    """The moment at which the GPU gets to what it is told next."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 class Profile:
@@ -41,17 +29,13 @@ class Profile:
     Writes ``rank-0000.json`` … (Chrome's trace format; the parts of the clock are ranges) and ``horovod.json``.
     """
 
-    def __init__(self, folder: Path, world: World, clock: Clock) -> None:
-        """A collective.
-
-        Raises:
-            UserError: on all ranks: the folder cannot be written, or has traces already.
-        """
+    def __init__(self, folder: Path, world: comm.World, clock: Clock) -> None:
+        """A collective; a UserError on all ranks where the folder cannot be written or is not empty."""
         self._folder, self._clock = folder, clock
         self._own = folder / f"rank-{world.rank:04d}.json"
         self._steps = 0
         self._running: Any = None
-        self._range: Any = None
+        self._range = ExitStack()
         comm.on_root(self._claim)
 
     def _claim(self) -> None:
@@ -66,35 +50,25 @@ class Profile:
         """A step of training is done, on all ranks."""
         self._steps += 1
         if self._steps == SKIPPED:
-            self._start()
+            comm.start_timeline(self._folder / "horovod.json")
+            activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+            self._running = profile(activities=activities)
+            self._running.start()
+            self._clock.watch = self._turn
         elif self._steps == SKIPPED + TRACED:
             self.close()
 
-    def _start(self) -> None:
-        comm.start_timeline(self._folder / "horovod.json")
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
-        self._running = profile(activities=activities)
-        self._running.start()
-        self._clock.watch = self._turn
-
-    def _turn(self, part: str | None) -> None:
+    def _turn(self, part: str) -> None:
         """Name what comes after the clock's part."""
-        if self._range:
-            self._range.__exit__(None, None, None)
-        self._range = record_function(part) if part else None
-        if self._range:
-            self._range.__enter__()
+        self._range.close()
+        self._range.enter_context(record_function(part))
 
     def close(self) -> None:
-        """Write what was traced, if it is not yet written; a collective.
-
-        Raises:
-            UserError: the disk is full.
-        """
+        """Write what was traced, if it is not yet written; a collective."""
         if self._running is None:
             return
         self._clock.watch = lambda part: None
-        self._turn(None)
+        self._range.close()
         self._running.stop()
         comm.stop_timeline()
         try:

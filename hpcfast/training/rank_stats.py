@@ -1,16 +1,17 @@
 """What ranks tell one another at the end of an epoch: how fast each was by itself, its gradients' noise, its joules."""
 
 import platform
+import re
 import socket
 import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.training import energy
 from hpcfast.training.noise_scale import NoiseScale
 
@@ -19,6 +20,9 @@ SLOW = 1.2
 
 ENOUGH = 10.0
 """Seconds of steps that a judgement takes: over less, ranks are called slow that are only unlucky."""
+
+Noise = tuple[float, float, int]
+"""See :meth:`hpcfast.training.noise_scale.NoiseScaleMeter.take`."""
 
 
 class Report(NamedTuple):
@@ -30,8 +34,7 @@ class Report(NamedTuple):
     """Ranks that its host has a GPU for, or cores for their threads."""
     seconds: float
     """Spent in steps, waiting for other ranks left out."""
-    noise: tuple[float, float, int]
-    """See :meth:`hpcfast.training.noise_scale.NoiseScaleMeter.take`."""
+    noise: Noise
     joules: float | None
     by: str
 
@@ -39,7 +42,7 @@ class Report(NamedTuple):
 class RankStats:
     """Totals over ranks, the same on each; ``noise_scale`` and ``joules`` are part of the checkpoint."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: comm.World) -> None:
         self.noise_scale = NoiseScale()
         self.joules: float | None = 0.0
         """Over all nodes; None where some of it was not measured."""
@@ -47,48 +50,44 @@ class RankStats:
         self._reports: list[Report] = []
         self._hardware, self._slots = _hardware(world), _slots(world)
         self._meter = energy.find(world)
-        self._seconds = [0.0] * world.size
-        self._unjudged = [0.0] * world.size
+        self._seconds, self._unjudged = np.zeros(world.size), np.zeros(world.size)
 
-    def take(self, seconds: float, noise: tuple[float, float, int], small: int, large: int) -> list[str]:
+    def take(self, seconds: float, noise: Noise, small: int, large: int) -> list[str]:
         """Add up all ranks' reports; a collective.
 
         Args:
             seconds: that this rank has spent in steps since the last call, without waiting for others.
-            noise: what this rank's gauge has measured, in batches of ``small`` images and steps of ``large``.
+            noise: what this rank's meter has measured, in batches of ``small`` images and steps of ``large``.
 
         Returns:
-            The stragglers since ranks were last judged, as the summary names those of the run; none where that is
-            less than ``ENOUGH``.
+            The stragglers since ranks were last judged, in words; none where that is less than ``ENOUGH``.
         """
         meter = self._meter
         mine = Report(socket.gethostname(), self._hardware, self._slots, seconds, noise, meter.take(), meter.by)
         everyone = self._reports = [Report(*each) for each in comm.gather(mine)]
-        self._seconds = [own + more.seconds for own, more in zip(self._seconds, everyone, strict=True)]
-        self._unjudged = [own + more.seconds for own, more in zip(self._unjudged, everyone, strict=True)]
-        self._add_joules(everyone)
-        local = statistics.fmean(report.noise[0] for report in everyone)
+        used = [report.joules for report in everyone if report.joules is not None]
+        if self.joules is None or len(used) < len(everyone):
+            self.joules, self.by = None, energy.UNMEASURED
+        else:
+            self.joules, self.by = self.joules + sum(used), everyone[0].by
         _, mean, n = noise
         if n:
+            local = statistics.fmean(report.noise[0] for report in everyone)
             self.noise_scale.add(local, mean, n, small, large)
+        for sums in (self._seconds, self._unjudged):
+            sums += [report.seconds for report in everyone]
         slow = self._slow(self._unjudged)
-        if min(self._unjudged) >= ENOUGH:
-            self._unjudged = [0.0] * len(everyone)
+        if self._unjudged.min() >= ENOUGH:
+            self._unjudged[:] = 0
         return slow
-
-    def _add_joules(self, everyone: list[Report]) -> None:
-        used = [report.joules for report in everyone if report.joules is not None]
-        whole = len(used) == len(everyone) and self.joules is not None
-        self.joules = self.joules + sum(used) if whole and self.joules is not None else None
-        self.by = everyone[0].by if whole else energy.UNMEASURED
 
     @property
     def stragglers(self) -> list[str]:
         """Ranks that were slow over all that this process has seen."""
         return self._slow(self._seconds)
 
-    def _slow(self, seconds: list[float]) -> list[str]:
-        if min(seconds) < ENOUGH:
+    def _slow(self, seconds: np.ndarray) -> list[str]:
+        if seconds.min() < ENOUGH:
             return []
         # Of two ranks the median is the faster: half the ranks are no slower than it.
         typical = statistics.median_low(seconds)
@@ -99,11 +98,9 @@ class RankStats:
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         return {"noise_scale": asdict(self.noise_scale), "joules": self.joules}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
         self.noise_scale = NoiseScale(**state.get("noise_scale", {}))
         self.joules = state.get("joules", 0.0)
 
@@ -121,18 +118,16 @@ class RankStats:
         }
 
 
-def _hardware(world: World) -> str:
+def _hardware(world: comm.World) -> str:
     """What this rank computes on."""
     if world.device.type == "cuda":
         return torch.cuda.get_device_name(world.device)
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    threads = torch.get_num_threads()
+    named = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    name, threads = named[1].strip() if named else platform.machine(), torch.get_num_threads()
     return f"{name}, {threads} thread{'s' if threads > 1 else ''} a rank"
 
 
-def _slots(world: World) -> int:
+def _slots(world: comm.World) -> int:
     if world.device.type == "cuda":
         return torch.cuda.device_count()
     return world.cores // torch.get_num_threads()

@@ -13,44 +13,35 @@ from hpcfast.config import RunConfig
 from hpcfast.data import skips
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import events, files
 from hpcfast.runs.clock import Clock
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
-from hpcfast.training import profile
+from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.guard import Guard
+from hpcfast.training.profile import device_event
 from hpcfast.training.rank_stats import RankStats
 from hpcfast.training.step import Learner
-from hpcfast.training.store import Store
 
 
 class Run:
     """What is needed to train, and how far it is."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        world: World,
-        data: Dataset,
-        reporter: Reporter,
-        stop: StopRequest,
-        store: Store,
-        began: float,
+        self, config: RunConfig, world: comm.World, data: Dataset, reporter: Reporter, stop: StopRequest, began: float
     ) -> None:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
-        self.config, self.world, self.reporter = config, world, reporter
-        self.data, self.dir = data, RunDirectory(config.folder)
-        self._stop, self.store = stop, store
+        self.config, self.world, self.data = config, world, data
+        self.reporter, self._stop, self.dir = reporter, stop, RunDirectory(config.folder)
+        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say)
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         self._log.write("init_start", step=0, epoch=0, at=began)
         self._requeued = any(event["key"] == "run_start" for event in past)
-        # What follows is the run's state.
-        self.clock = Clock(past[0]["time"] if past else began, profile.mark_of(world.device))
+        self.clock = Clock(past[0]["time"] if past else began, device_event if world.device.type == "cuda" else None)
         self.learner = Learner(config, len(data.train.classes), world, self.clock)
         self.guard = Guard(config)
         self.rank_stats = RankStats(world)
@@ -59,17 +50,12 @@ class Run:
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
         self.target_reached: float | None = None
-        """When it was (seconds of the wall clock)."""
+        """When it was, by the clock."""
 
     def begin(self, accept_data: bool = False, moved: bool = False) -> None:
         """Take up the last checkpoint where there is one, and save the first where there is none.
 
-        Args:
-            accept_data: go on with data that have changed since then.
-            moved: the data were at another path then.
-
-        Raises:
-            UserError: the data have changed since then, and ``accept_data`` is false.
+        Data that have changed since then must be accepted; ``moved`` ones were at another path.
         """
         state, healthy = self.store.load_last()
         if state is not None:
@@ -89,24 +75,16 @@ class Run:
             self.store.mark_healthy()
             return
         self.unexamined &= not healthy
-        self.advance()
+        self.unexamined |= self.course.enter_next()
         if self.course.step == 0:  # killed between the two calls above
             self.store.mark_healthy()
         same = state["world_size"] == self.world.size
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
-        done = f"{self.course.at:.4g}/{self.course.plan.epochs:g}"
+        done = f"{self.course.at:.4g}/{self.course.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
 
-    def advance(self) -> None:
-        """Enter the next epoch or phase where it is time; an epoch that ends, or the run, awaits its checks."""
-        self.unexamined |= self.course.enter_next()
-
     def save(self) -> None:
-        """Save a checkpoint; a collective.
-
-        Raises:
-            UserError: on all ranks, if the disk is full or weights are no longer numbers.
-        """
+        """Save a checkpoint; a collective. A full disk, or weights that are no numbers, end all ranks."""
         self.record("checkpoint_start")
         with self.clock.part("checkpoint"):
             self.store.save(self.course.step, self.state_dict)
@@ -114,11 +92,7 @@ class Run:
         comm.commit()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to resume.
-
-        Raises:
-            UserError: training has diverged.
-        """
+        """All that is needed to resume; a UserError where training has diverged."""
         if not self.learner.finite():
             raise UserError(
                 f"training has diverged: at step {self.course.step} weights are no longer finite. Lower optim.lr "
@@ -138,7 +112,6 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what ``state`` was."""
         self.learner.load_state_dict(state["learner"], str(self.dir.checkpoints))
         self.guard.history = list(state["guard"])
         self.course.load_state_dict(state)
@@ -148,31 +121,18 @@ class Run:
         self.target_reached = state["target_reached"]
 
     def compare_ranks(self, seconds: float = 0.0) -> None:
-        """Hear from all ranks how they fared, and name those that were slow; a collective.
-
-        Args:
-            seconds: that this rank has spent in steps since the last call, without waiting for others.
-        """
+        """Hear from all ranks how they fared in ``seconds`` of steps, and name those that were slow; a collective."""
+        small, large = self.course.phase.batch_size, self.course.global_batch
         with self.clock.part("communication"):
-            slow = self.rank_stats.take(
-                seconds, self.learner.noise.take(), self.course.phase.batch_size, self.course.global_batch
-            )
-        if not slow:
-            return
-        if not self._stragglers_said:
+            slow = self.rank_stats.take(seconds, self.learner.noise.take(), small, large)
+        if slow and not self._stragglers_said:
             self.reporter.say(f"slow: {', '.join(slow)}; every step waits for the slowest rank")
-        self._stragglers_said = True
-        self.record("stragglers", slow)
+        if slow:
+            self._stragglers_said = True
+            self.record("stragglers", slow)
 
     def leave_out(self, faults: dict[int, str]) -> None:
-        """Train on without the bad images that ranks have found, none of which was trained on; a collective.
-
-        Args:
-            faults: what is wrong with each, by id; the same on all ranks.
-
-        Raises:
-            UserError: on all ranks: there are too many, or the list cannot be written.
-        """
+        """Train on without bad images, by id, none of which was trained on; a collective, alike on all ranks."""
         self.reporter.say(f"left out: {skips.described(self.course.split, faults)}; {self.dir.skips} lists all")
         self.record("left_out", [skips.name(self.course.split, image) for image in faults])
         self.course.leave_out({**self.course.split.skips, **faults})

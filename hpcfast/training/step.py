@@ -1,4 +1,7 @@
-"""What training changes - weights, their average, the optimizer, the loss scale - and one step of it."""
+"""What training changes - weights, their average, the optimizer, the loss scale - and one step of it.
+
+The step is Algorithm 1 of Wong, Rice and Kolter, "Fast is better than free" (ICLR 2020): attack, backward, update.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +17,6 @@ from hpcfast.attacks import Attack
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.distributed import comm
-from hpcfast.distributed.comm import World
 from hpcfast.runs.clock import Clock
 from hpcfast.training import precision
 from hpcfast.training.noise_scale import NoiseScaleMeter
@@ -23,7 +25,7 @@ from hpcfast.training.noise_scale import NoiseScaleMeter
 class Learner:
     """A network in training; equal on all ranks after every step."""
 
-    def __init__(self, config: RunConfig, classes: int, world: World, clock: Clock | None = None) -> None:
+    def __init__(self, config: RunConfig, classes: int, world: comm.World, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or Clock()
         torch.manual_seed(config.seed)
@@ -63,17 +65,14 @@ class Learner:
         self._seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        total = torch.zeros((), device=self._generator.device)
+        ball, total = self.config.threat.ball, torch.zeros((), device=self._generator.device)
         good = [buffer.clone() for buffer in self.model.buffers()] if self.scaler.enabled else []
-        for number, batch in enumerate(batches, 1):
-            losses = attack.losses(
-                self.network, batch.x, batch.y, self.config.threat.ball, self._generator, self._criterion
-            )
-            for loss in self._attacked(losses):
+        for number, (x, y, _) in enumerate(batches, 1):
+            for loss in self._attacked(attack.losses(self.network, x, y, ball, self._generator, self._criterion)):
                 if number == 1:
                     self.optimizer.zero_grad()
-                    if self._measured:
-                        self.noise.start()
+                    if self._noisy and self.updates % max(1, self.config.log_every // 10) == 0:
+                        self.noise.start()  # ten times between two entries of the log
                 last = number == len(batches)
                 averaged = comm.average_buffers(self.model) if last else None
                 self.scaler.backward(loss / (len(batches) * self._sharers))
@@ -128,17 +127,12 @@ class Learner:
             yield
         self.noise.compare(self.config.accumulate * self._sharers, lambda: self.scaler.scale)
 
-    @property
-    def _measured(self) -> bool:
-        """Whether the next step measures the noise scale: ten do between two entries of the log."""
-        return self._noisy and self.updates % max(1, self.config.log_every // 10) == 0
-
     def _criterion(self, logits: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
-        return all(bool(torch.isfinite(weight).all()) for weight in self.model.state_dict().values())
+        return models.not_finite(self.model.state_dict()) is None
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -150,11 +144,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
-        """Take up ``state``.
-
-        Raises:
-            UserError: it is another model's; the message names ``origin``.
-        """
+        """Take up ``state``; a UserError that names ``origin`` where it is another model's."""
         models.load_weights(self.model, state["model"], origin)
         if self.average:
             models.load_weights(self.average.module, state["average"], origin)

@@ -1,13 +1,16 @@
 """``hpcfast train CONFIG``, alone or under horovodrun or mpirun: from a configuration to a model."""
 
+import os
+import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dataset
+from hpcfast.data import DataSettings, dataset, packed
 from hpcfast.data.dataset import Dataset
+from hpcfast.datasets.packs import stage
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -15,21 +18,16 @@ from hpcfast.evaluation import chosen_images
 from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
-from hpcfast.runs.signals import StopRequest
-from hpcfast.training import checkpoint, claim, staging, validation
+from hpcfast.runs.signals import KEPT, StopRequest, at_once
+from hpcfast.training import claim, validation
+from hpcfast.training.course import Course
 from hpcfast.training.loop import Loop
-from hpcfast.training.plan import Plan
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
-from hpcfast.training.store import Store
 
 
 def train(
-    config: RunConfig,
-    world: World,
-    overwrite: bool = False,
-    profile: Path | None = None,
-    accept_data: bool = False,
+    config: RunConfig, world: World, overwrite: bool = False, profile: Path | None = None, accept_data: bool = False
 ) -> dict[str, Any]:
     """Train, or go on with, or report the finished run that ``config`` names; a collective of all ranks.
 
@@ -48,15 +46,13 @@ def train(
         Interrupted: a signal came while ``data.stage`` copied; the same call copies the rest.
     """
     began = time.time()  # the run's clock starts before the data set is touched
-    data = dataset.read(config.data, world, _copied(config, world, overwrite))
+    staged = config.data.stage is not None and not comm.on_root(lambda: claim.finished(config, overwrite))
+    data = dataset.read(config.data, world, copy_data(config.data, world) if staged else None)
     _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
-
-        def take() -> Path:
-            return held.enter_context(claim.claim(config, overwrite)).path
-
-        moved = comm.on_root(take) != config.data.path
+        moved = comm.on_root(lambda: held.enter_context(claim.claim(config, overwrite)).path) != config.data.path
+        comm.leave_traces(directory.failures)
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
         if summary:
@@ -64,27 +60,20 @@ def train(
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
-        writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
         for remark in data.remarks():
             reporter.say(remark)
-        store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
-        return _train(Run(config, world, data, reporter, stop, store, began), moved, profile, accept_data)
+        run = Run(config, world, data, reporter, stop, began)
+        held.enter_context(run.store)
+        traces = Profile(profile, world, run.clock) if profile else None
+        run.begin(accept_data, moved)
+        if moved:  # evaluations look for the data where the run had them last
+            comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
+        return _train(run, traces)
 
 
-def _copied(config: RunConfig, world: World, overwrite: bool) -> Path | None:
-    """The copy of the data on this rank's node; None where training reads ``data.path`` itself, or is done."""
-    if config.data.stage is None or comm.on_root(lambda: claim.finished(config, overwrite)):
-        return None
-    return staging.copy(config.data, world)
-
-
-def _train(run: Run, moved: bool, folder: Path | None, accept_data: bool) -> dict[str, Any]:
-    profile = Profile(folder, run.world, run.clock) if folder else None
-    run.begin(accept_data, moved)
-    if moved:  # evaluations look for the data where the run had them last
-        comm.on_root(lambda: files.save_text(run.dir.config, run.config.dump()))
+def _train(run: Run, profile: Profile | None) -> dict[str, Any]:
     run.clock.switch("other")
-    task = run.reporter.task("training", run.course.plan.total_images, "images", done=run.course.position.images)
+    task = run.reporter.task("training", run.course.total_images, "images", done=run.course.position.images)
     loop = Loop(run, task, profile)
     while run.unexamined or not (run.course.finished or run.target_reached):
         if run.unexamined:
@@ -102,7 +91,6 @@ def _train(run: Run, moved: bool, folder: Path | None, accept_data: bool) -> dic
 
 def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
     """Refuse now what would otherwise fail hours later."""
-    images = len(data.train.good)
     confirm = config.evaluation.confirm if config.target else ()
     for check in (config.evaluation.final, *confirm):
         chosen_images(data.val, check, world)
@@ -111,13 +99,46 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
             f"data.held_out: {len(data.held_out.good)} training images are held out for the monitor and the guard; "
             f"give {world.size} or more (one a rank), or switch both off: evaluation.every=0 guard.every=0"
         )
-    plan = Plan.of(config, images, world.size)
-    for phase in plan.phases:
-        if images < plan.global_batch(phase):
+    course = Course(data.train, config, world.size)
+    for phase in course.phases:
+        if course.good < course.global_batch_of(phase):
             raise UserError(
-                f"data.path: {config.data.path}/train has {images} images to train on, fewer than one global batch of "
-                f"{phase.batch_size} images x {world.size} ranks"
-                + (f" x accumulate={plan.accumulate}" if plan.accumulate > 1 else "")
-                + f"; lower the batch_size to at most {images // world.size // plan.accumulate}"
+                f"data.path: {config.data.path}/train has {course.good} images to train on, fewer than one "
+                f"global batch of {phase.batch_size} images x {world.size} ranks"
+                + (f" x accumulate={config.accumulate}" if config.accumulate > 1 else "")
+                + f"; lower the batch_size to at most {course.good // world.size // config.accumulate}"
                 + (", or use fewer ranks" if world.size > 1 else "")
             )
+
+
+def copy_data(settings: DataSettings, world: World) -> Path:
+    """Copy the pack ``settings.path`` to ``settings.stage`` on every node; return this node's. A collective.
+
+    Raises:
+        UserError: on all ranks: the data are no pack, or the copy cannot be made.
+        Interrupted: a signal came; the same call resumes.
+    """
+    pack = settings.path
+    place = comm.raise_on_all_ranks(lambda: _place(str(settings.stage), pack))
+    with Reporter(world.is_root) as reporter, at_once(KEPT, resumes=True):
+        task = reporter.task(f"stage {pack}", None, "bytes")
+        done = stage.stage(pack, place, world, task.update, "data.stage")
+        task.close()
+        reporter.say(stage.sentence(pack, place, done))
+    return place
+
+
+def _place(folder: str, pack: Path) -> Path:
+    """Where the copy of ``pack`` lies for this rank: every user has a folder of their own in ``folder``."""
+    if not packed.is_pack(pack):
+        raise UserError(
+            f"data.stage: {pack} is no pack, and only packs are copied to nodes; make one with 'hpcfast data pack', or "
+            f"leave data.stage out"
+        )
+    unset = [name for name in re.findall(r"\$\{?(\w+)", folder) if not os.environ.get(name)]
+    if unset:
+        raise UserError(
+            f"data.stage: {folder}: {unset[0]} is not set on node {stage.this_node()}; set it in the job, or name a "
+            f"folder on every node's own disk, e.g. data.stage=/tmp"
+        )
+    return stage.here(Path(os.path.expandvars(folder)) / f"hpcfast-{os.getuid()}" / pack.absolute().name)

@@ -1,19 +1,24 @@
 """What is done between epochs - is training still healthy, how good is the model - and at the end."""
 
+import importlib.metadata
 import json
+import platform
 from dataclasses import asdict
 from typing import Any
 
+import timm
+import torch
+
+import hpcfast
 from hpcfast.config import Check
 from hpcfast.data import skips
-from hpcfast.distributed import comm
+from hpcfast.distributed import about, comm
 from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
 from hpcfast.runs import files
-from hpcfast.training.guard import Health, examine
+from hpcfast.training.guard import Health
 from hpcfast.training.state import Run
-from hpcfast.training.summary import summarise
 
 
 def after_epoch(run: Run) -> None:
@@ -22,9 +27,7 @@ def after_epoch(run: Run) -> None:
     healthy = not run.guard.on
     if run.guard.due(epoch, run.course.finished):
         with run.clock.training(), run.clock.part("guard"):  # it is a cost of training
-            health = examine(
-                run.learner.model, run.data.held_out, run.config, run.guard.attack, run.world, run.stop_if_asked
-            )
+            health = run.guard.examine(run.learner.model, run.data.held_out, run.world, run.stop_if_asked)
         run.record("guard", asdict(health))
         healthy = not run.guard.collapsed(health)
         if not healthy and _go_back(run, health):
@@ -41,10 +44,9 @@ def after_epoch(run: Run) -> None:
 def _go_back(run: Run, health: Health) -> bool:
     """Answer a collapse: back to the last healthy checkpoint, on with another attack, if there is one left."""
     old, epoch, step = run.guard.attack, run.course.epoch, run.course.step
-    able = run.guard.answer(health, epoch)
     found = f"collapse after epoch {epoch}: accuracy {health.seen:.2f} under {old.name}, "
     found += f"{health.strong:.2f} under {run.config.guard.attack.name}"
-    if not able:
+    if not run.guard.answer(health, epoch):
         run.reporter.say(f"{found}; guard.ladder has no other attack, so training goes on as it is")
         return False
     # What is not undone: the knowledge of the collapse, and the time and work that it has cost.
@@ -69,15 +71,16 @@ def _monitor(run: Run) -> None:
             run.reporter.say,
         )  # fmt: skip
     _mention(run, result)
-    for key in ("clean_accuracy", "robust_accuracy"):
-        run.record(key, result[key])
+    clean, robust = result["clean_accuracy"], result["robust_accuracy"]
+    run.record("clean_accuracy", clean)
+    run.record("robust_accuracy", robust)
     run.record("eval_stop")
-    if run.config.goal is not None and result["robust_accuracy"] >= run.config.goal:
+    if run.config.goal is not None and robust >= run.config.goal:
         run.target_reached = run.clock.stop()
-        run.record("target_reached", result["robust_accuracy"])
+        run.record("target_reached", robust)
     run.reporter.say(
-        f"epoch {run.course.epoch}/{run.course.plan.epochs:g}  clean {result['clean_accuracy']:.3f}  robust "
-        f"{result['robust_accuracy']:.3f} ({result['attack']['name']}, {result['n_eval']} images)"
+        f"epoch {run.course.epoch}/{run.course.epochs:g}  clean {clean:.3f}  robust {robust:.3f} "
+        f"({result['attack']['name']}, {result['n_eval']} images)"
     )
 
 
@@ -89,28 +92,26 @@ def _mention(run: Run, result: dict[str, Any]) -> None:
 
 def finish(run: Run) -> dict[str, Any]:
     """Evaluate, confirm a target that was reached, export, summarise."""
-    settings = run.config.evaluation
-    result = _measure(run, "final", settings.final)
-    confirmation = [_measure(run, "confirm", check) for check in settings.confirm] if run.target_reached else []
-    summary = summarise(run, result, confirmation)
+    config = run.config
+    result = _measure(run, "final", config.evaluation.final)
+    checks = config.evaluation.confirm if run.target_reached else ()
+    summary = _summarise(run, result, [_measure(run, "confirm", check) for check in checks])
     if run.target_reached:
         run.reporter.say(_verdict(summary))
     run.record("run_stop", {"status": summary["status"]})  # before the summary: a run that has one is complete
-    comm.on_root(lambda: _write(run, summary))
-    return summary
-
-
-def _write(run: Run, summary: dict[str, Any]) -> None:
-    """Write the model, and last the summary, whose presence says that the run is complete."""
-    config = run.config
-    about = {
+    description = {
         "model": config.model.model_dump(),
         "classes": run.course.split.classes,
         "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
         "threat": config.threat.model_dump(),
     }
-    saved.write(run.dir, run.learner.result, about)
-    files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")
+
+    def write() -> None:
+        saved.write(run.dir, run.learner.result, description)
+        files.save_text(run.dir.summary, json.dumps(summary, indent=1) + "\n")  # the last: with it a run is complete
+
+    comm.on_root(write)
+    return summary
 
 
 def _measure(run: Run, purpose: str, check: Check) -> dict[str, Any]:
@@ -143,3 +144,52 @@ def _verdict(summary: dict[str, Any]) -> str:
     if summary["time_to_robust_accuracy_seconds"] is None:
         return f"{said}not confirmed ({found}), so the run counts as not converged: raise target_margin"
     return f"{said}confirmed ({found})"
+
+
+def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, Any]]) -> dict[str, Any]:
+    """The contents of ``summary.json``: what was trained, what it reached (fractions), how long it took (seconds)."""
+    config, clock, target = run.config, run.clock, run.config.target
+    confirmed = target is not None and all(each["robust_accuracy"] >= target for each in confirmation)
+    return {
+        "status": "finished",
+        "dataset": config.data.path.name,
+        "data": run.data.summary(),
+        "model": config.model.name,
+        "method": config.attack.model_dump(),
+        **config.threat.model_dump(),
+        "world_size": run.world.size,
+        "epochs": run.course.at,
+        "steps": run.course.step,
+        "images": run.course.images,
+        "global_batch": run.course.global_batch,
+        "seed": config.seed,
+        **_measured(result),
+        "train_images_per_second": run.course.images / clock.trained,
+        "train_seconds": clock.trained,
+        "train_cpu_seconds": clock.trained_cpu,
+        "data_wait": clock.seconds["data_wait"] / clock.trained,
+        "seconds": clock.seconds,
+        "clock_seconds": clock.stop(),
+        "wall_seconds": clock.wall,
+        **run.rank_stats.summary(),
+        "target": target,
+        "target_margin": config.target_margin,
+        "target_reached_seconds": run.target_reached,
+        "time_to_robust_accuracy_seconds": run.target_reached if confirmed else None,
+        "confirmation": [_measured(each) for each in confirmation],
+        "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
+        "precision": run.learner.network.precision,
+        "device": str(run.world.device),
+        "versions": {
+            "hpcfast": hpcfast.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "horovod": about.version(),
+            "dali": importlib.metadata.version("nvidia-dali-cuda130"),
+        },
+    }
+
+
+def _measured(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("clean_accuracy", "robust_accuracy", "n_eval", "ci95", "attack")}

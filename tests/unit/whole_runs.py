@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,10 @@ def last_state(config: RunConfig) -> dict[str, Any]:
     state = checkpoint.load_last(config.folder / "checkpoints")
     assert state is not None
     return state
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> None:
+    checkpoint.write(folder, step, checkpoint.serialise(state), keep)
 
 
 def assert_equal_ends(config: RunConfig, other: RunConfig) -> None:

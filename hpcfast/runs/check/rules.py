@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from hpcfast.runs.check.reading import Event, Fault, Terms
+from hpcfast.runs.events import Event, Fault
 
 NEXT = {  # besides init_start, for a kill can come at any time
     "init_start": ("init_stop",),
@@ -13,17 +13,11 @@ NEXT = {  # besides init_start, for a kill can come at any time
 }
 AFTER = {"init_stop": "init_start", "run_start": "init_stop", "requeue": "init_stop"}
 WITHIN: dict[str, tuple[tuple[str, ...], ...]] = {  # which phases may be open
-    "epoch_start": ((),),
-    "eval_start": ((),),
-    "checkpoint_start": ((), ("epoch",)),
+    **dict.fromkeys(("epoch_start", "eval_start", "guard", "rollback", "target_reached", "run_stop"), ((),)),
+    **dict.fromkeys(("clean_accuracy", "robust_accuracy"), (("eval",),)),
     "train_loss": (("epoch",),),
-    "clean_accuracy": (("eval",),),
-    "robust_accuracy": (("eval",),),
-    "guard": ((),),
-    "rollback": ((),),
-    "target_reached": ((),),
+    "checkpoint_start": ((), ("epoch",)),
     "run_interrupted": ((), ("epoch",), ("eval",)),
-    "run_stop": ((),),
 }
 ROUNDING = 2e-6
 """Of epochs."""
@@ -32,8 +26,19 @@ ROUNDING = 2e-6
 class Rules:
     """What has happened by now. A process of the run starts with ``init_start``; a kill may end it anywhere."""
 
-    def __init__(self, terms: Terms) -> None:
-        self.terms = terms
+    def __init__(self, config: dict[str, Any]) -> None:
+        """``config`` is what ``config.yaml`` holds; a KeyError says that another version wrote it."""
+        phases = config["phases"]
+        self.target = config["target"]
+        self._goal = None if self.target is None else round(self.target + config["target_margin"], 9)
+        self._log_every, self._every = config["log_every"], config["evaluation"]["every"]
+        self._confirm = len(config["evaluation"]["confirm"])
+        self._phases, self._steps, self._epochs = bool(phases), config["steps"], config["epochs"]
+        if phases and all(phase["epochs"] for phase in phases):
+            self._epochs = sum(phase["epochs"] for phase in phases)
+        batches = {phase["batch_size"] for phase in phases} or {config["data"]["batch_size"]}
+        self.rank_batch = batches.pop() * config["accumulate"] if len(batches) == 1 else None
+        """Images of a rank's step; None where phases differ in it."""
         self.faults: list[Fault] = []
         self.first: Event | None = None
         self.now: Event | None = None
@@ -42,12 +47,10 @@ class Rules:
         self.reached: Event | None = None
         self.measured: list[tuple[str, dict[str, Any]]] = []
         """Evaluations that this process has made after training: final or confirm, and what they found."""
-        self.images = 0
+        self.images = self._logged = 0
         self._open: list[str] = []
         self._readings: dict[str, float] = {}
         self._purpose = ""
-        self._due = 0
-        """The next step with a ``train_loss``."""
         self._monitored: set[int] = set()
         self._saved: dict[int, int] = {}
         """Images trained on, by the step of a checkpoint."""
@@ -59,10 +62,12 @@ class Rules:
         """Take the next event."""
         if self.now and event.time < self.now.time:
             self._fault(event, f"time goes back by {self.now.time - event.time:.6f} s")
-        self._order(event)
         if event.key == "init_start":
             self._begin(event)
-        elif self.now:
+        elif not self.now:
+            self._fault(event, f"{event.key} cannot follow nothing")
+        else:
+            self._order(event, self.now.key)
             try:
                 self._move(event, self.now)
                 self._nest(event)
@@ -74,23 +79,24 @@ class Rules:
     def _fault(self, event: Event, what: str) -> None:
         self.faults.append((event.line, what))
 
-    def _order(self, event: Event) -> None:
+    def _order(self, event: Event, before: str) -> None:
         """A process starts, runs and ends in one order."""
-        key, before = event.key, self.now.key if self.now else ""
-        if key == "init_start":
-            return
-        if before == "" or (before in NEXT and key not in NEXT[before]):
-            self._fault(event, f"{key} cannot follow {before or 'nothing'}")
-        elif key in AFTER and before != AFTER[key]:
-            self._fault(event, f"{key} follows {before}, not {AFTER[key]}")
-        if self._must_stop and key != "target_reached" and before == "eval_stop":
+        if before in NEXT and event.key not in NEXT[before]:
+            self._fault(event, f"{event.key} cannot follow {before}")
+        elif event.key in AFTER and before != AFTER[event.key]:
+            self._fault(event, f"{event.key} follows {before}, not {AFTER[event.key]}")
+        if self._must_stop and event.key != "target_reached" and before == "eval_stop":
             self._fault(event, f"target_reached is missing: the monitor read {self._readings['robust_accuracy']}")
 
     @property
     def _must_stop(self) -> bool:
-        reading = self._readings.get("robust_accuracy")
-        goal = self.terms.goal
-        return self._purpose == "monitor" and goal is not None and reading is not None and reading >= goal
+        reading = self._readings.get("robust_accuracy", -1)
+        return self._purpose == "monitor" and self._goal is not None and reading >= self._goal
+
+    @property
+    def _due(self) -> int:
+        """The next step with a ``train_loss``."""
+        return (self._logged // self._log_every + 1) * self._log_every
 
     def _begin(self, event: Event) -> None:
         self.first = self.first or event
@@ -109,17 +115,17 @@ class Rules:
                 self._fault(event, f"{event.key} at step {event.step}, but training stood still at {now.step}")
         elif not now.step <= event.step <= self._due - (event.key in ("epoch_stop", "checkpoint_start")):
             self._fault(event, f"{event.key} at step {event.step} after {now.step}; train_loss of {self._due} is due")
+        if event.key in ("init_stop", "rollback"):
+            return
         self._compare_epochs(event, now)
-        if event.key not in ("init_stop", "rollback") and self.start and self.terms.rank_batch:
-            self.images += (event.step - now.step) * self.terms.rank_batch * self.start.value["world_size"]
+        if self.start and self.rank_batch:
+            self.images += (event.step - now.step) * self.rank_batch * self.start.value["world_size"]
 
     def _compare_epochs(self, event: Event, now: Event) -> None:
         """Where a step is in its epoch changes with its images, the phase's batch and the ranks alone."""
-        if event.key in ("init_stop", "rollback"):
-            return
         low, high = now.epoch, now.epoch if event.step == now.step else math.inf
         whole = math.floor(now.epoch + ROUNDING)
-        redefined = now.key in ("left_out", "requeue") or (now.key == "epoch_stop" and self.terms.phases)
+        redefined = now.key in ("left_out", "requeue") or (now.key == "epoch_stop" and self._phases)
         if redefined and now.epoch > whole + ROUNDING:
             low, high = whole, whole + 1
         if not low - ROUNDING <= event.epoch <= high + ROUNDING:
@@ -166,7 +172,7 @@ class Rules:
         self.reached = self.reached if self.reached and self.reached.step <= event.step else None
 
     def _on_epoch_start(self, event: Event) -> None:
-        self._due = (event.step // self.terms.log_every + 1) * self.terms.log_every
+        self._logged = event.step
         self._look_for_monitor(event)
         if self.reached:
             self._fault(event, "training goes on after target_reached")
@@ -174,7 +180,7 @@ class Rules:
     def _on_train_loss(self, event: Event) -> None:
         if event.step != self._due:
             self._fault(event, f"train_loss of step {event.step}, where {self._due} is due")
-        self._due = (event.step // self.terms.log_every + 1) * self.terms.log_every
+        self._logged = event.step
 
     def _on_checkpoint_start(self, event: Event) -> None:
         self._saved[event.step] = self.images
@@ -189,15 +195,15 @@ class Rules:
 
     def _look_for_monitor(self, event: Event) -> None:
         """Wherever training has come to the end of such an epoch, the monitor has looked before it goes on."""
-        every, epoch = self.terms.every, event.epoch
+        every, epoch = self._every, event.epoch
         if every and epoch > 0 and epoch % every == 0 and event.step not in self._monitored:
             self._fault(event, f"no monitoring evaluation at epoch {epoch:g}, step {event.step}")
 
     def _on_eval_start(self, event: Event) -> None:
         self._purpose, self._readings = event.value, {}
         if self._purpose == "monitor":
-            if not self.terms.every or event.epoch == 0 or event.epoch % self.terms.every:
-                self._fault(event, f"a monitoring evaluation at epoch {event.epoch:g}; every {self.terms.every} is due")
+            if not self._every or event.epoch == 0 or event.epoch % self._every:
+                self._fault(event, f"a monitoring evaluation at epoch {event.epoch:g}; every {self._every} is due")
         elif self._purpose in ("final", "confirm"):
             self._look_for_monitor(event)
         else:
@@ -228,18 +234,17 @@ class Rules:
         return good
 
     def _on_target_reached(self, event: Event) -> None:
-        before = self.now.key if self.now else ""
-        if before != "eval_stop" or not self._must_stop or event.value != self._readings["robust_accuracy"]:
-            self._fault(event, f"target_reached at {event.value}, but no evaluation before it read {self.terms.goal}")
+        measured = self.now and self.now.key == "eval_stop" and self._must_stop
+        if not measured or event.value != self._readings["robust_accuracy"]:
+            self._fault(event, f"target_reached at {event.value}, but no evaluation before it read {self._goal}")
         self.reached = event
 
     def _on_run_stop(self, event: Event) -> None:
         if event.step not in self._whole:
             self._fault(event, f"run_stop before a checkpoint of step {event.step}")
-        expected = ["final", *["confirm"] * self.terms.confirm] if self.reached else ["final"]
+        expected = ["final", *["confirm"] * self._confirm] if self.reached else ["final"]
         if (made := [purpose for purpose, _ in self.measured]) != expected:
             self._fault(event, f"run_stop after the evaluations {made}, not {expected}")
-        epochs, steps = self.terms.epochs, self.terms.steps
-        short = (epochs and event.epoch < epochs - 1e-3) or (steps and event.step < steps)
+        short = (self._epochs and event.epoch < self._epochs - 1e-3) or (self._steps and event.step < self._steps)
         if short and not self.reached:
             self._fault(event, f"run_stop at epoch {event.epoch:g}, step {event.step}: the run is longer")

@@ -19,7 +19,7 @@ from hpcfast.training import checkpoint, guard, train, validation
 from hpcfast.training.step import Learner
 from tests.conftest import write_images
 from tests.unit.data.test_bad_files import EVERY_STEP, Tiny
-from tests.unit.whole_runs import Killed, at_call, die, logged
+from tests.unit.whole_runs import Killed, at_call, die, logged, save_checkpoint
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def forget_data(config: Any) -> None:
     state = checkpoint.load_last(place)
     assert state is not None
     del state["data"], state["format"]
-    checkpoint.save(place, state["position"]["step"], state)
+    save_checkpoint(place, state["position"]["step"], state)
 
 
 def test_a_checkpoint_that_knows_no_data_resumes_with_one_warning(
@@ -127,7 +127,7 @@ def test_a_run_without_a_checkpoint_begins_with_the_data_it_is_given(
 ) -> None:
     config = tiny("epochs=1")
     with pytest.MonkeyPatch.context() as patch:
-        at_call(patch, checkpoint, "_save", 1, die)
+        at_call(patch, checkpoint, "write", 1, die)
         with pytest.raises(Killed):
             train.train(config, world)
     copy = tiny(f"data.path={shutil.copytree(more_images, tmp_path / 'copy')}", "epochs=1")

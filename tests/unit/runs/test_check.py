@@ -17,7 +17,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.check import check
 from hpcfast.training import checkpoint, train, validation
-from hpcfast.training.guard import Health
+from hpcfast.training.guard import Guard, Health
 from tests.unit.whole_runs import Killed, at_call, die
 
 Tiny = Callable[..., RunConfig]
@@ -34,7 +34,7 @@ def eventful(elsewhere: Tiny, world: World) -> Path:
     """A run that collapsed, was killed in an epoch, and reached its target after the second."""
     with pytest.MonkeyPatch.context() as patch:
         found = iter([Health(0.9, 0.2, 0.1), *3 * [Health(0.5, 0.4, 0.9)]])
-        patch.setattr(validation, "examine", lambda *_: next(found))
+        patch.setattr(Guard, "examine", lambda *_: next(found))
         readings, original = iter([0.1, 0.7]), validation.evaluate
         patch.setattr(validation, "evaluate", lambda *args: {**original(*args), "robust_accuracy": next(readings)})
         config = elsewhere("name=eventful", GUARD, "target=0.6", "target_margin=0.1", "log_every=2")
@@ -85,7 +85,7 @@ def test_runs_of_every_shape_pass(overrides: list[str], tiny: Tiny, world: World
 
 @pytest.mark.parametrize(
     ("where", "name", "call"),
-    [(checkpoint, "_save", 1), (validation, "evaluate", 2), (validation.saved, "write", 1)],
+    [(checkpoint, "write", 1), (validation, "evaluate", 2), (validation.saved, "write", 1)],
 )
 def test_a_run_killed_anywhere_passes(
     where: Any, name: str, call: int, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
@@ -187,9 +187,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
 
-def test_another_versions_run_is_refused(plain: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("summary.json", '{"status": "finished"}'), ("config.yaml", "seed: 0"), ("config.yaml", "phases: [")],
+)
+def test_another_versions_or_damaged_run_is_refused(name: str, content: str, plain: RunConfig, tmp_path: Path) -> None:
     run = Path(shutil.copytree(plain.folder, tmp_path / "run"))
-    (run / "summary.json").write_text('{"status": "finished"}')
+    (run / name).write_text(content)
     with pytest.raises(UserError, match="damaged or of another version"):
         check(run)
 

@@ -114,8 +114,11 @@ class Moment:
     def __init__(self, at: float) -> None:
         self.at = at
 
-    def seconds_until(self, other: "Moment") -> float:
-        return other.at - self.at
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: "Moment") -> float:
+        """In milliseconds, as torch's events have it."""
+        return 1000 * (other.at - self.at)
 
 
 def test_a_devices_clock_divides_the_steps_time_one_step_later(now: Now) -> None:

@@ -17,7 +17,6 @@ def test_events_are_json_lines_with_time_key_value_step_epoch_and_rank(
     log = EventLog(tmp_path / "events.jsonl")
     log.write("train_loss", 0.25, step=7, epoch=1 / 3)
     log.write("epoch_stop", step=8, epoch=1, at=1234.25)
-    log.close()
     assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
         {"time": 1234.5, "key": "train_loss", "value": 0.25, "step": 7, "epoch": 0.333333, "rank": 0},
         {"time": 1234.25, "key": "epoch_stop", "value": None, "step": 8, "epoch": 1, "rank": 0},
@@ -30,15 +29,12 @@ def test_an_event_is_on_disk_at_once_and_a_resumed_log_goes_on(tmp_path: Path) -
     for step, log in enumerate(logs):
         log.write("step", step, step=step, epoch=0)
         assert [event["value"] for event in events.read(path)] == list(range(step + 1))
-    for log in logs:
-        log.close()
 
 
 def test_without_a_path_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     log = EventLog(None)
     log.write("step", step=1, epoch=0)
-    log.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,7 +43,6 @@ def test_a_line_cut_off_is_left_out_and_the_rest_is_read(tmp_path: Path) -> None
     log = EventLog(path)
     for step in range(3):
         log.write("step", step, step=step, epoch=0)
-    log.close()
     path.write_text(path.read_text()[:-10])
     assert [event["value"] for event in events.read(path)] == [0, 1]
 
@@ -58,8 +53,13 @@ def test_events_after_a_cut_line_are_read(tmp_path: Path) -> None:
     log = EventLog(path)
     log.write("b", step=1, epoch=0)
     log.write("c", step=2, epoch=0)
-    log.close()
     assert [event["key"] for event in events.read(path)] == ["b", "c"]
+
+
+def test_what_a_power_cut_has_left_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"key": "a"}\n\0\0\0\n\xff\xfe\x80\n{"key": "b"}\n')
+    assert [event["key"] for event in events.read(path)] == ["a", "b"]
 
 
 def test_a_missing_log_has_no_events(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_terminal_shows_a_bar(
         now["time"] += 2
         task.update(500, "[loss] 0.5")
         bar = reporter._bar
-        assert bar is not None
+        assert not bar.disable
         assert (bar.tasks[0].completed, bar.tasks[0].total) == (500, 1000)
         assert bar.tasks[0].fields["note"] == "250 images/s  [loss] 0.5"
         reporter.say("a [line] that stays")
@@ -96,4 +96,4 @@ def test_a_terminal_shows_a_bar(
 def test_under_a_launcher_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
-    assert Reporter(True)._bar is None
+    assert Reporter(True)._bar.disable

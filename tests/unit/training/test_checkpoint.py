@@ -10,6 +10,7 @@ import torch
 
 from hpcfast.errors import UserError
 from hpcfast.training import checkpoint
+from tests.unit.whole_runs import save_checkpoint
 
 
 def state(value: float = 1.0) -> dict[str, Any]:
@@ -29,7 +30,7 @@ class Bomb:
 def saved(folder: Path, *steps: int, healthy: int | None = None) -> None:
     """Checkpoints whose weights are their step."""
     for step in steps:
-        checkpoint.save(folder, step, state(step), keep=5)
+        save_checkpoint(folder, step, state(step), keep=5)
         if step == healthy:
             checkpoint.mark_healthy(folder)
 
@@ -54,7 +55,7 @@ def loaded(folder: Path) -> tuple[float | None, list[str]]:
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "checkpoints", 3, state())
+    save_checkpoint(tmp_path / "checkpoints", 3, state())
     found = checkpoint.load_last(tmp_path / "checkpoints")
     assert found is not None
     assert torch.equal(found["model"].pop("w"), state()["model"]["w"])
@@ -70,7 +71,7 @@ def test_nothing_is_loaded_where_nothing_was_saved(tmp_path: Path) -> None:
 
 def test_last_names_the_newest_and_as_many_as_wanted_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 99_999_999, 100_000_000):
-        checkpoint.save(tmp_path, step, state(step), keep=2)
+        save_checkpoint(tmp_path, step, state(step), keep=2)
         assert loaded(tmp_path) == (step, [])
     names = ["step-100000000.pt", "step-99999999.pt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -78,7 +79,7 @@ def test_last_names_the_newest_and_as_many_as_wanted_are_kept(tmp_path: Path) ->
         *(n + s for n in names for s in ("", ".sha256")),
     ]
     assert (tmp_path / "LAST").read_text() == "step-100000000.pt"
-    checkpoint.save(tmp_path, 100_000_001, state(), keep=1)
+    save_checkpoint(tmp_path, 100_000_001, state(), keep=1)
     assert [path.name for path in tmp_path.glob("*.pt")] == ["step-100000001.pt"]
 
 
@@ -88,7 +89,7 @@ def test_other_peoples_files_stay(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     (tmp_path / "step-00000001.pt.0f1e2d3c.part").write_text("a write that was killed")
     saved(tmp_path, 1, 2, 3)
-    checkpoint.save(tmp_path, 4, state(4), keep=1)
+    save_checkpoint(tmp_path, 4, state(4), keep=1)
     expected = ["LAST", "step-00000004.pt", "step-00000004.pt.sha256", *names]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
 
@@ -97,7 +98,7 @@ def test_the_healthy_one_stays_until_another_is_marked(tmp_path: Path) -> None:
     saved(tmp_path, 1, healthy=1)
     assert checkpoint.is_healthy(tmp_path)
     for step in (2, 3, 4):
-        checkpoint.save(tmp_path, step, state(step), keep=1)
+        save_checkpoint(tmp_path, step, state(step), keep=1)
         assert not checkpoint.is_healthy(tmp_path)
         healthy = checkpoint.load_healthy(tmp_path)
         assert healthy is not None
@@ -105,18 +106,18 @@ def test_the_healthy_one_stays_until_another_is_marked(tmp_path: Path) -> None:
         assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000001.pt", f"step-{step:08d}.pt"]
     checkpoint.mark_healthy(tmp_path)
     assert checkpoint.is_healthy(tmp_path)
-    checkpoint.save(tmp_path, 5, state(5), keep=1)
+    save_checkpoint(tmp_path, 5, state(5), keep=1)
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000004.pt", "step-00000005.pt"]
 
 
 def test_a_step_that_is_saved_again_replaces_it_and_all_after_it(tmp_path: Path) -> None:
     saved(tmp_path, 10, 20, 30, healthy=10)
-    checkpoint.save(tmp_path, 10, state(11), keep=5)
+    save_checkpoint(tmp_path, 10, state(11), keep=5)
     assert loaded(tmp_path) == (11, [])
     assert not checkpoint.is_healthy(tmp_path), "the new contents have passed no check"
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000010-2.pt", "step-00000010.pt"]
     checkpoint.mark_healthy(tmp_path)
-    checkpoint.save(tmp_path, 20, state(21), keep=5)
+    save_checkpoint(tmp_path, 20, state(21), keep=5)
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000010-2.pt", "step-00000020.pt"]
     (tmp_path / "step-00000020.pt").unlink()
     assert loaded(tmp_path)[0] == 11
@@ -172,7 +173,7 @@ def test_what_is_no_checkpoint_is_skipped_though_its_checksum_is_right(tmp_path:
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     saved(tmp_path, 1)
-    checkpoint.save(tmp_path, 2, {"model": Bomb(trace)})
+    save_checkpoint(tmp_path, 2, {"model": Bomb(trace)})
     step, (line,) = loaded(tmp_path)
     assert step == 1
     assert "UnpicklingError: foreign, or more than weights" in line
@@ -195,7 +196,7 @@ def test_the_newest_good_one_is_used_and_all_skipped_ones_named(tmp_path: Path, 
         sorted(n for n in (1, 2, 3) for line in said if f"{tmp_path}/step-{n:08d}.pt cannot" in line) == skipped[::-1]
     )
     assert all(line.endswith(f"going on with step-{best:08d}.pt instead") for line in said)
-    checkpoint.save(tmp_path, 3, state(33), keep=5)
+    save_checkpoint(tmp_path, 3, state(33), keep=5)
     assert loaded(tmp_path) == (33, [])
 
 

@@ -17,12 +17,13 @@ import pytest
 import torch
 
 from hpcfast.training import checkpoint
+from tests.unit.whole_runs import save_checkpoint
 
 Action = Callable[[Path], object]
 
 
 def save(folder: Path, step: int, value: float) -> None:
-    checkpoint.save(folder, step, {"w": torch.full((5000,), float(value))}, keep=2)
+    save_checkpoint(folder, step, {"w": torch.full((5000,), float(value))}, keep=2)
 
 
 def value(state: dict[str, Any] | None) -> float | None:

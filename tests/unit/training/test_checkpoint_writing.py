@@ -16,8 +16,10 @@ from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.runs.signals import Stopped
 from hpcfast.training import checkpoint
-from hpcfast.training.checkpoint import Writer
-from hpcfast.training.store import Store
+from hpcfast.training.checkpoint import Store
+from tests.unit.whole_runs import save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("world")
 
 
 def state(value: float) -> dict[str, Any]:
@@ -27,6 +29,14 @@ def state(value: float) -> dict[str, Any]:
 def last(folder: Path) -> float | None:
     found = checkpoint.load_last(folder, pytest.fail)
     return found and found["w"].unique().item()
+
+
+def store_in(folder: Path, asynchronous: bool, keep: int = 2) -> Store:
+    return Store(folder, CheckpointSettings(asynchronous=asynchronous, keep=keep), pytest.fail)
+
+
+def save(store: Store, step: int) -> None:
+    store.save(step, lambda: state(step))
 
 
 class Disk:
@@ -54,8 +64,8 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 def test_training_goes_on_while_its_state_as_it_was_is_written(tmp_path: Path, disk: Disk) -> None:
     """It hangs if the save waits for the disk."""
     trained = state(1)
-    with Writer(asynchronous=True) as writer:
-        writer.save(tmp_path, 1, trained, keep=2)
+    with store_in(tmp_path, asynchronous=True) as store:
+        store.save(1, lambda: trained)
         trained["w"] += 1
         assert last(tmp_path) is None, "nothing counts before it is on the disk"
         disk.ready.set()
@@ -63,47 +73,46 @@ def test_training_goes_on_while_its_state_as_it_was_is_written(tmp_path: Path, d
 
 
 def test_a_synchronous_save_is_on_disk_when_it_returns(tmp_path: Path) -> None:
-    writer = Writer(asynchronous=False)
-    writer.save(tmp_path, 1, state(1), keep=2)
+    save(store_in(tmp_path, asynchronous=False), 1)
     assert last(tmp_path) == 1
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda writer, folder: writer.save(folder, 2, state(2), keep=2),
-        lambda writer, folder: writer.mark_healthy(folder),
-        lambda writer, folder: writer.wait(),
-        lambda writer, folder: writer.__exit__(None, None, None),
+        lambda store: save(store, 2),
+        lambda store: store.mark_healthy(),
+        lambda store: store.wait(),
+        lambda store: store.__exit__(None, None, None),
     ],
     ids=["save", "mark", "wait", "exit"],
 )
 def test_the_next_call_waits_and_raises_the_error_of_the_write(
-    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, call: Callable[[Writer, Path], None]
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, call: Callable[[Store], None]
 ) -> None:
-    writer = Writer(asynchronous=True)
+    store = store_in(tmp_path, asynchronous=True)
     disk.error = OSError(errno.EIO, "the disk is broken")
-    writer.save(tmp_path, 1, state(1), keep=2)
-    waited = writer.wait
+    save(store, 1)
+    waited = store._finish
 
     def wait() -> None:
         disk.ready.set()  # not before somebody waits does the write go on
         waited()
 
-    monkeypatch.setattr(writer, "wait", wait)
+    monkeypatch.setattr(store, "_finish", wait)
     with pytest.raises(OSError, match="the disk is broken"):
-        call(writer, tmp_path)
+        call(store)
     disk.error = None
-    writer.save(tmp_path, 3, state(3), keep=2)
-    writer.wait()
+    save(store, 3)
+    store.wait()
     assert last(tmp_path) == 3, "an error is raised once"
 
 
 def test_no_second_copy_is_made_while_one_is_being_written(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer, log = Writer(asynchronous=True), []
-    copy, waited = checkpoint._serialise, writer.wait
+    store, log = store_in(tmp_path, asynchronous=True), []
+    copy, waited = checkpoint.serialise, store._finish
 
     def copied(state: dict[str, Any]) -> memoryview:
         log.append((state["w"][0].item(), last(tmp_path)))
@@ -113,28 +122,28 @@ def test_no_second_copy_is_made_while_one_is_being_written(
         disk.ready.set()
         waited()
 
-    monkeypatch.setattr(checkpoint, "_serialise", copied)
-    writer.save(tmp_path, 1, state(1), keep=2)
-    monkeypatch.setattr(writer, "wait", wait)
-    writer.save(tmp_path, 2, state(2), keep=2)
-    writer.wait()
+    monkeypatch.setattr(checkpoint, "serialise", copied)
+    save(store, 1)
+    monkeypatch.setattr(store, "_finish", wait)
+    save(store, 2)
+    store.wait()
     assert log == [(1, None), (2, 1)], "(copied, on disk by then)"
 
 
 def test_what_is_marked_healthy_is_what_was_saved_before(tmp_path: Path) -> None:
-    with Writer(asynchronous=True) as writer:
+    with store_in(tmp_path, asynchronous=True, keep=1) as store:
         for step in (1, 2, 3):
-            writer.save(tmp_path, step, state(step), keep=1)
-            writer.mark_healthy(tmp_path)
+            save(store, step)
+            store.mark_healthy()
             assert (tmp_path / "HEALTHY").read_text() == f"step-{step:08d}.pt"
 
 
 def test_a_run_does_not_stop_with_a_good_checkpoint_if_that_was_not_written(tmp_path: Path, disk: Disk) -> None:
     disk.error = OSError(errno.ENOSPC, "No space left on device")
-    writer = Writer(asynchronous=True)
-    writer.save(tmp_path, 1, state(1), keep=2)
+    store = store_in(tmp_path, asynchronous=True)
+    save(store, 1)
     disk.ready.set()
-    with pytest.raises(UserError, match="No space left"), writer:
+    with pytest.raises(UserError, match="No space left"), store:
         raise Stopped
 
 
@@ -168,7 +177,7 @@ class Full:
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, error: int) -> None:
-    checkpoint.save(tmp_path, 1, state(1))
+    save_checkpoint(tmp_path, 1, state(1))
     checkpoint.mark_healthy(tmp_path)
     size = (tmp_path / "step-00000001.pt").stat().st_size
     call, message = 0, "?"
@@ -177,7 +186,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, error: int) ->
         try:
             with pytest.MonkeyPatch.context() as patch:
                 Full(patch, call, error)
-                checkpoint.save(tmp_path, 1, state(2))
+                save_checkpoint(tmp_path, 1, state(2))
         except UserError as caught:
             message = str(caught)
             assert f"{os.strerror(error)}: {tmp_path}/step-00000001-" in message
@@ -196,7 +205,7 @@ def test_a_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         UserError, match=r"No space left on device: .*step-00000001.pt needs 2\d,\d{3} bytes, .* are free"
     ):
-        checkpoint.save(tmp_path, 1, state(1))
+        save_checkpoint(tmp_path, 1, state(1))
     assert last(tmp_path) is None
     assert not (tmp_path / "step-00000001.pt.same.part").is_symlink()
 
@@ -205,7 +214,7 @@ def test_other_errors_are_no_full_disk(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         Full(patch, 2, errno.EIO)
         with pytest.raises(OSError, match="Input/output error"):
-            checkpoint.save(tmp_path, 1, state(1))
+            save_checkpoint(tmp_path, 1, state(1))
     assert last(tmp_path) is None
 
 
@@ -230,7 +239,5 @@ def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_checkpoints_come_in_time_or_never(tmp_path: Path) -> None:
-    with Writer(asynchronous=False) as writer:
-        for minutes, due in ((0, False), (1e-9, True), (60, False)):
-            store = Store(tmp_path, writer, CheckpointSettings(minutes=minutes), pytest.fail)
-            assert store.due == due
+    for minutes, due in ((0, False), (1e-9, True), (60, False)):
+        assert Store(tmp_path, CheckpointSettings(minutes=minutes), pytest.fail).due == due

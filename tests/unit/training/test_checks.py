@@ -8,8 +8,8 @@ import pytest
 
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
-from hpcfast.training import checkpoint, loop, train, validation
-from hpcfast.training.guard import Health
+from hpcfast.training import checkpoint, loop, train
+from hpcfast.training.guard import Guard, Health
 from tests.conftest import write_images
 from tests.unit.whole_runs import Killed, assert_equal_ends, at_call, die, different, logged, weights
 
@@ -24,7 +24,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def script(*found: Health) -> None:
         left: Iterator[Health] = iter(found)
-        monkeypatch.setattr(validation, "examine", lambda *_: next(left))
+        monkeypatch.setattr(Guard, "examine", lambda *_: next(left))
 
     return script
 
@@ -141,8 +141,8 @@ def test_a_collapse_is_really_found_and_answered(tmp_path: Path, tiny: Tiny, wor
     assert images_seen(summary) > 8 * 24
 
 
-def examine(model: Any, split: Any, config: RunConfig, attack: Any, *_: Any) -> Health:
-    return COLLAPSED if attack.name == "fgsm_rs" else WELL
+def examine(guard: Guard, *_: Any) -> Health:
+    return COLLAPSED if guard.attack.name == "fgsm_rs" else WELL
 
 
 @pytest.fixture(scope="session")
@@ -150,18 +150,18 @@ def straight(elsewhere: Tiny, world: World) -> RunConfig:
     """A run that was rolled back and that nothing interrupted."""
     config = elsewhere("name=straight", GUARD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "examine", examine)
+        patch.setattr(Guard, "examine", examine)
         train.train(config, world)
     return config
 
 
 @pytest.mark.parametrize(
-    ("point", "call"), [("load_healthy", 1), *[(f, call) for f in ("_save", "mark_healthy") for call in (2, 3)]]
+    ("point", "call"), [("load_healthy", 1), *[(f, call) for f in ("write", "mark_healthy") for call in (2, 3)]]
 )
 def test_a_run_killed_around_a_rollback_ends_as_one_that_was_not(
     point: str, call: int, straight: RunConfig, tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "examine", examine)
+    monkeypatch.setattr(Guard, "examine", examine)
     broken = tiny(GUARD)
     with monkeypatch.context() as patch:
         at_call(patch, checkpoint, point, call, die)

@@ -17,9 +17,9 @@ from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
-from hpcfast.training import checkpoint, divergence, loop, train
+from hpcfast.training import checkpoint, loop, train
 from hpcfast.training.step import Learner
-from tests.unit.whole_runs import different, last_state, log, logged, losses, weights
+from tests.unit.whole_runs import different, last_state, logged, losses, weights
 
 Tiny = Callable[..., RunConfig]
 
@@ -149,9 +149,3 @@ def test_weights_that_are_no_numbers_are_never_saved(tiny: Tiny, world: World, m
     state = checkpoint.load_last(tiny().folder / "checkpoints")
     assert state is not None
     assert state["position"]["step"] == 3
-
-
-def test_without_a_suspect_nothing_happens(tiny: Tiny, world: World) -> None:
-    divergence.end(RunDirectory(tiny().folder), None)
-    assert not tiny().folder.exists()
-    assert log(tiny()) == []

@@ -17,7 +17,7 @@ from hpcfast.data import Batch, dali
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import spread
 from hpcfast.distributed.comm import World
-from hpcfast.training.guard import Guard, Health, examine
+from hpcfast.training.guard import Guard, Health
 from tests.unit.loading import CPU
 
 Tiny = Callable[..., RunConfig]
@@ -110,7 +110,7 @@ def grey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def examined(net: nn.Module, root: Path, config: RunConfig, world: World) -> Health:
-    return examine(net, read_splits(root)[0], config, config.attack, world)
+    return Guard(config).examine(net, read_splits(root)[0], world)
 
 
 def test_a_network_that_defeats_its_training_attack_alone_is_found(tiny: Tiny, grey: Path, world: World) -> None:
@@ -182,7 +182,7 @@ def test_it_looks_at_the_network_in_eval_mode_and_leaves_it_as_it_was(tiny: Tiny
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     pauses: list[None] = []
     split = read_splits(config.data.path)[0]
-    examine(net, split, config, config.attack, world, lambda: pauses.append(None))
+    Guard(config).examine(net, split, world, lambda: pauses.append(None))
     assert net.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())

@@ -13,7 +13,8 @@ from hpcfast.distributed.comm import World
 from hpcfast.evaluation.outcomes import Journal
 from hpcfast.models import saved
 from hpcfast.runs.signals import EXIT_STOPPED, Stopped
-from hpcfast.training import checkpoint, guard, train, validation
+from hpcfast.training import checkpoint, train, validation
+from hpcfast.training.guard import Guard
 from hpcfast.training.step import Learner
 from tests.unit.whole_runs import (
     Killed,
@@ -67,12 +68,12 @@ STOPS = [  # what is called, how often before it happens, what the run is doing 
     pytest.param(Learner, "step", 7, id="in the last step of a phase"),
     pytest.param(Learner, "step", 8, id="in the first step of a phase"),
     pytest.param(Learner, "step", 14, id="in the last step of all"),
-    pytest.param(guard, "_sums", 1, id="in an examination that finds a collapse"),
-    pytest.param(guard, "_sums", 3, id="in a later examination"),
+    pytest.param(Guard, "_sums", 1, id="in an examination that finds a collapse"),
+    pytest.param(Guard, "_sums", 3, id="in a later examination"),
     pytest.param(checkpoint, "load_healthy", 1, id="in a rollback"),
     pytest.param(validation, "evaluate", 1, id="in a monitoring evaluation"),
-    pytest.param(checkpoint, "_save", 1, id="in the first checkpoint"),
-    pytest.param(checkpoint, "_save", 5, id="in a checkpoint of a step"),
+    pytest.param(checkpoint, "write", 1, id="in the first checkpoint"),
+    pytest.param(checkpoint, "write", 5, id="in a checkpoint of a step"),
     pytest.param(checkpoint, "mark_healthy", 3, id="when an epoch has been found healthy"),
     pytest.param(validation, "finish", 1, id="before the final evaluation"),
 ]

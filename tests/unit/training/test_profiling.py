@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.clock import Clock
-from hpcfast.training.profile import Profile, mark_of
+from hpcfast.training.profile import Profile
 
 
 def test_a_folder_with_files_is_refused_and_kept(tmp_path: Path, world: World) -> None:
@@ -29,8 +28,3 @@ def test_a_run_that_ends_before_the_trace_begins_has_none(tmp_path: Path, world:
     profile.step()
     profile.close()
     assert list((tmp_path / "new").iterdir()) == []
-
-
-def test_only_a_device_of_its_own_has_a_clock_of_its_own() -> None:
-    assert mark_of(torch.device("cpu")) is None
-    assert mark_of(torch.device("cuda", 0)) is not None

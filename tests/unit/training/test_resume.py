@@ -24,6 +24,7 @@ from tests.unit.whole_runs import (
     log,
     logged,
     losses,
+    save_checkpoint,
     weights,
 )
 
@@ -54,7 +55,7 @@ def test_dropout_goes_on_as_if_nothing_had_happened(tiny: Tiny, world: World) ->
     straight, broken = tiny("name=straight", *changes), tiny("name=broken", *changes, "checkpoint.minutes=1.0e-9")
     train.train(straight, world)
     with pytest.MonkeyPatch.context() as patch:
-        at_call(patch, checkpoint, "_save", 3, die)
+        at_call(patch, checkpoint, "write", 3, die)
         with pytest.raises(Killed):
             train.train(broken, world)
     torch.rand(3)  # a process that starts anew is elsewhere in torch's random numbers
@@ -122,7 +123,7 @@ def test_another_number_of_ranks_goes_on_and_is_told(
     folder = interrupted(tiny(), world, call=4)
     state = last_state(tiny())
     position = {**state["position"], "offset": 16, "step": 4, "images": 40}
-    checkpoint.save(folder, 4, {**state, "position": position, "unexamined": False, "world_size": 2})
+    save_checkpoint(folder, 4, {**state, "position": position, "unexamined": False, "world_size": 2})
     read: list[int] = []
     monkeypatch.setattr(loop.Loop, "_look_at", lambda self, loss, lr, batches: read.extend(batches[0].ids.tolist()))
     capsys.readouterr()
@@ -138,7 +139,7 @@ def test_another_models_checkpoint_is_refused(tiny: Tiny, world: World) -> None:
     folder = interrupted(tiny(), world)
     state = last_state(tiny())
     other = tiny("model.options.width=3").model.build(3).state_dict()
-    checkpoint.save(folder, 6, {**state, "learner": {**state["learner"], "model": other}})
+    save_checkpoint(folder, 6, {**state, "learner": {**state["learner"], "model": other}})
     with pytest.raises(UserError, match="holds the weights of another model: net"):
         train.train(tiny(), world)
 

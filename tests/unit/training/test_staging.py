@@ -19,7 +19,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.signals import EXIT_STOPPED
-from hpcfast.training import staging, train
+from hpcfast.training import train
 from hpcfast.training.step import Learner
 from tests.unit.whole_runs import Killed, assert_equal_ends, at_call, die, terminate
 
@@ -55,7 +55,7 @@ def copied(disk: Path) -> Path:
 
 def lose_the_shards(patch: pytest.MonkeyPatch, packed: Path) -> None:
     """The pack's images are gone as soon as they have been copied."""
-    original = staging.copy
+    original = train.copy_data
 
     def copy(*arguments: Any) -> Path:
         place = original(*arguments)
@@ -63,7 +63,7 @@ def lose_the_shards(patch: pytest.MonkeyPatch, packed: Path) -> None:
         shutil.rmtree(packed / "val")
         return place
 
-    patch.setattr(staging, "copy", copy)
+    patch.setattr(train, "copy_data", copy)
 
 
 def test_a_run_on_a_copy_is_the_run_on_the_pack(
@@ -121,7 +121,7 @@ def test_a_finished_run_and_one_that_is_refused_need_no_copy(
 def test_images_that_the_packs_own_list_names_are_left_out(packed: Path, tiny: Tiny, world: World) -> None:
     (packed / "skips.txt").write_text("train/shard-000000.tar/00000001.png\tis ugly\n")
     config = tiny(f"data.path={packed}", DISK)
-    data = train.dataset.read(config.data, world, staging.copy(config.data, world))
+    data = train.dataset.read(config.data, world, train.copy_data(config.data, world))
     assert len(data.train.good) + len(data.held_out.good) == 29
 
 

@@ -10,7 +10,7 @@ import pytest
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
 from hpcfast.training import energy, rank_stats, train
-from hpcfast.training.energy import Meter, Rapl
+from hpcfast.training.energy import Meter, rapl
 from hpcfast.training.rank_stats import RankStats, Report
 from tests.unit.whole_runs import logged
 
@@ -85,7 +85,7 @@ def test_rapl_adds_up_packages_and_counters_that_begin_anew(tmp_path: Path) -> N
     zones = [zone(tmp_path, f"intel-rapl:{i}", f"package-{i}", 4_000_000) for i in range(2)]
     zone(tmp_path, "intel-rapl:0:0", "core", 1_000_000)
     zone(tmp_path, "intel-rapl:2", "psys", 9_000_000)
-    meter = Meter(Rapl(tmp_path), "rapl")
+    meter = Meter(rapl(tmp_path), "rapl")
     assert meter.take() == 0
     (zones[0] / "energy_uj").write_text("4500000\n")
     (zones[1] / "energy_uj").write_text("1000000\n")  # full at 5 J
@@ -95,9 +95,9 @@ def test_rapl_adds_up_packages_and_counters_that_begin_anew(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("spoil", [lambda z: (z / "energy_uj").unlink(), lambda z: (z / "energy_uj").write_text("")])
 def test_rapl_that_may_not_be_read_measures_nothing(spoil: Callable[[Path], Any], tmp_path: Path) -> None:
-    assert Meter(Rapl(tmp_path), "rapl").take() is None
+    assert Meter(rapl(tmp_path), "rapl").take() is None
     spoil(zone(tmp_path, "intel-rapl:0", "package-0", 1))
-    assert Meter(Rapl(tmp_path), "rapl").take() is None
+    assert Meter(rapl(tmp_path), "rapl").take() is None
 
 
 @pytest.mark.parametrize("able", [True, False])
