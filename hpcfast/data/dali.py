@@ -7,7 +7,10 @@ from the ids.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,8 @@ from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
 from hpcfast.data import Batch, DataSettings, augment
-from hpcfast.data.readahead import BadImages, Feed, attempt
-from hpcfast.data.resize import EVAL_CROP, Resizer, floats
+from hpcfast.data.readahead import BadImages, attempt, read_ahead
+from hpcfast.data.resize import EVAL_CROP, centre, floats, square
 from hpcfast.data.split import Split
 from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.distributed.comm import World
@@ -66,27 +69,32 @@ def batches(
         return
     if not len(block):
         return
-    with Feed(split, block, batch_size) as feed, Resizer(settings.size, shard.threads) as resizer:
-        pipe = build(feed, block, settings, shard, batch_size, train_key)
+    faults: dict[int, str] = {}
+    encoded = read_ahead(split, block, batch_size, faults)
+    with closing(encoded), ThreadPoolExecutor(shard.threads) as pool:
+        pipe = build(encoded, block, settings, shard, batch_size, train_key)
         for start in range(0, len(block), batch_size):
             batch = block[start : start + batch_size]
             try:
                 images = pipe.run()
             except StopIteration:  # it has run out before its time
-                raise BadImages(split, feed.faults) from None
+                raise BadImages(split, faults) from None
             except RuntimeError as error:
-                faults = _undecodable(split, batch, settings, shard, train_key)
+                faults |= _undecodable(split, batch, settings, shard, train_key)
                 if not faults:
                     raise
                 raise BadImages(split, faults) from error
-            chosen = torch.as_tensor(batch).to(shard.device)
             if not _leaves_resizing(settings, shard):
-                x = floats(from_dlpack(images[0].as_tensor()), shard.device)
-            elif train_key is None:
-                x = resizer.central([torch.from_numpy(np.asarray(image)) for image in images[0]])
+                pixels = from_dlpack(images[0].as_tensor())
             else:
-                x = resizer.cropped([torch.from_numpy(np.asarray(crop)) for crop in images[0]], images[1].as_array())
-            yield Batch(x, torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
+                parts = [torch.from_numpy(np.asarray(part)) for part in images[0]]
+                if train_key is None:
+                    resized = pool.map(partial(centre, settings.size), parts)
+                else:
+                    resized = pool.map(partial(square, settings.size), parts, images[1].as_array())
+                pixels = torch.stack([*resized])
+            y, chosen = (torch.as_tensor(each).to(shard.device) for each in (split.labels[batch], batch))
+            yield Batch(floats(pixels, shard.device), y, chosen)
 
 
 def _leaves_resizing(settings: DataSettings, shard: Shard) -> bool:
@@ -120,12 +128,10 @@ def build(
     train_key: int | None,
     decode_only: bool = False,
 ) -> Pipeline:
-    """Return the pipeline, not yet built; ``serialize()`` shows its graph, a GPU's too where there is none.
+    """Return the pipeline for ``ids``, whose bytes are ``encoded``, batch by batch; not yet built.
 
-    Args:
-        encoded: the bytes of the images, batch by batch.
-        ids: of these images.
-        decode_only: end there even where DALI would resize (photographs, for ``make bench``).
+    ``serialize()`` shows its graph, a GPU's too where there is none. ``decode_only``: it ends there even where DALI
+    would resize (photographs, for ``make bench``).
     """
     gpu = shard.device.type == "cuda" and settings.decode == "auto"
     return _graph(
@@ -193,12 +199,7 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
 
     Its area is uniform from ``CROP_AREA`` of the image to the largest that fits at this aspect ratio. Others draw
     again if a window doesn't fit: nearly the same distribution, but there is no telling how many numbers it takes.
-
-    Args:
-        extent: of the image, pixels.
-        form: sides of a window of area 1.
-        area: in [0, 1).
-        place: in [0, 1).
+    ``form``, ``area`` and ``place`` are those of :func:`hpcfast.data.augment.crops`.
     """
     # Each operation costs a microsecond an image, hence few: sides are measured in those of the window of area 1.
     sides = extent / form
@@ -211,7 +212,6 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
 
 def _jittered(images: DataNode, numbers: augment.Numbers, strength: float) -> DataNode:
     """Change brightness, contrast and saturation of uint8 RGB images."""
-    brightness, contrast, saturation = fn.external_source(
-        lambda i: augment.jitters(numbers(i), strength), num_outputs=3
-    )
+    draws = fn.external_source(lambda i: augment.jitters(numbers(i), strength), num_outputs=3)
+    brightness, contrast, saturation = draws
     return fn.color_twist(images, brightness=brightness, contrast=contrast, saturation=saturation)
