@@ -2,27 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
-AnySplit = TypeVar("AnySplit", bound=Split)
 
-
-def match(split: AnySplit, names: Sequence[str], origin: str) -> tuple[AnySplit, list[str]]:
+def match(split: Split, names: Sequence[str], origin: str) -> tuple[Split, list[str]]:
     """Number the classes of ``split`` as a network does; the images and their ids stay as they are.
 
     Args:
-        split: any images whose class folders are among ``names``.
         names: of all classes that the network tells apart, in the order of its logits.
         origin: where the names are from, for messages.
 
     Returns:
-        The split with ``classes=names`` and labels below ``len(names)``, int64; and what a person should know,
-        a sentence each: none where the names are the same, in the same order.
+        The split with ``classes=names`` and int64 labels; and what a person should know, a sentence each.
 
     Raises:
         UserError: the network does not know a class of the images, or two of ``names`` are the same.
