@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hpcfast.data import hashes, manifest, packed, skips
-from hpcfast.data.folder import read_split
+from hpcfast.data.folder import described, folders_in, images_below, kinds, read_split
 from hpcfast.data.images import SUFFIXES
-from hpcfast.data.listing import described, folders_in, images_below, kinds
 from hpcfast.data.split import Split
 from hpcfast.datasets.faults import examine
 from hpcfast.datasets.workers import pool
@@ -80,7 +79,7 @@ def _unread(split: Split) -> Iterator[Found]:
     """The files of a split that are not read, in each of its folders."""
     for label in ("", *split.classes) if split.unread else ():
         folder = split.root / label
-        if names := images_below(str(folder)).others if label else folders_in(str(folder))[1]:
+        if names := images_below(str(folder))[1] if label else folders_in(str(folder))[1]:
             first = names[0].removeprefix(f"{split.root.parent}/")
             reason = f"{described(kinds(names))}, first {first}; images end in {', '.join(SUFFIXES)}"
             yield Found(f"{split.root.name}/{label}", "not read", reason, "mend")

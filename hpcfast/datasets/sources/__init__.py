@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from hpcfast.component import Component
-from hpcfast.data import listing
+from hpcfast.data.folder import images_below
 from hpcfast.errors import UserError
 
 DAMAGES = (OSError, EOFError, KeyError, tarfile.TarError, zlib.error)
@@ -56,7 +56,7 @@ class Source(Component, ABC):
 
 def images_in(folder: Path) -> list[str]:
     """Names of the images in a class folder, sorted."""
-    return [image.removeprefix(f"{folder}/") for image in listing.images_below(str(folder)).images]
+    return [image.removeprefix(f"{folder}/") for image in images_below(str(folder))[0]]
 
 
 def extracted(place: Path, archive: str, folder: str, names: list[str]) -> dict[str, bytes]:
