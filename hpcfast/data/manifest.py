@@ -72,6 +72,10 @@ class Manifest(Head):
 
     shards: tuple[Shard, ...]
 
+    def files(self) -> dict[str, Blob]:
+        """All but the manifest, by their names below the pack."""
+        return {name: blob for shard in self.shards for name, blob in shard.files().items()}
+
     def of(self, split: str) -> list[Shard]:
         return [shard for shard in self.shards if shard.name.startswith(f"{split}/")]
 

@@ -9,16 +9,14 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from hpcfast.data import manifest
-from hpcfast.data.hashes import digest
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, digest
 from hpcfast.errors import UserError
 
 
@@ -39,11 +37,6 @@ class PackedSplit(Split):
         return replace(chosen, shard=self.shard[ids], index=self.index[ids])
 
     def encoded(self, i: int) -> np.ndarray:
-        """The bytes of an image's file, shape (bytes,), uint8; safe with threads.
-
-        Raises:
-            OSError: they cannot be read.
-        """
         row = self.index[i]
         data = self.shards.read(int(self.shard[i]), int(row["offset"]), int(row["size"]))
         if len(data) < row["size"]:
@@ -57,7 +50,7 @@ class PackedSplit(Split):
     def folders(self) -> list[Path]:
         return [self.place / MANIFEST]
 
-    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+    def content(self) -> str | None:
         """Of the hashes in the manifest, which is written last: None where a shard is newer."""
         described = manifest.read(self.place).of(self.root.name)
         newest = max(self.place.joinpath(f"{shard.name}.tar").stat().st_mtime_ns for shard in described)
@@ -112,14 +105,14 @@ def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit
     place = copy or root
     described = manifest.read(place)
     _allow_open_files(place, len(described.shards))
+    for name, blob in described.files().items():
+        if fault := _fault(place / name, blob, quick=True):
+            raise _mismatch(place, name, fault)
     return _split(root, place, described, "train"), _split(root, place, described, "val")
 
 
 def _split(root: Path, place: Path, described: Manifest, name: str) -> PackedSplit:
     shards = described.of(name)
-    for file, blob in chain.from_iterable(shard.files().items() for shard in shards):
-        if fault := _fault(place / file, blob, quick=True):
-            raise _mismatch(place, file, fault)
     index = np.concatenate([np.empty(0, INDEX), *(_index(place, shard) for shard in shards)])
     labels = index["label"].astype(np.int64)
     if labels.size and not 0 <= labels.min() <= labels.max() < len(described.classes):
@@ -180,10 +173,9 @@ def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
     except UserError as error:
         yield MANIFEST, str(error)
         return
-    for shard in described.shards:
-        for name, blob in shard.files().items():
-            if fault := _fault(root / name, blob, quick):
-                yield name, fault
+    for name, blob in described.files().items():
+        if fault := _fault(root / name, blob, quick):
+            yield name, fault
 
 
 def _fault(file: Path, blob: Blob, quick: bool) -> str | None:

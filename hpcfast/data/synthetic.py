@@ -34,7 +34,7 @@ class SyntheticSplit(Split):
     def folders(self) -> list[Path]:
         return []
 
-    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+    def content(self) -> str | None:
         return None
 
     def batches(

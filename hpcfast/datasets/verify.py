@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcfast.data import hashes, manifest, packed, skips
+from hpcfast.data import manifest, packed, skips
 from hpcfast.data.folder import described, folders_in, images_below, kinds, read_split
 from hpcfast.data.images import SUFFIXES
-from hpcfast.data.split import Split
+from hpcfast.data.split import HASHES, Split, digest
 from hpcfast.datasets.faults import examine
 from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
@@ -99,9 +99,9 @@ def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
 def _write_hashes(root: Path, splits: list[Split], digests: list[str]) -> None:
     """Note what all images are, for identities; where the folder cannot be written, they go without."""
     each = iter(digests)
-    entries = {s.root.name: hashes.entry(s.names(), s.stats, list(islice(each, len(s)))) for s in splits}
+    entries = {s.root.name: {"files": s.stamp(), "content": digest(islice(each, len(s)))} for s in splits}
     with contextlib.suppress(OSError):
-        save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
+        save_text(root / HASHES, json.dumps(entries, indent=1) + "\n")
 
 
 def _check_pack(root: Path) -> tuple[int, list[Found]]:

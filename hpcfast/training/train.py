@@ -65,7 +65,7 @@ def train(
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
         writer = held.enter_context(checkpoint.Writer(config.checkpoint.asynchronous))
-        for remark in data.remarks():
+        for remark in data.remarks:
             reporter.say(remark)
         store = Store(directory.checkpoints, writer, config.checkpoint, reporter.say)
         return _train(Run(config, world, data, reporter, stop, store, began), before, profile, accept_data)

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 import PIL
 
-from hpcfast.data.hashes import digest
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, ready
 from hpcfast.data.manifest import MANIFEST, Head, Resize, Shard
 from hpcfast.data.reader import read_splits
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, digest
 from hpcfast.datasets.packs import shards
 from hpcfast.datasets.packs.shrink import METHOD, shrunk
 from hpcfast.datasets.unfinished import fill, save
