@@ -5,21 +5,12 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
 from hpcfast.data.manifest import INDEX, Blob, Shard
 from hpcfast.runs.files import replacing
-
-
-class Packed(NamedTuple):
-    """An image as it goes into a shard."""
-
-    key: int
-    suffix: str
-    data: bytes
-    label: int
 
 
 class HashedFile:
@@ -45,18 +36,19 @@ def hashed(path: Path) -> Iterator[HashedFile]:
         yield HashedFile(file)
 
 
-def write(root: Path, name: str, images: Iterable[Packed]) -> Shard:
-    """Write ``root/name.tar`` and then ``root/name.npy``.
+def write(root: Path, name: str, first: int, images: Iterable[tuple[str, bytes, int]]) -> Shard:
+    """Write ``root/name.tar`` and then ``root/name.npy``; OSError where the disk is full, or the like.
 
-    Raises:
-        OSError: the disk is full, or the like.
+    Args:
+        first: id of the first image in the pack.
+        images: suffix, bytes and label of each.
     """
     rows = []
     with hashed(root / f"{name}.tar") as tar:
-        for image in images:
-            rows.append((tar.bytes + tarfile.BLOCKSIZE, len(image.data), image.label, image.suffix))
-            _add(tar, f"{image.key:08d}.{image.suffix}", image.data)
-            _add(tar, f"{image.key:08d}.cls", str(image.label).encode())
+        for key, (suffix, data, label) in enumerate(images, first):
+            rows.append((tar.bytes + tarfile.BLOCKSIZE, len(data), label, suffix))
+            _add(tar, f"{key:08d}.{suffix}", data)
+            _add(tar, f"{key:08d}.cls", str(label).encode())
         tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar file
     with hashed(root / f"{name}.npy") as npy:
         np.save(npy, np.array(rows, INDEX), allow_pickle=False)

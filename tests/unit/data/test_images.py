@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from hpcfast.data.images import MOST_PIXELS, SUFFIXES, ImageError, opened, ready
 from hpcfast.datasets.corrupt import corrupt
 from hpcfast.datasets.faults import examine
-from hpcfast.datasets.packs.shrink import shrunk
+from hpcfast.datasets.packs.write import shrunk
 from tests.unit.damaged import BAD, GOOD, JPEG, ODD, PNG, encoded, photo
 from tests.unit.loading import AUGMENTS, by_id, read, settings
 

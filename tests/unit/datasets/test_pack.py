@@ -20,8 +20,7 @@ from hpcfast.data import manifest, packed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets.packs import shards
-from hpcfast.datasets.packs.shrink import shrunk
-from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.datasets.packs.write import Recipe, pack, shrunk
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 
