@@ -5,16 +5,14 @@ anew. Its class says which photograph and hue: there is something to learn. Ever
 the settings, and is there whole or not at all; so a killed command, given again, writes what is missing.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -43,8 +41,7 @@ CHUNK = 32
 SEED = 0
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(NamedTuple):
     """What the user asked for; ``size`` is (width, height) in pixels, None for a mixture like ImageNet's."""
 
     images: int
@@ -72,9 +69,10 @@ class Recipe:
         return {"train": self.images, "val": max(self.classes, self.images // VAL)}
 
     def manifest(self) -> dict[str, Any]:
-        """All that the files depend on."""
-        asked = json.loads(json.dumps(asdict(self)))  # a tuple is a list in JSON
-        return {"name": "synthetic", **asked, "seed": SEED, "images": self.counts(), "pillow": version("pillow")}
+        """All that the files depend on, as JSON has it."""
+        size = self.size and list(self.size)
+        asked = {"images": self.counts(), "classes": self.classes, "size": size}
+        return {"name": "synthetic", **asked, "seed": SEED, "pillow": version("pillow")}
 
 
 def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
