@@ -1,19 +1,24 @@
 """``hpcfast data verify``: find what would spoil a run, before it begins."""
 
 import contextlib
+import hashlib
 import json
 import os
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+import simplejpeg
+
 from hpcfast.data import manifest, packed, skips
 from hpcfast.data.folder import described, folders_in, images_below, kinds, read_split
-from hpcfast.data.images import SUFFIXES
+from hpcfast.data.images import SUFFIXES, ImageError, opened, parsed, ready
 from hpcfast.data.split import HASHES, Split, digest
-from hpcfast.datasets.faults import examine
 from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
@@ -38,11 +43,8 @@ class Found(NamedTuple):
 def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found]]:
     """Decode all images of the data set in ``root``, a folder, or hash the files of a pack.
 
-    Args:
-        progress: called with the number of images looked at so far.
-
     Returns:
-        How many images were looked at, and what was found.
+        How many images were looked at, of which ``progress`` is told, and what was found.
 
     Raises:
         UserError: a split is missing or has fewer than two classes, or a class is empty.
@@ -52,21 +54,74 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
     splits = [read_split(root / name, "DATA") for name in SPLITS]
     names = [skips.name(split, i) for split in splits for i in range(len(split))]
     found = [*_missing_classes(*splits), *(each for split in splits for each in _unread(split))]
-    validation: dict[bytes, str] = {}
+    validation: dict[str, str] = {}
     digests: list[str] = []
     with pool(len(names)) as executor:
         results = executor.map(examine, [f"{root}/{name}" for name in names], chunksize=16)
-        for done, (name, (kind, reason, digest)) in enumerate(zip(names, results, strict=True), 1):
+        for done, (name, (kind, reason, sha256)) in enumerate(zip(names, results, strict=True), 1):
             if kind:
                 found.append(Found(name, kind, reason, "skip"))
-            digests.append(digest.hex() if digest else "")
-            if digest and name.startswith(SPLITS[0]):
-                validation[digest] = name
-            elif digest in validation:
-                found.append(Found(name, "in train and val", f"the same bytes as {validation[digest]}", "mend"))
+            digests.append(sha256)
+            if sha256 and name.startswith(SPLITS[0]):
+                validation[sha256] = name
+            elif sha256 in validation:
+                found.append(Found(name, "in train and val", f"the same bytes as {validation[sha256]}", "mend"))
             progress(done)
     _write_hashes(root, splits, digests)
     return len(names), found + _without_good_images(names, found)
+
+
+def examine(file: str) -> tuple[str, str, str]:
+    """Decode one image file: what kind of fault it has, and why, if it has one; its SHA-256, if it was read whole."""
+    path = Path(file)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
+            return "dangling link", f"{path.readlink()} is not there", ""
+        return "unreadable", error.strerror or str(error), ""
+    if not data:
+        return "empty", "0 bytes", ""
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        _decode(data)
+    except ImageError as error:
+        return error.kind, str(error), sha256
+    except ValueError as error:
+        return "damaged", str(error), sha256
+    return "", "", sha256
+
+
+def _decode(data: bytes) -> None:
+    """Decode all of an image, more strictly than Pillow does; ImageError or ValueError says what is damaged."""
+    form = parsed(data).format
+    if form in ("JPEG", "MPO"):  # MPO: a JPEG with more images behind it
+        ready(np.frombuffer(data, np.uint8))  # as training does
+        # An eighth of the size: all bits are read, the arithmetic is saved. Warnings are errors here.
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
+        return
+    opened(data)
+    if form == "PNG":
+        if b"IEND" not in data[-4096:]:  # some programs write a little behind it
+            raise ValueError("the end is missing")
+        if ready(encoded := np.frombuffer(data, np.uint8)) is encoded:  # Pillow does not decode it in training
+            _inflate(data)
+
+
+def _inflate(data: bytes) -> None:
+    """ValueError for what Pillow doesn't mind in a PNG and DALI does: pixels or a checksum that are missing."""
+    width, height = struct.unpack(">II", data[16:24])
+    parts, at = [], 8
+    while (kind := data[at + 4 : at + 8]) != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        parts += [data[at + 8 : end - 4]] if kind == b"IDAT" else []
+        at = end
+    try:
+        size = len(zlib.decompress(b"".join(parts)))
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if size < height * (1 + width * (3 if data[25] else 1)):  # bytes of the rows, each with its filter
+        raise ValueError("its pixels end too early")
 
 
 def _missing_classes(val: Split, train: Split) -> Iterator[Found]:
@@ -112,11 +167,7 @@ def _check_pack(root: Path) -> tuple[int, list[Found]]:
 
 
 def check_place(path: Path) -> None:
-    """Make sure, before the long part, that a list can be written at ``path``.
-
-    Raises:
-        UserError: it cannot, or somebody else's list is there.
-    """
+    """UserError, before the long part, if no list can be written at ``path``, or somebody else's is there."""
     if not path.exists():
         if not os.access(path.parent, os.W_OK):
             raise UserError(f"{path} cannot be written; give a place with --skips FILE, to training data.skips=FILE")
@@ -127,14 +178,7 @@ def check_place(path: Path) -> None:
 
 
 def write_skips(path: Path, found: list[Found]) -> int:
-    """List those images at ``path`` that training can leave out; where all are good, an older list goes.
-
-    Returns:
-        How many they are.
-
-    Raises:
-        UserError: it cannot be written.
-    """
+    """List at ``path`` the images that training can leave out, and count them; for none, an older list is removed."""
     lines = {each.name: each.reason for each in found if each.remedy == "skip"}
     try:
         if lines:

@@ -10,9 +10,8 @@ from typer.testing import CliRunner, Result
 
 from hpcfast import cli
 from hpcfast.data.reader import read_splits
-from hpcfast.datasets.faults import examine
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.datasets.verify import Found, verify
+from hpcfast.datasets.verify import Found, examine, verify
 from hpcfast.errors import UserError
 from tests.unit import loading
 from tests.unit.damaged import BAD, GOOD, JPEG, ODD, write
@@ -46,23 +45,23 @@ def test_ranks_that_would_all_do_the_same_are_refused(data: Path, monkeypatch: p
 @pytest.mark.parametrize("name", GOOD | ODD)
 def test_a_good_file_has_no_fault(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: (GOOD | ODD)[name]})
-    assert examine(str(tmp_path / name)).kind == ""
+    assert examine(str(tmp_path / name))[0] == ""
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_known_for_what_it_is(tmp_path: Path, name: str) -> None:
     content, kind, _ = BAD[name]
     write(tmp_path, {name: content})
-    assert examine(str(tmp_path / name)).kind == kind
+    assert examine(str(tmp_path / name))[0] == kind
 
 
 def test_links_and_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, kind in {"gone.jpg": "dangling link", "folder.jpg": "unreadable", "vanished.jpg": "unreadable"}.items():
-        assert examine(str(tmp_path / name)).kind == kind, name
+        assert examine(str(tmp_path / name))[0] == kind, name
     (tmp_path / "gone.jpg").with_name("nowhere.jpg").write_bytes(JPEG)
-    assert examine(str(tmp_path / "gone.jpg")).kind == ""
+    assert examine(str(tmp_path / "gone.jpg"))[0] == ""
 
 
 def test_what_is_left_out_is_what_dali_cannot_read_and_no_more(data: Path) -> None:
