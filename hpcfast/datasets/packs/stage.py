@@ -16,7 +16,7 @@ from typing import Any
 
 from hpcfast.data import manifest, packed
 from hpcfast.data.manifest import MANIFEST, Blob, Manifest
-from hpcfast.datasets.packs.shards import hashed
+from hpcfast.datasets.packs.write import hashed
 from hpcfast.datasets.unfinished import fill, writable
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
@@ -116,11 +116,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _write(pack: Path, files: dict[str, Blob], setting: str, count: Callable[[int], None], part: Path) -> None:
-    """Copy to ``part`` what it lacks of ``files``; call ``count`` with the bytes of each.
-
-    Raises:
-        UserError: there is no room, or other bytes arrived.
-    """
+    """Copy to ``part`` what it lacks of ``files``, and ``count`` the bytes of each."""
     for name in ("train", "val"):
         (part / name).mkdir(exist_ok=True)
     # What has its name is whole: it got that when its hash was right.

@@ -9,12 +9,14 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
@@ -22,12 +24,12 @@ from PIL import Image
 
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, coloured, parsed, ready, turned
-from hpcfast.data.manifest import MANIFEST, Head, Resize, Shard
+from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Head, Resize, Shard
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split, digest
-from hpcfast.datasets.packs import shards
 from hpcfast.datasets.unfinished import fill, save
 from hpcfast.errors import UserError
+from hpcfast.runs.files import replacing
 from hpcfast.runs.names import printable
 
 METHOD = "Lanczos, JPEG quality 95"
@@ -65,17 +67,13 @@ class Part(NamedTuple):
         with ThreadPoolExecutor(max(THREADS, len(os.sched_getaffinity(0)))) as pool:
             try:
                 images = chain.from_iterable(pool.map(read, block) for block in blocks)
-                return shards.write(root, self.name, self.first, images)
+                return _write_shard(root, self.name, self.first, images)
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 def _contents(split: Split, image: int, short_side: int | None) -> tuple[str, bytes, int]:
-    """The kind of an image's file (``jpg``), its bytes, as they go into the pack, and its class.
-
-    Raises:
-        UserError: it is empty, cannot be read or cannot be decoded.
-    """
+    """The kind of an image's file (``jpg``), its bytes as they go into the pack, and its class."""
     name, label = split.files[image], int(split.labels[image])
     try:
         encoded = split.encoded(image)
@@ -94,11 +92,7 @@ def _contents(split: Split, image: int, short_side: int | None) -> tuple[str, by
 
 
 def shrunk(data: bytes, short_side: int) -> bytes | None:
-    """A JPEG of the image whose shorter side is ``short_side`` pixels; None where it is no longer than that already.
-
-    Raises:
-        ImageError: it cannot be decoded.
-    """
+    """A JPEG of the image, with a shorter side of ``short_side`` pixels; None where it is that short already."""
     image = parsed(data)
     scale = short_side / min(image.size)
     if scale >= 1:
@@ -114,16 +108,10 @@ def shrunk(data: bytes, short_side: int) -> bytes | None:
 
 
 def pack(data: Path, out: Path, recipe: Recipe, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write the pack ``out`` of the images in ``data``, and return its manifest.
+    """Write the pack ``out`` of the images in ``data`` as :func:`fill` does, and return its manifest.
 
-    A finished ``out`` of the same images and settings is left as it is.
-
-    Args:
-        progress: called with the number of images done, and of all.
-
-    Raises:
-        UserError: ``data`` is no data set or an image of it cannot be read, ``out`` holds something else or cannot be
-            written.
+    ``progress`` is told how many images are done, and of how many. UserError also if ``data`` is no data set or an
+    image of it cannot be read.
     """
     about, parts = _plan(data, read_splits(data), recipe)
 
@@ -171,7 +159,7 @@ def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator
     """Divide a split into shards of as many images each, give or take one."""
     with ThreadPoolExecutor() as pool:
         sample = pool.map(partial(_contents, split, short_side=recipe.short_side), order[:SAMPLE].tolist())
-        sizes = [shards.room(len(data)) for _, data, _ in sample]
+        sizes = [_room(len(data)) for _, data, _ in sample]
     count = max(1, round(len(order) * float(np.mean(sizes)) / (recipe.shard_mb * 1e6)))
     edges = np.arange(count + 1) * len(order) // count
     for number, (first, end) in enumerate(pairwise(edges.tolist())):
@@ -182,3 +170,54 @@ def _is_whole(half: Path, shard: Shard) -> bool:
     """Whether its files are there; they have their names only since they were hashed and are on disk."""
     files = {half / name: blob for name, blob in shard.files().items()}
     return all(file.exists() and file.stat().st_size == blob.bytes for file, blob in files.items())
+
+
+class HashedFile:
+    """Counts and hashes what is written to a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash, self.bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+
+    def blob(self) -> Blob:
+        return Blob(bytes=self.bytes, sha256=self._hash.hexdigest())
+
+
+@contextmanager
+def hashed(path: Path) -> Iterator[HashedFile]:
+    """Write ``path``, whole or not at all, and hash it on the way."""
+    with replacing(path) as part, part.open("wb") as file:
+        yield HashedFile(file)
+
+
+def _write_shard(root: Path, name: str, first: int, images: Iterable[tuple[str, bytes, int]]) -> Shard:
+    """Write ``root/name.tar``, then ``root/name.npy``, of images (suffix, bytes, label) from id ``first`` on."""
+    rows = []
+    with hashed(root / f"{name}.tar") as tar:
+        for key, (suffix, data, label) in enumerate(images, first):
+            rows.append((tar.bytes + tarfile.BLOCKSIZE, len(data), label, suffix))
+            _add(tar, f"{key:08d}.{suffix}", data)
+            _add(tar, f"{key:08d}.cls", str(label).encode())
+        tar.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of a tar file
+    with hashed(root / f"{name}.npy") as npy:
+        np.save(npy, np.array(rows, INDEX), allow_pickle=False)
+    return Shard(name=name, images=len(rows), tar=tar.blob(), npy=npy.blob())
+
+
+def _room(size: int) -> int:
+    """Bytes that an image of ``size`` bytes takes in a shard, with its label."""
+    block = tarfile.BLOCKSIZE
+    return 3 * block + -(-size // block) * block
+
+
+def _add(tar: HashedFile, name: str, data: bytes) -> None:
+    """Append a file. The tarfile module would not say where its bytes will lie."""
+    info = tarfile.TarInfo(name)  # of nobody, of 1970: nothing that differs from run to run
+    info.size = len(data)
+    tar.write(info.tobuf(tarfile.USTAR_FORMAT))
+    tar.write(data)
+    tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
