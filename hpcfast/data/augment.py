@@ -45,11 +45,7 @@ def by_batch(key: int, ids: np.ndarray, batch_size: int) -> Numbers:
 
 
 def shifts(numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw, from ``uniform`` numbers, whether to mirror and shifts (down, right) of up to ``reach`` pixels.
-
-    Returns:
-        Shape (n,), 0 or 1, and shape (n, 2); int32.
-    """
+    """Draw from ``uniform`` numbers whether to mirror, (n,), and shifts of up to ``reach`` pixels, (n, 2); int32."""
     return _mirror(numbers), np.floor(numbers[:, PLACE] * (2 * reach + 1)).astype(np.int32) - reach
 
 

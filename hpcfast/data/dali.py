@@ -52,10 +52,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Read ``ids``, in this order, the shard's contiguous block of them, each image once.
 
-    Args:
-        settings: of which ``size``, ``channels`` and ``augment`` count here.
-        train_key: of the augmentation, which is a function of (train_key, id) alone; None for evaluation, which
-            sees the images without it.
+    Augmentation is a function of (train_key, id) alone; None for evaluation, which sees the images without it.
 
     Yields:
         Batches of at most ``batch_size``; none for no ids, as an epoch resumed at its end has.

@@ -46,11 +46,9 @@ class Dataset:
     def compare(self, before: dict[str, Any] | None, run: Path, accept: bool, moved: bool) -> str:
         """What to say before ``run`` resumes from a checkpoint that saw the data ``before``; nothing if it was these.
 
-        Args:
-            moved: they were at another path.
-
         Raises:
-            UserError: they have changed and that is not accepted, or their classes have, which nobody can accept.
+            UserError: they have changed (or ``moved``, where the checkpoint is of an hpcfast that noted none) and
+                that is not accepted, or their classes have, which nobody can accept.
         """
         if before is None:
             said = f"{run} was begun by an hpcfast that did not note its data: nobody can tell whether these are they"
@@ -74,13 +72,9 @@ class Dataset:
         return f"{said}; accepted"
 
     def compare_finished(self, before: dict[str, Any] | None, run: Path) -> None:
-        """Make sure that the finished ``run`` rests on these data.
+        """UserError unless the finished ``run`` rests on these data, going by what its :meth:`summary` said ``before``.
 
-        Args:
-            before: what its summary says of its own (:meth:`summary`); None: it is of an hpcfast that noted nothing.
-
-        Raises:
-            UserError: they were others.
+        None: it is of an hpcfast that noted nothing.
         """
         if before is None:
             return
@@ -108,10 +102,7 @@ class Dataset:
 
 
 def read(settings: DataSettings, world: World, copy: Path | None = None) -> Dataset:
-    """Read the data that ``settings`` name; a collective of all ranks.
-
-    Args:
-        copy: of the data, a pack, to read from on this rank.
+    """Read the data that ``settings`` name, or on this rank a ``copy`` of that pack; a collective of all ranks.
 
     Raises:
         UserError: on all ranks: they are missing on one, have no two classes, or are not the same on all hosts.
@@ -124,11 +115,7 @@ def read(settings: DataSettings, world: World, copy: Path | None = None) -> Data
 
 
 def hold_out(train: Split, images: int | None) -> tuple[Split, Split]:
-    """Divide ``train``: what is left of it, and ``images`` of it, evenly spread; None: as ``HELD_OUT`` says.
-
-    Raises:
-        UserError: nothing would be left.
-    """
+    """Divide ``train``: what is left of it, and ``images`` of it, evenly spread; UserError if nothing would be left."""
     if images is not None and images >= len(train):
         raise UserError(
             f"data.held_out: {images} of the {len(train)} images in {train.root} would leave none to train on; "

@@ -17,11 +17,7 @@ from hpcfast.errors import UserError
 
 
 def read(root: Path) -> tuple[Split, Split]:
-    """List the ``train`` and ``val`` splits of the folder ``root``.
-
-    Raises:
-        UserError: as :func:`read_split`, or the classes differ.
-    """
+    """List the ``train`` and ``val`` splits of the folder ``root``; UserError also if their classes differ."""
     train, val = (read_split(root / name) for name in ("train", "val"))
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))

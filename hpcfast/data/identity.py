@@ -85,11 +85,7 @@ def sampled(n: int) -> np.ndarray:
 
 
 def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
-    """What ``splits`` are; a collective of all ranks.
-
-    Raises:
-        UserError: on all ranks: the data are not the same on all hosts.
-    """
+    """What ``splits`` are; a collective of all ranks. UserError, on all, if data are not the same on all hosts."""
     everyone = comm.gather((_copy(splits), socket.gethostname()))
     copies = [copy for copy, _ in everyone]
     first = copies.index(copies[world.rank]) == world.rank
@@ -108,10 +104,7 @@ def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
 
 
 def _copy(splits: tuple[Split, ...]) -> str:
-    """Which copy of the data this host sees, without a look at each image.
-
-    The folders of one copy have the same inodes and times of change on all hosts, those of another copy do not.
-    """
+    """Which copy of the data this host sees: only its folders have the same inodes and times of change on all hosts."""
     stats = [folder.stat() for split in splits for folder in split.folders()]
     return digest([*(f"{s.st_ino}\0{s.st_ctime_ns}" for s in stats), *(str(len(split)) for split in splits)])
 

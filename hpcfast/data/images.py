@@ -70,11 +70,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def parsed(data: bytes) -> Image.Image:
-    """Read a file's header; nothing is decoded yet.
-
-    Raises:
-        ImageError: it is no image, or of a format that is not read.
-    """
+    """Read a file's header, without decoding; ImageError if it is no image, or of a format that is not read."""
     try:
         image = Image.open(io.BytesIO(data), formats=(*SUFFIXES_OF, "GIF"))
     except UnidentifiedImageError:
@@ -89,12 +85,9 @@ def parsed(data: bytes) -> Image.Image:
 
 
 def coloured(image: Image.Image) -> Image.Image:
-    """Decode an image and convert it to mode L, if it is grey, or RGB.
+    """Decode an image and convert it to mode L, if it is grey, or RGB; of 16 bits the upper eight count.
 
-    Transparency is dropped; of 16 bits the upper eight count.
-
-    Raises:
-        ImageError: it cannot be decoded, or its pixels have no natural black and white.
+    ImageError if it cannot be decoded, or its pixels have no natural black and white. Transparency is dropped.
     """
     try:
         image.load()
@@ -118,8 +111,7 @@ def turned(image: Image.Image, original: Image.Image) -> Image.Image:
 def ready(encoded: np.ndarray) -> np.ndarray:
     """What DALI is to decode, for the bytes of a file, both of shape (bytes,), uint8: it gives ``opened``'s pixels.
 
-    Raises:
-        ImageError: it cannot be decoded. Damage between the header and the end is not looked for.
+    ImageError if it cannot be decoded; damage between the header and the end is not looked for.
     """
     # Without a copy where it can be: for a large file one takes longer than the check.
     data = encoded.base if isinstance(encoded.base, bytes) and len(encoded.base) == len(encoded) else encoded.tobytes()

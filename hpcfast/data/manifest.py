@@ -81,11 +81,7 @@ class Manifest(Head):
 
 
 def read(root: Path) -> Manifest:
-    """What the pack ``root`` says it holds.
-
-    Raises:
-        UserError: it is no pack, one of another version, or its manifest is damaged.
-    """
+    """What ``root`` says it holds; UserError if it is no pack, one of another version, or its manifest is damaged."""
     again = "make one with 'hpcfast data pack'"
     try:
         values = json.loads((root / MANIFEST).read_text())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Self
 
 import numpy as np
 
@@ -32,9 +32,8 @@ class PackedSplit(Split):
     place: Path
     """The pack that is read: the one that ``root`` is in, or a copy of it."""
 
-    def at(self, ids: np.ndarray) -> "PackedSplit":
-        chosen = cast("PackedSplit", super().at(ids))
-        return replace(chosen, shard=self.shard[ids], index=self.index[ids])
+    def at(self, ids: np.ndarray) -> Self:
+        return replace(super().at(ids), shard=self.shard[ids], index=self.index[ids])
 
     def encoded(self, i: int) -> np.ndarray:
         row = self.index[i]
@@ -93,10 +92,7 @@ def is_pack(root: Path) -> bool:
 
 
 def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit]:
-    """List the ``train`` and ``val`` splits of the pack ``root``.
-
-    Args:
-        copy: of it, which is read instead; images are called as they are in ``root``.
+    """List the ``train`` and ``val`` splits of the pack ``root``; or of its ``copy``, with the names they have here.
 
     Raises:
         UserError: the pack is of another version or damaged, as far as its manifest, its indices and the sizes of its
@@ -163,11 +159,7 @@ def _allow_open_files(root: Path, shards: int) -> None:
 
 
 def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
-    """What is wrong with the pack ``root``: the name of each bad file, below ``root``, and the reason.
-
-    Args:
-        quick: compare sizes only; otherwise every byte is read and hashed.
-    """
+    """Names of the bad files of the pack ``root``, and why; ``quick``: by sizes, otherwise by hashes of all bytes."""
     try:
         described = manifest.read(root)
     except UserError as error:
@@ -179,7 +171,6 @@ def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
 
 
 def _fault(file: Path, blob: Blob, quick: bool) -> str | None:
-    """What is wrong with a file; ``quick``: with its size."""
     try:
         size = file.stat().st_size
         if size != blob.bytes:

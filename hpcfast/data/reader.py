@@ -7,12 +7,9 @@ from hpcfast.data.split import Split
 
 
 def read_splits(root: Path, listed: Path | None = None, copy: Path | None = None) -> tuple[Split, Split]:
-    """List the ``train`` and ``val`` splits of ``root``.
+    """List the ``train`` and ``val`` splits of ``root``, read from its ``copy`` if it is a pack that has one.
 
-    Args:
-        listed: names images to leave out (see :mod:`hpcfast.data.skips`); by default ``root/skips.txt`` does, if it
-            exists.
-        copy: of ``root``, a pack, to read from.
+    Without the images in the list (see :mod:`hpcfast.data.skips`) ``listed``, by default ``root/skips.txt``.
 
     Raises:
         UserError: a split is missing or has fewer than two classes, a class is empty, or the classes differ.

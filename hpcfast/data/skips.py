@@ -17,11 +17,7 @@ MOST = 10, 0.01
 
 
 def read(file: Path) -> dict[str, str]:
-    """Reasons by name, as ``file`` has them.
-
-    Raises:
-        UserError: it cannot be read or is no such list.
-    """
+    """Reasons by name, as ``file`` has them; UserError if it cannot be read or is no such list."""
     try:
         lines = file.read_text(errors="surrogateescape").splitlines()
     except OSError as error:
@@ -72,11 +68,7 @@ def first_of(bad: Mapping[str, str]) -> str:
 
 
 def refuse_many(split: Split, faults: Mapping[int, str], wanted: int) -> None:
-    """Make sure that it is files that are bad, rather than the disk.
-
-    Raises:
-        UserError: ``faults`` are too many, or all of the ``wanted`` images.
-    """
+    """UserError if ``faults`` are too many, or all of the ``wanted`` images: then it is the disk that is bad."""
     limit = min(max(MOST[0], int(MOST[1] * len(split))), wanted - 1)
     if len(faults) > limit:
         raise UserError(

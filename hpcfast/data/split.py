@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -49,11 +49,7 @@ class Split:
         return good[spread(len(good), images)]
 
     def encoded(self, i: int) -> np.ndarray:
-        """The bytes of an image's file, shape (bytes,), uint8; safe with threads.
-
-        Raises:
-            OSError: they cannot be read.
-        """
+        """The bytes of an image's file, shape (bytes,), uint8, or an OSError; safe with threads."""
         file = os.open(self.files[i], os.O_RDONLY)  # of all ways to read a small file the cheapest by a third
         try:
             size = os.fstat(file).st_size
@@ -91,11 +87,11 @@ class Split:
         except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
             return None
 
-    def some(self, images: int | None) -> "Split":
+    def some(self, images: int | None) -> Self:
         """So many of the images, evenly spread; all for None."""
         return self.at(spread(len(self), images))
 
-    def at(self, ids: np.ndarray) -> "Split":
+    def at(self, ids: np.ndarray) -> Self:
         """The images ``ids``, which get new ones."""
         skips = {new: self.skips[old] for new, old in enumerate(ids.tolist()) if old in self.skips}
         return replace(self, files=[self.files[i] for i in ids], labels=self.labels[ids], skips=skips)

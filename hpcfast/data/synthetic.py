@@ -34,9 +34,6 @@ class SyntheticSplit(Split):
     def folders(self) -> list[Path]:
         return []
 
-    def content(self) -> str | None:
-        return None
-
     def batches(
         self, ids: np.ndarray, settings: DataSettings, device: torch.device, batch_size: int
     ) -> Iterator[Batch]:
@@ -50,11 +47,7 @@ class SyntheticSplit(Split):
 
 
 def read(text: str) -> tuple[SyntheticSplit, SyntheticSplit]:
-    """The ``train`` and ``val`` splits that ``text`` asks for, e.g. ``synthetic:100000x1000``.
-
-    Raises:
-        UserError: it asks for fewer than 2 classes or fewer images than classes, or cannot be understood.
-    """
+    """The ``train`` and ``val`` splits that ``text`` asks for, e.g. ``synthetic:100000x1000``; UserError if none."""
     match = re.fullmatch(r"synthetic:(\d{1,10})x(\d{1,10})", text)
     images, classes = (int(number) for number in match.groups()) if match else (0, 0)
     if not 2 <= classes <= images:
@@ -62,10 +55,10 @@ def read(text: str) -> tuple[SyntheticSplit, SyntheticSplit]:
             f"data.path: '{text}' must be synthetic:IMAGESxCLASSES, with at least 2 classes and an image for each, "
             f"e.g. synthetic:100000x1000"
         )
-    return _split(text, "train", images, classes), _split(text, "val", max(classes, images // VAL), classes)
+    names = tuple(f"class{label:05d}" for label in range(classes))
 
+    def split(name: str, n: int) -> SyntheticSplit:
+        files = [f"{text}/{name}/{i:08d}" for i in range(n)]
+        return SyntheticSplit(Path(text), files, np.arange(n) * classes // n, names)
 
-def _split(root: str, name: str, images: int, classes: int) -> SyntheticSplit:
-    labels = np.arange(images) * classes // images
-    files = [f"{root}/{name}/{i:08d}" for i in range(images)]
-    return SyntheticSplit(Path(root), files, labels, tuple(f"class{label:05d}" for label in range(classes)))
+    return split("train", images), split("val", max(classes, images // VAL))

@@ -35,12 +35,7 @@ class Corruption(NamedTuple):
 
 
 def corrupted(image: Image.Image, name: str, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Return ``image`` (mode L or RGB) corrupted; of the same size and mode.
-
-    Args:
-        name: a key of :data:`CORRUPTIONS`.
-        severity: 1 to 5.
-    """
+    """``image`` (mode L or RGB) with one of :data:`CORRUPTIONS` of severity 1 to 5; of the same size and mode."""
     corruption = CORRUPTIONS[name]
     strengths = corruption.small if min(image.size) <= SMALL else corruption.large
     return _image(corruption.change(_pixels(image), strengths[severity - 1], rng))

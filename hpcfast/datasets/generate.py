@@ -50,11 +50,7 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, images: int, classes: int, size: str | None) -> "Recipe":
-        """The recipe of a command line.
-
-        Raises:
-            UserError: there is no such size, or too few images or classes.
-        """
+        """The recipe of a command line; UserError if there is no such size, or too few images or classes."""
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size or "1x1")
         if not match:
             raise UserError(f"--size '{size}': give width and height in pixels, e.g. 500x375")
@@ -76,16 +72,7 @@ class Recipe(NamedTuple):
 
 
 def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Write the folder ``out`` and return its manifest; a finished one of the same recipe is left as it is.
-
-    Until all is written the folder's name ends in ``.part``.
-
-    Args:
-        progress: called with the number of images done.
-
-    Raises:
-        UserError: ``out`` holds something else, or cannot be written.
-    """
+    """Write the folder ``out`` as :func:`fill` does and return its manifest; tell ``progress`` how many are done."""
     jobs = [(split, number) for split, count in recipe.counts().items() for number in range(count)]
 
     def write(part: Path) -> None:

@@ -37,11 +37,7 @@ class FashionMnist(Source):
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes (gzipped or not).
-
-    Raises:
-        UserError: the file is damaged or of another type.
-    """
+    """Read an IDX file of unsigned bytes (gzipped or not); UserError if it is damaged or of another type."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         dimensions = data[3]
