@@ -9,6 +9,7 @@ from PIL import Image
 
 from hpcfast.datasets.sources import Source, images_in
 from hpcfast.datasets.unfinished import fill
+from hpcfast.errors import UserError
 from hpcfast.runs.files import write_atomically
 
 MANIFEST = "dataset.json"
@@ -24,12 +25,15 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     def write(part: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         for split, label, image, name in source.items():
+            if not label or label.startswith(".") or "/" in label or "\0" in label:
+                raise UserError(f"--source {source.source}: {label!r} is no name of a class; fetch the data set again")
             target = part / split / label
             if isinstance(image, Path) and name is None:
                 target.parent.mkdir(exist_ok=True)
                 _put(image, target)
                 counts[split] += len(images_in(image))
             else:
+                _drop_link(target)
                 if not target.is_dir():
                     target.mkdir(parents=True)
                 _put(image, target / (name or f"{counts[split]:06d}.png"))
@@ -41,10 +45,17 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
 
 
 def _put(image: Image.Image | bytes | Path, target: Path) -> None:
+    _drop_link(target)
     if isinstance(image, Path):
-        target.unlink(missing_ok=True)  # an earlier link may lead to another source
+        target.unlink(missing_ok=True)
         target.symlink_to(image.absolute())
     elif isinstance(image, Image.Image):
         write_atomically(target, lambda part: image.save(part, "PNG", compress_level=1), durable=False)
     elif not target.exists() or target.stat().st_size != len(image):  # a power cut may leave it too short
         write_atomically(target, lambda part: part.write_bytes(image), durable=False)
+
+
+def _drop_link(target: Path) -> None:
+    """Remove a link that a killed command made to another source, which is not to be written to."""
+    if target.is_symlink():
+        target.unlink()
