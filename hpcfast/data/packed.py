@@ -136,6 +136,8 @@ def _index(root: Path, shard: Shard) -> np.ndarray:
         raise _mismatch(root, name, f"{index.dtype} of shape {index.shape} is no index of {shard.images} images")
     if not 0 <= index["offset"].min() <= (index["offset"] + index["size"]).max() <= shard.tar.bytes:
         raise _mismatch(root, name, f"an image would lie outside the shard's {shard.tar.bytes:,} bytes")
+    if not (fine := np.char.isalnum(index["suffix"])).all():
+        raise _mismatch(root, name, f"an image would be a file of the kind {index['suffix'][~fine][0]!r}")
     return index
 
 
