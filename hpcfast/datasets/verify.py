@@ -60,7 +60,7 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
         results = executor.map(examine, [f"{root}/{name}" for name in names], chunksize=16)
         for done, (name, (kind, reason, sha256)) in enumerate(zip(names, results, strict=True), 1):
             if kind:
-                found.append(Found(name, kind, reason, "skip"))
+                found.append(Found(name, kind, reason, "skip" if skips.fits(name) else "mend"))
             digests.append(sha256)
             if sha256 and name.startswith(SPLITS[0]):
                 validation[sha256] = name
@@ -179,13 +179,12 @@ def check_place(path: Path) -> None:
 
 def write_skips(path: Path, found: list[Found]) -> int:
     """List at ``path`` the images that training can leave out, and count them; for none, an older list is removed."""
-    lines = {each.name: each.reason for each in found if each.remedy == "skip"}
+    bad = {each.name: each.reason for each in found if each.remedy == "skip"}
     try:
-        if lines:
-            text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(lines.items()))
-            save_text(path, f"{HEADER}\n{text}")
+        if bad:
+            save_text(path, f"{HEADER}\n{skips.lines(dict(sorted(bad.items())))}")
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}. Give another place with --skips FILE.") from None
-    return len(lines)
+    return len(bad)

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from hpcfast import cli
+from hpcfast.data import skips
 from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.datasets.verify import Found, examine, verify
@@ -151,6 +153,20 @@ def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
     assert "val/class3: train has it" in done.output
     kinds = [each["kind"] for each in json.loads(numbers.read_text())["found"]]
     assert sorted(kinds) == ["empty", "missing class", "not read"]
+
+
+def test_a_list_with_any_names_can_be_read_again(data: Path) -> None:
+    names = ["a\u2028b.png", "a\x0cb.png", "a\rb.png", "a\nb.png", "a\tb.png"]
+    for name in names:
+        (data / "train" / "class0" / name).touch()
+    assert isinstance(run(data).exception, UserError)
+    assert rows(check(data), "mend") == {(f"train/class0/{name}", "empty") for name in names[3:]}
+    train, _ = read_splits(data)
+    assert {Path(train.files[i]).name for i in train.skips} == {*names[:3]}
+    split = replace(train, skips={0: "not\nread", **dict.fromkeys(range(len(train)), "bad")})
+    (data / "skips.txt").write_text(skips.text(split))
+    left = {Path(read_splits(data)[0].files[i]).name for i in read_splits(data)[0].good}
+    assert left == {*names[3:]}
 
 
 def test_a_list_of_somebody_else_is_kept(data: Path) -> None:
