@@ -32,14 +32,20 @@ def read_split(root: Path, setting: str = "data.path") -> Split:
     """List the images in ``root``, which has one folder a class; ``setting`` is what the user calls the place.
 
     Raises:
-        UserError: ``root`` is missing or has fewer than two classes, or a class is empty.
+        UserError: ``root`` is missing or cannot be read, or has fewer than two classes, or a class is empty.
     """
-    if not root.is_dir():
+    try:
+        if not root.is_dir():
+            raise UserError(
+                f"{setting}: no folder {root}. A data set is a folder with train/ and val/, in each one folder a "
+                f"class; make one with 'hpcfast data prepare', or give another {setting}."
+            )
+        classes, loose = folders_in(str(root))
+        listed = [images_below(f"{root}/{name}") for name in classes]
+    except OSError as error:
         raise UserError(
-            f"{setting}: no folder {root}. A data set is a folder with train/ and val/, in each one folder a "
-            f"class; make one with 'hpcfast data prepare', or give another {setting}."
-        )
-    classes, loose = folders_in(str(root))
+            f"{setting}: {root} cannot be read: {error}. Make it readable, or give another {setting}."
+        ) from None
     if len(classes) < 2:
         raise UserError(
             f"{setting}: {root} has {len(classes)} class folders ({', '.join(classes) or 'none'}); "
@@ -48,8 +54,7 @@ def read_split(root: Path, setting: str = "data.path") -> Split:
     files: list[str] = []
     labels: list[int] = []
     unread = kinds(loose)
-    for label, name in enumerate(classes):
-        images, others = images_below(f"{root}/{name}")
+    for label, (name, (images, others)) in enumerate(zip(classes, listed, strict=True)):
         if not images:
             raise UserError(
                 f"{setting}: class folder {root / name} holds no image ({', '.join(SUFFIXES)}). "
