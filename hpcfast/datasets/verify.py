@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import struct
 import zlib
@@ -19,6 +18,7 @@ from hpcfast.data import manifest, packed, skips
 from hpcfast.data.folder import described, folders_in, images_below, kinds, read_split
 from hpcfast.data.images import SUFFIXES, ImageError, opened, parsed, ready
 from hpcfast.data.split import HASHES, Split, digest
+from hpcfast.datasets.unfinished import save
 from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
@@ -54,6 +54,8 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
     splits = [read_split(root / name, "DATA") for name in SPLITS]
     names = [skips.name(split, i) for split in splits for i in range(len(split))]
     found = [*_missing_classes(*splits), *(each for split in splits for each in _unread(split))]
+    # Before the bytes are read: what changes meanwhile is not known.
+    hashes = {split.root.name: {"files": split.stamp()} for split in splits}
     validation: dict[str, str] = {}
     digests: list[str] = []
     with pool(len(names)) as executor:
@@ -67,7 +69,11 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
             elif sha256 in validation:
                 found.append(Found(name, "in train and val", f"the same bytes as {validation[sha256]}", "mend"))
             progress(done)
-    _write_hashes(root, splits, digests)
+    each = iter(digests)
+    for split in splits:
+        hashes[split.root.name]["content"] = digest(islice(each, len(split)))
+    with contextlib.suppress(OSError):  # where the folder cannot be written, identities go without
+        save(root / HASHES, hashes)
     return len(names), found + _without_good_images(names, found)
 
 
@@ -149,14 +155,6 @@ def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
         for label, count in lost.items()
         if count == images[label]
     ]
-
-
-def _write_hashes(root: Path, splits: list[Split], digests: list[str]) -> None:
-    """Note what all images are, for identities; where the folder cannot be written, they go without."""
-    each = iter(digests)
-    entries = {s.root.name: {"files": s.stamp(), "content": digest(islice(each, len(s)))} for s in splits}
-    with contextlib.suppress(OSError):
-        save_text(root / HASHES, json.dumps(entries, indent=1) + "\n")
 
 
 def _check_pack(root: Path) -> tuple[int, list[Found]]:

@@ -94,6 +94,13 @@ def test_bytes_that_verify_hashed_count_until_a_file_changes(tmp_path: Path) -> 
     assert (root / HASHES).is_file()
 
 
+def test_a_file_that_changes_while_verify_reads_is_not_known(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "data", {"train": 3, "val": 3}, classes=2)
+    first = root / "val" / "class0" / "000.png"
+    verify(root, lambda done: os.utime(first, ns=(1, 1)) if done == 12 else None)
+    assert of(root).content is None
+
+
 def test_hashes_tell_apart_what_a_sample_does_not() -> None:
     one, other = (Identity({"a": (1, "x")}, 1, "same", content) for content in ("this", "that"))
     assert one.differences(other) == ["images of the same names and sizes have other content"]
