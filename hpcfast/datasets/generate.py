@@ -64,21 +64,18 @@ class Recipe(NamedTuple):
         """Images of each split."""
         return {"train": self.images, "val": max(self.classes, self.images // VAL)}
 
-    def manifest(self) -> dict[str, Any]:
-        """All that the files depend on, as JSON has it."""
-        size = self.size and list(self.size)
-        asked = {"images": self.counts(), "classes": self.classes, "size": size}
-        return {"name": "synthetic", **asked, "seed": SEED, "pillow": version("pillow")}
-
 
 def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
     """Write the folder ``out`` as :func:`fill` does and return its manifest; tell ``progress`` how many are done."""
+    size = recipe.size and list(recipe.size)
+    asked = {"images": recipe.counts(), "classes": recipe.classes, "size": size}
+    about = {"name": "synthetic", **asked, "seed": SEED, "pillow": version("pillow")}
     jobs = [(split, number) for split, count in recipe.counts().items() for number in range(count)]
 
     def write(part: Path) -> None:
         work_on(jobs, partial(_write_one, recipe, part), CHUNK, progress)
 
-    return fill(out, MANIFEST, recipe.manifest(), "this synthetic data set", write)
+    return fill(out, MANIFEST, about, "this synthetic data set", write)
 
 
 def _write_one(recipe: Recipe, part: Path, job: tuple[str, int]) -> None:
