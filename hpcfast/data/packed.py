@@ -102,7 +102,7 @@ def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit
     described = manifest.read(place)
     _allow_open_files(place, len(described.shards))
     for name, blob in described.files().items():
-        if fault := _fault(place / name, blob, quick=True):
+        if fault := fault_of(place / name, blob, quick=True):
             raise _mismatch(place, name, fault)
     return _split(root, place, described, "train"), _split(root, place, described, "val")
 
@@ -168,11 +168,12 @@ def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
         yield MANIFEST, str(error)
         return
     for name, blob in described.files().items():
-        if fault := _fault(root / name, blob, quick):
+        if fault := fault_of(root / name, blob, quick):
             yield name, fault
 
 
-def _fault(file: Path, blob: Blob, quick: bool) -> str | None:
+def fault_of(file: Path, blob: Blob, quick: bool) -> str | None:
+    """What is wrong with a file, see :func:`faults`."""
     try:
         size = file.stat().st_size
         if size != blob.bytes:

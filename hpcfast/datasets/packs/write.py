@@ -25,6 +25,7 @@ from PIL import Image
 from hpcfast.data.identity import identify
 from hpcfast.data.images import ImageError, coloured, parsed, ready, turned
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Head, Resize, Shard
+from hpcfast.data.packed import fault_of
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split, digest
 from hpcfast.datasets.unfinished import fill, save
@@ -119,7 +120,11 @@ def pack(data: Path, out: Path, recipe: Recipe, progress: Callable[[int, int], N
         for name in ("train", "val"):
             (half / name).mkdir(exist_ok=True)
         begun = json.loads((half / MANIFEST).read_text()).get("shards", [])
-        done = {shard["name"]: shard for shard in begun if _is_whole(half, Shard.model_validate(shard))}
+        done = {}
+        for shard in begun:  # files have their names only since they were hashed and are on disk
+            files = Shard.model_validate(shard).files().items()
+            if not any(fault_of(half / name, blob, quick=True) for name, blob in files):
+                done[shard["name"]] = shard
         for part in parts:
             if part.name not in done:
                 done[part.name] = part.write(half, recipe.short_side).model_dump(mode="json")
@@ -164,12 +169,6 @@ def _cut(name: str, split: Split, order: np.ndarray, recipe: Recipe) -> Iterator
     edges = np.arange(count + 1) * len(order) // count
     for number, (first, end) in enumerate(pairwise(edges.tolist())):
         yield Part(f"{name}/shard-{number:06d}", split, order[first:end], first)
-
-
-def _is_whole(half: Path, shard: Shard) -> bool:
-    """Whether its files are there; they have their names only since they were hashed and are on disk."""
-    files = {half / name: blob for name, blob in shard.files().items()}
-    return all(file.exists() and file.stat().st_size == blob.bytes for file, blob in files.items())
 
 
 class HashedFile:
