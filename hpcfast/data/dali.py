@@ -22,9 +22,9 @@ from torch.utils.dlpack import from_dlpack
 
 from hpcfast.data import Batch, DataSettings, augment
 from hpcfast.data.readahead import BadImages, attempt, read_ahead
+from hpcfast.data.reader import SyntheticSplit
 from hpcfast.data.resize import EVAL_CROP, centre, floats, square
 from hpcfast.data.split import Split
-from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.distributed.comm import World
 
 MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}

@@ -7,9 +7,9 @@ from omegaconf import OmegaConf
 
 from hpcfast.config import parse, read_run
 from hpcfast.data import DataSettings, folder
-from hpcfast.data.classes import match
 from hpcfast.data.reader import read_splits
 from hpcfast.data.resize import EVAL_CROP
+from hpcfast.data.split import match
 from hpcfast.errors import UserError
 from hpcfast.evaluation.session import Subject
 from hpcfast.models import pretrained, saved
