@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
 REMEDIES = {"mend": "to be mended", "skip": "left out"}
-EXAMPLES = 3
-"""Of each kind of fault, that are shown."""
+EXAMPLES = 3  # of each kind of fault, that are shown
 
 
 @app.command()
@@ -58,7 +57,6 @@ def verify(
 
 
 def _show(found: "list[Found]") -> None:
-    """A table with a row a kind: how many there are, and the first of them."""
     from rich.table import Table
     from rich.text import Text
 

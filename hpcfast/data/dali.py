@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,9 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
-from hpcfast.data import Batch, DataSettings, augment
+from hpcfast.data import Batch, DataSettings, augment, resize
 from hpcfast.data.readahead import BadImages, attempt, read_ahead
 from hpcfast.data.reader import SyntheticSplit
-from hpcfast.data.resize import EVAL_CROP, centre, floats, square
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 
@@ -82,16 +80,15 @@ def batches(
                     raise
                 raise BadImages(split, faults) from error
             if not _leaves_resizing(settings, shard):
-                pixels = from_dlpack(images[0].as_tensor())
+                x = resize.floats(from_dlpack(images[0].as_tensor()), shard.device)
             else:
                 parts = [torch.from_numpy(np.asarray(part)) for part in images[0]]
                 if train_key is None:
-                    resized = pool.map(partial(centre, settings.size), parts)
+                    x = resize.batch(pool, shard.threads, resize.centre, settings.size, parts)
                 else:
-                    resized = pool.map(partial(square, settings.size), parts, images[1].as_array())
-                pixels = torch.stack([*resized])
+                    x = resize.batch(pool, shard.threads, resize.square, settings.size, parts, images[1].as_array())
             y, chosen = (torch.as_tensor(each).to(shard.device) for each in (split.labels[batch], batch))
-            yield Batch(floats(pixels, shard.device), y, chosen)
+            yield Batch(x, y, chosen)
 
 
 def _leaves_resizing(settings: DataSettings, shard: Shard) -> bool:
@@ -164,7 +161,7 @@ def _graph(
         images = fn.decoders.image(encoded, device=decoder, **decoding)
     if not decode_only:
         central = photographs and numbers is None
-        sides = {"resize_shorter": round(size / EVAL_CROP)} if central else {"resize_x": size, "resize_y": size}
+        sides = {"resize_shorter": round(size / resize.EVAL_CROP)} if central else {"resize_x": size, "resize_y": size}
         images = fn.resize(images, **sides)
     if numbers is None:
         return images if decode_only else fn.crop(images, crop=(size, size))
@@ -208,7 +205,6 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
 
 
 def _jittered(images: DataNode, numbers: augment.Numbers, strength: float) -> DataNode:
-    """Change brightness, contrast and saturation of uint8 RGB images."""
     draws = fn.external_source(lambda i: augment.jitters(numbers(i), strength), num_outputs=3)
     brightness, contrast, saturation = draws
     return fn.color_twist(images, brightness=brightness, contrast=contrast, saturation=saturation)

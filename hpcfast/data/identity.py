@@ -21,8 +21,7 @@ from hpcfast.errors import UserError
 
 SAMPLE = 1000
 """Images whose bytes are read."""
-SHOWN = 5
-"""Names that a message lists."""
+SHOWN = 5  # names that a message lists
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from hpcfast.runs.files import save_text
 
 SPLITS = ("val", "train")
 """In the order in which they are read: of the first the hashes are kept, and val is the smaller one."""
-
 HEADER = "# Written by hpcfast data verify; training leaves these images out."
 
 
@@ -137,7 +136,6 @@ def _missing_classes(val: Split, train: Split) -> Iterator[Found]:
 
 
 def _unread(split: Split) -> Iterator[Found]:
-    """The files of a split that are not read, in each of its folders."""
     for label in ("", *split.classes) if split.unread else ():
         folder = split.root / label
         if names := images_below(str(folder))[1] if label else folders_in(str(folder))[1]:

@@ -22,8 +22,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
-CHUNK = 1 << 24
-"""Bytes that are read at a time."""
+CHUNK = 1 << 24  # bytes that are read at a time
 VARIABLE = "HPCFAST_NODE"
 """For tests only: what the node is called, so that one machine can be several."""
 

@@ -33,8 +33,7 @@ from hpcfast.errors import UserError
 from hpcfast.runs.files import replacing
 from hpcfast.runs.names import printable
 
-METHOD = "Lanczos, JPEG quality 95"
-"""Of :func:`shrunk`."""
+METHOD = "Lanczos, JPEG quality 95"  # of :func:`shrunk`
 SAMPLE = 256
 """Images whose mean size says how many of all fill a shard: a random sample, since the order is random."""
 BLOCK = 512
