@@ -80,9 +80,11 @@ def images_below(folder: str) -> tuple[list[str], list[str]]:
 
     Links are followed, but never back into a folder that holds them.
     """
-    files = sorted(_walk(folder, (os.path.realpath(folder),)))
-    images = [file for file in files if file.lower().endswith(SUFFIXES)]
-    return images, [file for file in files if not file.lower().endswith(SUFFIXES)]
+    images: list[str] = []
+    others: list[str] = []
+    for file in sorted(_walk(folder, (os.path.realpath(folder),))):
+        (images if file.lower().endswith(SUFFIXES) else others).append(file)
+    return images, others
 
 
 def _walk(folder: str, inside: tuple[str, ...]) -> Iterator[str]:
