@@ -75,10 +75,10 @@ def batches(
             except StopIteration:  # it has run out before its time
                 raise BadImages(split, faults) from None
             except RuntimeError as error:
-                faults |= _undecodable(split, batch, settings, shard, train_key)
-                if not faults:
+                undecodable = _undecodable(split, batch, settings, shard, train_key)
+                if not undecodable:
                     raise
-                raise BadImages(split, faults) from error
+                raise BadImages(split, undecodable) from error
             if not _leaves_resizing(settings, shard):
                 x = resize.floats(from_dlpack(images[0].as_tensor()), shard.device)
             else:
