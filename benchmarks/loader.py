@@ -5,6 +5,7 @@ libjpeg-turbo decoding no more than the crop, which none can do without.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.table import Row, compare
 from hpcfast.bench.turns import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
-from hpcfast.data.readahead import Feed
+from hpcfast.data.readahead import read_ahead
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets import generate
@@ -133,8 +134,8 @@ def _decoder(bench: Bench, split: Split, size: int, batch: int) -> Callable[[], 
     ids, shard = np.arange(len(split)), dali.Shard(0, 1, bench.world.device, 1)
 
     def run() -> None:
-        with Feed(split, ids, batch) as feed:
-            pipe = dali.build(feed, ids, settings(size, batch), shard, batch, KEY, decode_only=True)
+        with closing(read_ahead(split, ids, batch, {})) as encoded:
+            pipe = dali.build(encoded, ids, settings(size, batch), shard, batch, KEY, decode_only=True)
             for _ in range(0, len(ids), batch):
                 pipe.run()
 

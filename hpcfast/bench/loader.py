@@ -15,9 +15,8 @@ import torch
 from hpcfast.bench.turns import spread, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
-from hpcfast.data.reader import read_splits
+from hpcfast.data.reader import SyntheticSplit, read_splits
 from hpcfast.data.split import Split
-from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.errors import UserError
 
 ABOUT = 0.97

@@ -2,15 +2,76 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpcfast.cli import data_verify, options
+from hpcfast.cli import options
+
+if TYPE_CHECKING:
+    from hpcfast.datasets.verify import Found
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
-app.command("verify")(data_verify.command)
+REMEDIES = {"mend": "to be mended", "skip": "left out"}
+EXAMPLES = 3  # of each kind of fault, that are shown
+
+
+@app.command()
+def verify(
+    data: Annotated[Path, typer.Argument(help="folder with train/ and val/, or a pack", show_default=False)],
+    skips: Annotated[Path | None, typer.Option(help="list to write; default DATA/skips.txt")] = None,
+    json: options.Json = None,
+) -> None:
+    """Find images and folders that would spoil a run; list bad images, so that training leaves them out.
+
+    Exits with 0 if nothing is wrong, with 2 if something is.
+    """
+    from hpcfast.data.skips import NAME
+    from hpcfast.datasets import verify as verifying
+    from hpcfast.errors import UserError
+    from hpcfast.runs.progress import Reporter
+
+    options.refuse_ranks("data verify")
+    target = skips or data / NAME
+    if data.is_dir():
+        verifying.check_place(target)
+    with Reporter(visible=True) as reporter:
+        task = reporter.task(f"verify {data}", None, "images")
+        images, found = verifying.verify(data, task.update)
+        task.close()
+    bad = verifying.write_skips(target, found)
+    options.write_json(json, {"data": str(data), "images": images, "found": [each._asdict() for each in found]})
+    if not found:
+        print(f"{data}: {images:,} images, nothing wrong")
+        return
+    _show(found)
+    parts = []
+    if bad:
+        setting = f" if told data.skips={target}" if skips else ""
+        parts.append(f"{data}: bad images: {bad:,}; {target} lists them, and training leaves them out{setting}")
+    if broken := len([each for each in found if each.remedy == "mend"]):
+        parts.append(f"{data}: faults to mend by hand: {broken:,}; the table names them")
+    raise UserError(". ".join(parts))
+
+
+def _show(found: "list[Found]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from hpcfast.runs.names import printable
+    from hpcfast.runs.progress import console
+
+    def group(each: "Found") -> tuple[str, str]:
+        return each.remedy, each.kind
+
+    grid = Table("found", "count", "remedy", "for instance")
+    for (remedy, kind), rows in groupby(sorted(found, key=group), group):
+        some = list(rows)
+        first = "\n".join(printable(f"{each.name}: {each.reason}") for each in some[:EXAMPLES])
+        grid.add_row(kind, f"{len(some):,}", REMEDIES[remedy], Text(first, overflow="fold"))
+    console(140).print(grid)
 
 
 def _write(

@@ -22,16 +22,10 @@ Numbers = Callable[[int], np.ndarray]
 
 
 def uniform(key: int, ids: np.ndarray) -> np.ndarray:
-    """Numbers uniform in [0, 1): the first eight of SplitMix64 for each image.
+    """Numbers uniform in [0, 1), shape (n, 8), float32: the first eight of SplitMix64 for each of ``ids``, shape (n,).
 
-    Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
-
-    Args:
-        key: 63 bits, for instance ``seed_of(seed, epoch)``; another one gives unrelated numbers.
-        ids: shape (n,), integers.
-
-    Returns:
-        Shape (n, 8), float32.
+    Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators". ``key`` has 63 bits, for instance
+    ``seed_of(seed, epoch)``; another one gives unrelated numbers.
     """
     states = _mix(_walk(np.uint64(key), ids))
     # 24 bits are what float32 holds: with more of them, numbers would be rounded up to 1.
@@ -51,24 +45,12 @@ def by_batch(key: int, ids: np.ndarray, batch_size: int) -> Numbers:
 
 
 def shifts(numbers: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw shifts.
-
-    Args:
-        numbers: of ``uniform``, shape (n, 8).
-        reach: greatest shift in each direction, pixels.
-
-    Returns:
-        Whether to mirror, shape (n,), int32, 0 or 1; by how many pixels to move the window (down, right), shape
-        (n, 2), int32.
-    """
+    """Draw from ``uniform`` numbers whether to mirror, (n,), and shifts of up to ``reach`` pixels, (n, 2); int32."""
     return _mirror(numbers), np.floor(numbers[:, PLACE] * (2 * reach + 1)).astype(np.int32) - reach
 
 
 def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draw crops, as far as that doesn't need the sizes of the images.
-
-    Args:
-        numbers: of ``uniform``, shape (n, 8).
+    """Draw crops from ``uniform`` numbers, as far as that doesn't need the sizes of the images.
 
     Returns:
         Whether to mirror, shape (n,), int32, 0 or 1; height and width of a window of area 1 whose aspect ratio is
@@ -81,14 +63,9 @@ def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 def jitters(numbers: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw factors for brightness, contrast and saturation.
+    """Draw, from ``uniform`` numbers, factors for brightness, contrast and saturation; each of shape (n,), float32.
 
-    Args:
-        numbers: of ``uniform``, shape (n, 8).
-        strength: factors are uniform from 1 - strength to 1 + strength, but not below 0, as torchvision's are.
-
-    Returns:
-        Three times shape (n,), float32.
+    They are uniform from 1 - strength to 1 + strength, but not below 0, as torchvision's are.
     """
     least = np.float32(max(0.0, 1 - strength))
     factors = least + numbers[:, JITTER] * (np.float32(1 + strength) - least)

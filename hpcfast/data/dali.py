@@ -7,6 +7,8 @@ from the ids.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,10 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
-from hpcfast.data import Batch, DataSettings, augment
-from hpcfast.data.readahead import BadImages, Feed, attempt
-from hpcfast.data.resize import EVAL_CROP, Resizer, floats
+from hpcfast.data import Batch, DataSettings, augment, resize
+from hpcfast.data.readahead import BadImages, attempt, read_ahead
+from hpcfast.data.reader import SyntheticSplit
 from hpcfast.data.split import Split
-from hpcfast.data.synthetic import SyntheticSplit
 from hpcfast.distributed.comm import World
 
 MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}
@@ -49,10 +50,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Read ``ids``, in this order, the shard's contiguous block of them, each image once.
 
-    Args:
-        settings: of which ``size``, ``channels`` and ``augment`` count here.
-        train_key: of the augmentation, which is a function of (train_key, id) alone; None for evaluation, which
-            sees the images without it.
+    Augmentation is a function of (train_key, id) alone; None for evaluation, which sees the images without it.
 
     Yields:
         Batches of at most ``batch_size``; none for no ids, as an epoch resumed at its end has.
@@ -66,27 +64,31 @@ def batches(
         return
     if not len(block):
         return
-    with Feed(split, block, batch_size) as feed, Resizer(settings.size, shard.threads) as resizer:
-        pipe = build(feed, block, settings, shard, batch_size, train_key)
+    faults: dict[int, str] = {}
+    encoded = read_ahead(split, block, batch_size, faults)
+    with closing(encoded), ThreadPoolExecutor(shard.threads) as pool:
+        pipe = build(encoded, block, settings, shard, batch_size, train_key)
         for start in range(0, len(block), batch_size):
             batch = block[start : start + batch_size]
             try:
                 images = pipe.run()
             except StopIteration:  # it has run out before its time
-                raise BadImages(split, feed.faults) from None
+                raise BadImages(split, faults) from None
             except RuntimeError as error:
-                faults = _undecodable(split, batch, settings, shard, train_key)
-                if not faults:
+                undecodable = _undecodable(split, batch, settings, shard, train_key)
+                if not undecodable:
                     raise
-                raise BadImages(split, faults) from error
-            chosen = torch.as_tensor(batch).to(shard.device)
+                raise BadImages(split, undecodable) from error
             if not _leaves_resizing(settings, shard):
-                x = floats(from_dlpack(images[0].as_tensor()), shard.device)
-            elif train_key is None:
-                x = resizer.central([torch.from_numpy(np.asarray(image)) for image in images[0]])
+                x = resize.floats(from_dlpack(images[0].as_tensor()), shard.device)
             else:
-                x = resizer.cropped([torch.from_numpy(np.asarray(crop)) for crop in images[0]], images[1].as_array())
-            yield Batch(x, torch.as_tensor(split.labels[batch]).to(shard.device), chosen)
+                parts = [torch.from_numpy(np.asarray(part)) for part in images[0]]
+                if train_key is None:
+                    x = resize.batch(pool, shard.threads, resize.centre, settings.size, parts)
+                else:
+                    x = resize.batch(pool, shard.threads, resize.square, settings.size, parts, images[1].as_array())
+            y, chosen = (torch.as_tensor(each).to(shard.device) for each in (split.labels[batch], batch))
+            yield Batch(x, y, chosen)
 
 
 def _leaves_resizing(settings: DataSettings, shard: Shard) -> bool:
@@ -120,12 +122,10 @@ def build(
     train_key: int | None,
     decode_only: bool = False,
 ) -> Pipeline:
-    """Return the pipeline, not yet built; ``serialize()`` shows its graph, a GPU's too where there is none.
+    """Return the pipeline for ``ids``, whose bytes are ``encoded``, batch by batch; not yet built.
 
-    Args:
-        encoded: the bytes of the images, batch by batch.
-        ids: of these images.
-        decode_only: end there even where DALI would resize (photographs, for ``make bench``).
+    ``serialize()`` shows its graph, a GPU's too where there is none. ``decode_only``: it ends there even where DALI
+    would resize (photographs, for ``make bench``).
     """
     gpu = shard.device.type == "cuda" and settings.decode == "auto"
     return _graph(
@@ -161,7 +161,7 @@ def _graph(
         images = fn.decoders.image(encoded, device=decoder, **decoding)
     if not decode_only:
         central = photographs and numbers is None
-        sides = {"resize_shorter": round(size / EVAL_CROP)} if central else {"resize_x": size, "resize_y": size}
+        sides = {"resize_shorter": round(size / resize.EVAL_CROP)} if central else {"resize_x": size, "resize_y": size}
         images = fn.resize(images, **sides)
     if numbers is None:
         return images if decode_only else fn.crop(images, crop=(size, size))
@@ -193,12 +193,7 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
 
     Its area is uniform from ``CROP_AREA`` of the image to the largest that fits at this aspect ratio. Others draw
     again if a window doesn't fit: nearly the same distribution, but there is no telling how many numbers it takes.
-
-    Args:
-        extent: of the image, pixels.
-        form: sides of a window of area 1.
-        area: in [0, 1).
-        place: in [0, 1).
+    ``form``, ``area`` and ``place`` are those of :func:`hpcfast.data.augment.crops`.
     """
     # Each operation costs a microsecond an image, hence few: sides are measured in those of the window of area 1.
     sides = extent / form
@@ -210,8 +205,6 @@ def window(extent: DataNode, form: DataNode, area: DataNode, place: DataNode) ->
 
 
 def _jittered(images: DataNode, numbers: augment.Numbers, strength: float) -> DataNode:
-    """Change brightness, contrast and saturation of uint8 RGB images."""
-    brightness, contrast, saturation = fn.external_source(
-        lambda i: augment.jitters(numbers(i), strength), num_outputs=3
-    )
+    draws = fn.external_source(lambda i: augment.jitters(numbers(i), strength), num_outputs=3)
+    brightness, contrast, saturation = draws
     return fn.color_twist(images, brightness=brightness, contrast=contrast, saturation=saturation)

@@ -9,22 +9,19 @@ import hashlib
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from hpcfast.data.hashes import digest
 from hpcfast.data.readahead import READERS, attempt
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, digest
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
 SAMPLE = 1000
 """Images whose bytes are read."""
-SHOWN = 5
-"""Names that a message lists."""
+SHOWN = 5  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,6 @@ class Identity:
         """In words, what of the images' content was looked at."""
         return "every byte" if self.content else f"names, sizes and the content of {self.sampled:,} images"
 
-    def state(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def of_state(cls, state: dict[str, Any]) -> "Identity":
-        """The identity whose :meth:`state` this is."""
-        classes = {name: (int(count), str(files)) for name, (count, files) in state["classes"].items()}
-        return cls(classes, state["sampled"], state["sample"], state["content"])
-
     def differences(self, other: "Identity") -> list[str]:
         """What is otherwise in ``other``, in words; empty if they are the same."""
         gone, new = self.classes.keys() - other.classes.keys(), other.classes.keys() - self.classes.keys()
@@ -78,17 +65,17 @@ class Identity:
 
 def identify(split: Split) -> Identity:
     """Find out what ``split`` is: a call to the file system for each image, and the content of ``SAMPLE`` of them."""
-    stats, names = split.stats, split.names()
+    names, sizes = split.names(), split.stats[:, 0].tolist()
     order = np.argsort(split.labels, kind="stable")
     ends = np.searchsorted(split.labels[order], np.arange(len(split.classes) + 1)).tolist()
-    sizes, classes = stats[:, 0].tolist(), {}
+    classes = {}
     for label, name in enumerate(split.classes):
         ids = order[ends[label] : ends[label + 1]].tolist()
         classes[name] = (len(ids), digest(f"{names[i]}\0{sizes[i]}" for i in ids))
     ids = sampled(len(split)).tolist()
     with ThreadPoolExecutor(READERS) as pool:
         sample = digest(pool.map(lambda i: str(content_digest(split, i)), ids))
-    return Identity(classes, len(ids), sample, split.content(names, stats))
+    return Identity(classes, len(ids), sample, split.content())
 
 
 def sampled(n: int) -> np.ndarray:
@@ -97,11 +84,7 @@ def sampled(n: int) -> np.ndarray:
 
 
 def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
-    """What ``splits`` are; a collective of all ranks.
-
-    Raises:
-        UserError: on all ranks: the data are not the same on all hosts.
-    """
+    """What ``splits`` are; a collective of all ranks. UserError, on all, if data are not the same on all hosts."""
     everyone = comm.gather((_copy(splits), socket.gethostname()))
     copies = [copy for copy, _ in everyone]
     first = copies.index(copies[world.rank]) == world.rank
@@ -121,10 +104,7 @@ def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
 
 
 def _copy(splits: tuple[Split, ...]) -> str:
-    """Which copy of the data this host sees, without a look at each image.
-
-    The folders of one copy have the same inodes and times of change on all hosts, those of another copy do not.
-    """
+    """Which copy of the data this host sees: only its folders have the same inodes and times of change on all hosts."""
     stats = [folder.stat() for split in splits for folder in split.folders()]
     return digest([*(f"{s.st_ino}\0{s.st_ctime_ns}" for s in stats), *(str(len(split)) for split in splits)])
 

@@ -64,29 +64,19 @@ class ImageError(Exception):
 
 
 def opened(data: bytes) -> Image.Image:
-    """Decode a file: upright, mode L or RGB; the same pixels that training and evaluation see.
-
-    Raises:
-        ImageError: it cannot be decoded.
-    """
+    """Decode a file, or raise ImageError: upright, mode L or RGB; the same pixels that training and evaluation see."""
     image = parsed(data)
     return turned(coloured(image), image)
 
 
 def parsed(data: bytes) -> Image.Image:
-    """Read a file's header; nothing is decoded yet.
-
-    Raises:
-        ImageError: it is no image, or of a format that is not read.
-    """
+    """Read a file's header, without decoding; ImageError if it is no image, or of a format that is not read."""
     try:
         image = Image.open(io.BytesIO(data), formats=(*SUFFIXES_OF, "GIF"))
     except UnidentifiedImageError:
-        known = data.startswith((_JPEG, _PNG))
-        kind, reason = (
-            ("damaged", "its header is damaged") if known else ("not an image", f"it begins with {data[:8]!r}")
-        )
-        raise ImageError(kind, reason) from None
+        if data.startswith((_JPEG, _PNG)):
+            raise ImageError("damaged", "its header is damaged") from None
+        raise ImageError("not an image", f"it begins with {data[:8]!r}") from None
     except Exception as error:  # noqa: BLE001 - Pillow raises whatever its parsers stumble over
         raise _damaged(error) from None
     if image.format == "GIF":
@@ -95,12 +85,9 @@ def parsed(data: bytes) -> Image.Image:
 
 
 def coloured(image: Image.Image) -> Image.Image:
-    """Decode an image and convert it to mode L, if it is grey, or RGB.
+    """Decode an image and convert it to mode L, if it is grey, or RGB; of 16 bits the upper eight count.
 
-    Transparency is dropped; of 16 bits the upper eight count.
-
-    Raises:
-        ImageError: it cannot be decoded, or its pixels have no natural black and white.
+    ImageError if it cannot be decoded, or its pixels have no natural black and white. Transparency is dropped.
     """
     try:
         image.load()
@@ -124,8 +111,7 @@ def turned(image: Image.Image, original: Image.Image) -> Image.Image:
 def ready(encoded: np.ndarray) -> np.ndarray:
     """What DALI is to decode, for the bytes of a file, both of shape (bytes,), uint8: it gives ``opened``'s pixels.
 
-    Raises:
-        ImageError: it cannot be decoded. Damage between the header and the end is not looked for.
+    ImageError if it cannot be decoded; damage between the header and the end is not looked for.
     """
     # Without a copy where it can be: for a large file one takes longer than the check.
     data = encoded.base if isinstance(encoded.base, bytes) and len(encoded.base) == len(encoded) else encoded.tobytes()
@@ -156,7 +142,7 @@ def _plain_jpeg(data: bytes) -> bytes | None:
                 return None
             if not parts:
                 return data
-            return b"".join([data[:2], _exif(orientation), parts[0][2:], *parts[1:], data[kept:]])
+            return b"".join([data[:2], _exif_segment(orientation), parts[0][2:], *parts[1:], data[kept:]])
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
         if end < at + 4:
             return None
@@ -169,10 +155,8 @@ def _plain_jpeg(data: bytes) -> bytes | None:
                 orientation = _orientation(data[at + 4 : end])
             parts.append(data[kept:at])
             kept = end
-        elif (
-            marker == _ADOBE_MARKER and data.startswith(b"Adobe", at + 4) and data[at + 15 : at + 16] != b"\x01"
-        ):  # not YCbCr
-            return None
+        elif marker == _ADOBE_MARKER and data.startswith(b"Adobe", at + 4) and data[at + 15 : at + 16] != b"\x01":
+            return None  # not YCbCr
         at = end
     return None
 
@@ -194,8 +178,6 @@ def _is_plain_frame(frame: bytes) -> bool:
 
 def _orientation(exif: bytes) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none."""
-    if not exif:
-        return 1
     try:
         found = Image.Exif()
         found.load(exif)
@@ -205,8 +187,7 @@ def _orientation(exif: bytes) -> int:
     return value if value in _TURNS else 1
 
 
-def _exif(orientation: int) -> bytes:
-    """A JPEG's segment that says nothing but the orientation."""
+def _exif_segment(orientation: int) -> bytes:
     tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">H", orientation) + bytes(6)
     return b"\xff\xe1" + struct.pack(">H", 2 + len(_EXIF + tiff)) + _EXIF + tiff
 

@@ -72,16 +72,16 @@ class Manifest(Head):
 
     shards: tuple[Shard, ...]
 
+    def files(self) -> dict[str, Blob]:
+        """All but the manifest, by their names below the pack."""
+        return {name: blob for shard in self.shards for name, blob in shard.files().items()}
+
     def of(self, split: str) -> list[Shard]:
         return [shard for shard in self.shards if shard.name.startswith(f"{split}/")]
 
 
 def read(root: Path) -> Manifest:
-    """What the pack ``root`` says it holds.
-
-    Raises:
-        UserError: it is no pack, one of another version, or its manifest is damaged.
-    """
+    """What ``root`` says it holds; UserError if it is no pack, one of another version, or its manifest is damaged."""
     again = "make one with 'hpcfast data pack'"
     try:
         values = json.loads((root / MANIFEST).read_text())

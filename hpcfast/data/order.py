@@ -24,11 +24,10 @@ def train_order(
     global batches and dealt out: in step s, rank r has its images ``s * ranks * batch + r * batch`` onwards.
 
     Args:
-        n: images in the split, bad ones too.
+        n: images in the split, with those in ``skips``, the ids of bad ones; the others keep their order.
         batch: images a rank and optimizer step; with accumulation, of all its micro batches.
         done: images of this epoch that were trained on already, by any number of ranks.
         steps: at most so many global batches; by default all that are left.
-        skips: ids of bad images; the others keep their order.
 
     Returns:
         Shape (steps * ranks * batch,), int64, no id twice; empty if less than a global batch is left.

@@ -9,16 +9,14 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Self
 
 import numpy as np
 
 from hpcfast.data import manifest
-from hpcfast.data.hashes import digest
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, digest
 from hpcfast.errors import UserError
 
 
@@ -34,16 +32,10 @@ class PackedSplit(Split):
     place: Path
     """The pack that is read: the one that ``root`` is in, or a copy of it."""
 
-    def at(self, ids: np.ndarray) -> "PackedSplit":
-        chosen = cast("PackedSplit", super().at(ids))
-        return replace(chosen, shard=self.shard[ids], index=self.index[ids])
+    def at(self, ids: np.ndarray) -> Self:
+        return replace(super().at(ids), shard=self.shard[ids], index=self.index[ids])
 
     def encoded(self, i: int) -> np.ndarray:
-        """The bytes of an image's file, shape (bytes,), uint8; safe with threads.
-
-        Raises:
-            OSError: they cannot be read.
-        """
         row = self.index[i]
         data = self.shards.read(int(self.shard[i]), int(row["offset"]), int(row["size"]))
         if len(data) < row["size"]:
@@ -57,7 +49,7 @@ class PackedSplit(Split):
     def folders(self) -> list[Path]:
         return [self.place / MANIFEST]
 
-    def content(self, names: list[str], stats: np.ndarray) -> str | None:
+    def content(self) -> str | None:
         """Of the hashes in the manifest, which is written last: None where a shard is newer."""
         described = manifest.read(self.place).of(self.root.name)
         newest = max(self.place.joinpath(f"{shard.name}.tar").stat().st_mtime_ns for shard in described)
@@ -100,10 +92,7 @@ def is_pack(root: Path) -> bool:
 
 
 def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit]:
-    """List the ``train`` and ``val`` splits of the pack ``root``.
-
-    Args:
-        copy: of it, which is read instead; images are called as they are in ``root``.
+    """List the ``train`` and ``val`` splits of the pack ``root``; or of its ``copy``, with the names they have here.
 
     Raises:
         UserError: the pack is of another version or damaged, as far as its manifest, its indices and the sizes of its
@@ -112,14 +101,14 @@ def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit
     place = copy or root
     described = manifest.read(place)
     _allow_open_files(place, len(described.shards))
+    for name, blob in described.files().items():
+        if fault := fault_of(place / name, blob, quick=True):
+            raise _mismatch(place, name, fault)
     return _split(root, place, described, "train"), _split(root, place, described, "val")
 
 
 def _split(root: Path, place: Path, described: Manifest, name: str) -> PackedSplit:
     shards = described.of(name)
-    for file, blob in chain.from_iterable(shard.files().items() for shard in shards):
-        if fault := _fault(place / file, blob, quick=True):
-            raise _mismatch(place, file, fault)
     index = np.concatenate([np.empty(0, INDEX), *(_index(place, shard) for shard in shards)])
     labels = index["label"].astype(np.int64)
     if labels.size and not 0 <= labels.min() <= labels.max() < len(described.classes):
@@ -147,6 +136,8 @@ def _index(root: Path, shard: Shard) -> np.ndarray:
         raise _mismatch(root, name, f"{index.dtype} of shape {index.shape} is no index of {shard.images} images")
     if not 0 <= index["offset"].min() <= (index["offset"] + index["size"]).max() <= shard.tar.bytes:
         raise _mismatch(root, name, f"an image would lie outside the shard's {shard.tar.bytes:,} bytes")
+    if not (fine := np.char.isalnum(index["suffix"])).all():
+        raise _mismatch(root, name, f"an image would be a file of the kind {index['suffix'][~fine][0]!r}")
     return index
 
 
@@ -170,24 +161,19 @@ def _allow_open_files(root: Path, shards: int) -> None:
 
 
 def faults(root: Path, quick: bool) -> Iterator[tuple[str, str]]:
-    """What is wrong with the pack ``root``: the name of each bad file, below ``root``, and the reason.
-
-    Args:
-        quick: compare sizes only; otherwise every byte is read and hashed.
-    """
+    """Names of the bad files of the pack ``root``, and why; ``quick``: by sizes, otherwise by hashes of all bytes."""
     try:
         described = manifest.read(root)
     except UserError as error:
         yield MANIFEST, str(error)
         return
-    for shard in described.shards:
-        for name, blob in shard.files().items():
-            if fault := _fault(root / name, blob, quick):
-                yield name, fault
+    for name, blob in described.files().items():
+        if fault := fault_of(root / name, blob, quick):
+            yield name, fault
 
 
-def _fault(file: Path, blob: Blob, quick: bool) -> str | None:
-    """What is wrong with a file; ``quick``: with its size."""
+def fault_of(file: Path, blob: Blob, quick: bool) -> str | None:
+    """What is wrong with a file, see :func:`faults`."""
     try:
         size = file.stat().st_size
         if size != blob.bytes:

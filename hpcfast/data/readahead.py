@@ -4,7 +4,7 @@ They are checked as they are read (:mod:`hpcfast.data.images`), so that DALI mee
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Generic, TypeVar
@@ -44,45 +44,35 @@ class BadImages(UserError):
         )
 
 
-class Feed:
-    """Iterates over batches of encoded images, in the order of ``ids``; the last may be smaller.
+def read_ahead(
+    split: Split, ids: np.ndarray, batch_size: int, faults: dict[int, str]
+) -> Generator[list[np.ndarray], None, None]:
+    """Batches of encoded images, in the order of ``ids``; the last may be smaller. Closing it ends the threads.
 
-    Ends before the first batch that holds an image which cannot be read; ``faults`` then says why. Use it in a
-    ``with`` block, which ends the threads.
+    Ends before the first batch that holds an image which cannot be read; ``faults`` then says why, by its id.
     """
+    batches = (ids[start : start + batch_size] for start in range(0, len(ids), batch_size))
+    reading: deque[tuple[np.ndarray, list[Future[list[Image]]]]] = deque()
+    pool = ThreadPoolExecutor(READERS, "hpcfast-read")
 
-    def __init__(self, split: Split, ids: np.ndarray, batch_size: int) -> None:
-        self.faults: dict[int, str] = {}
-        """What is wrong with each bad image of the batch that was not given out, by the image's id."""
-        self._split = split
-        self._batches = iter([ids[start : start + batch_size] for start in range(0, len(ids), batch_size)])
-        self._reading: deque[tuple[np.ndarray, list[Future[list[Image]]]]] = deque()
-        self._pool = ThreadPoolExecutor(READERS, "hpcfast-read")
+    def read(chunk: np.ndarray) -> list[Image]:
+        return [attempt(split, i) for i in chunk.tolist()]
 
-    def __enter__(self) -> "Feed":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def __iter__(self) -> Iterator[list[np.ndarray]]:
-        return self
-
-    def __next__(self) -> list[np.ndarray]:
-        while len(self._reading) <= AHEAD and (ids := next(self._batches, None)) is not None:
-            chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-            self._reading.append((ids, [self._pool.submit(self._read, chunk.tolist()) for chunk in chunks]))
-        if self.faults or not self._reading:
-            raise StopIteration
-        ids, parts = self._reading.popleft()
-        images = [image for part in parts for image in part.result()]
-        self.faults = {i: image for i, image in zip(ids.tolist(), images, strict=True) if isinstance(image, str)}
-        if self.faults:
-            raise StopIteration
-        return images  # type: ignore[return-value]  # no fault: no str
-
-    def _read(self, ids: list[int]) -> list[Image]:
-        return [attempt(self._split, i) for i in ids]
+    try:
+        while True:
+            for batch in islice(batches, AHEAD + 1 - len(reading)):
+                chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
+                reading.append((batch, [pool.submit(read, chunk) for chunk in chunks]))
+            if not reading:
+                return
+            batch, parts = reading.popleft()
+            images = [image for part in parts for image in part.result()]
+            faults.update({i: image for i, image in zip(batch.tolist(), images, strict=True) if isinstance(image, str)})
+            if faults:
+                return
+            yield images  # type: ignore[misc]  # no fault: no str
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def attempt(split: Split, image: int) -> Image:

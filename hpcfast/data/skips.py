@@ -17,13 +17,9 @@ MOST = 10, 0.01
 
 
 def read(file: Path) -> dict[str, str]:
-    """Reasons by name, as ``file`` has them.
-
-    Raises:
-        UserError: it cannot be read or is no such list.
-    """
+    """Reasons by name, as ``file`` has them; UserError if it cannot be read or is no such list."""
     try:
-        lines = file.read_text(errors="surrogateescape").splitlines()
+        lines = file.read_bytes().decode(errors="surrogateescape").split("\n")  # names may hold any other line break
     except OSError as error:
         raise UserError(f"data.skips: {file} cannot be read: {error}; 'hpcfast data verify' writes one") from None
     listed = {}
@@ -36,7 +32,7 @@ def read(file: Path) -> dict[str, str]:
                 f"data.skips: {file}, line {number}: {line[:80]!r} should be train/CLASS/FILE or val/CLASS/FILE, a tab "
                 f"and a reason. Mend the line or write the list anew with 'hpcfast data verify'."
             )
-        listed[name] = reason
+        listed[name] = reason.strip()
     return listed
 
 
@@ -51,8 +47,18 @@ def without(split: Split, listed: Mapping[str, str]) -> Split:
 
 def text(split: Split) -> str:
     """A list of what ``split`` leaves out."""
-    lines = [f"{name(split, i)}\t{reason}\n" for i, reason in sorted(split.skips.items())]
-    return "# Left out of this run. Beside train/ and val/, this list leaves them out of all runs.\n" + "".join(lines)
+    bad = {name(split, i): reason for i, reason in sorted(split.skips.items())}
+    return "# Left out of this run. Beside train/ and val/, this list leaves them out of all runs.\n" + lines(bad)
+
+
+def lines(bad: Mapping[str, str]) -> str:
+    """Lines of a list, from reasons by name."""
+    return "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in bad.items() if fits(name))
+
+
+def fits(name: str) -> bool:
+    """Whether a list can hold an image of this name."""
+    return "\n" not in name and "\t" not in name
 
 
 def name(split: Split, image: int) -> str:
@@ -72,11 +78,7 @@ def first_of(bad: Mapping[str, str]) -> str:
 
 
 def refuse_many(split: Split, faults: Mapping[int, str], wanted: int) -> None:
-    """Make sure that it is files that are bad, rather than the disk.
-
-    Raises:
-        UserError: ``faults`` are too many, or all of the ``wanted`` images.
-    """
+    """UserError if ``faults`` are too many, or all of the ``wanted`` images: then it is the disk that is bad."""
     limit = min(max(MOST[0], int(MOST[1] * len(split))), wanted - 1)
     if len(faults) > limit:
         raise UserError(

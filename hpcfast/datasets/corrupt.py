@@ -40,12 +40,10 @@ def corrupt(
     names: Sequence[str] = tuple(CORRUPTIONS),
     severities: Sequence[int] = SEVERITIES,
 ) -> dict[str, Any]:
-    """Write ``out/<corruption>/<severity>/<class>/<file>.png`` for the images of ``data/val``; return the manifest.
-
-    A finished ``out`` of the same images is left as it is. Until all is written the folder's name ends in ``.part``.
+    """Write ``out/<corruption>/<severity>/<class>/<file>.png`` as :func:`fill` does; return the manifest.
 
     Args:
-        images: so many, evenly spread; all for None.
+        images: so many of ``data/val``, evenly spread; all for None.
         progress: called with the number of images done so far, each with all its corruptions.
 
     Raises:
@@ -75,11 +73,7 @@ def corrupt(
 
 
 def chosen(option: str, text: str | None, legal: tuple[T, ...]) -> tuple[T, ...]:
-    """Those of ``legal`` that ``text`` of a command line lists, in their own order; all for None.
-
-    Raises:
-        UserError: it lists another.
-    """
+    """Those of ``legal`` that ``text`` of a command line lists, in their own order; UserError if it lists another."""
     known = {str(value): value for value in legal}
     parts = list(known) if text is None else [part.strip() for part in text.split(",")]
     for part in parts:

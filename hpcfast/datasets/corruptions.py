@@ -6,7 +6,6 @@ the packages made of it refuse images below 32 pixels or fail with NumPy 2, and 
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,29 +20,15 @@ ImageNet-C's (224 pixels): a blur is so many pixels wide."""
 
 Pixels = np.ndarray
 """Shape (height, width, channels), float64, in [0,1]."""
-
-
-class Corruption(NamedTuple):
-    """What is done to an image, and how strongly at severities 1 to 5."""
-
-    change: Callable[[Pixels, float, np.random.Generator], Pixels]
-    """May leave [0,1]; what is out is clipped."""
-    large: tuple[float, ...]
-    """As in ImageNet-C."""
-    small: tuple[float, ...]
-    """As in CIFAR-10-C."""
+Change = Callable[[Pixels, float, np.random.Generator], Pixels]
+"""What is done to an image, how strongly, with what random numbers; what leaves [0,1] is clipped."""
 
 
 def corrupted(image: Image.Image, name: str, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Return ``image`` (mode L or RGB) corrupted; of the same size and mode.
-
-    Args:
-        name: a key of :data:`CORRUPTIONS`.
-        severity: 1 to 5.
-    """
-    corruption = CORRUPTIONS[name]
-    strengths = corruption.small if min(image.size) <= SMALL else corruption.large
-    return _image(corruption.change(_pixels(image), strengths[severity - 1], rng))
+    """``image`` (mode L or RGB) with one of :data:`CORRUPTIONS` of severity 1 to 5; of the same size and mode."""
+    change, large, small = CORRUPTIONS[name]
+    strength = (small if min(image.size) <= SMALL else large)[severity - 1]
+    return _image(change(_pixels(image), strength, rng))
 
 
 def _gaussian_noise(x: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
@@ -97,14 +82,14 @@ def _image(x: Pixels) -> Image.Image:
     return Image.fromarray(np.rint(255 * x.clip(0, 1)).astype(np.uint8)[..., 0 if grey else slice(None)])
 
 
-CORRUPTIONS = {
-    "brightness": Corruption(_brightness, (0.1, 0.2, 0.3, 0.4, 0.5), (0.05, 0.1, 0.15, 0.2, 0.3)),
-    "contrast": Corruption(_contrast, (0.4, 0.3, 0.2, 0.1, 0.05), (0.75, 0.5, 0.4, 0.3, 0.15)),
-    "gaussian_blur": Corruption(_gaussian_blur, (1, 2, 3, 4, 6), (0.4, 0.6, 0.7, 0.8, 1)),
-    "gaussian_noise": Corruption(_gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.1)),
-    "impulse_noise": Corruption(_impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27), (0.01, 0.02, 0.03, 0.05, 0.07)),
-    "jpeg_compression": Corruption(_jpeg_compression, (25, 18, 15, 10, 7), (80, 65, 58, 50, 40)),
-    "pixelate": Corruption(_pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), (0.95, 0.9, 0.85, 0.75, 0.65)),
-    "shot_noise": Corruption(_shot_noise, (60, 25, 12, 5, 3), (500, 250, 100, 75, 50)),
+CORRUPTIONS: dict[str, tuple[Change, tuple[float, ...], tuple[float, ...]]] = {
+    "brightness": (_brightness, (0.1, 0.2, 0.3, 0.4, 0.5), (0.05, 0.1, 0.15, 0.2, 0.3)),
+    "contrast": (_contrast, (0.4, 0.3, 0.2, 0.1, 0.05), (0.75, 0.5, 0.4, 0.3, 0.15)),
+    "gaussian_blur": (_gaussian_blur, (1, 2, 3, 4, 6), (0.4, 0.6, 0.7, 0.8, 1)),
+    "gaussian_noise": (_gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38), (0.04, 0.06, 0.08, 0.09, 0.1)),
+    "impulse_noise": (_impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27), (0.01, 0.02, 0.03, 0.05, 0.07)),
+    "jpeg_compression": (_jpeg_compression, (25, 18, 15, 10, 7), (80, 65, 58, 50, 40)),
+    "pixelate": (_pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), (0.95, 0.9, 0.85, 0.75, 0.65)),
+    "shot_noise": (_shot_noise, (60, 25, 12, 5, 3), (500, 250, 100, 75, 50)),
 }
-"""By ImageNet-C's names."""
+"""By ImageNet-C's names; strengths at severities 1 to 5: ImageNet-C's for large images, CIFAR-10-C's for small ones."""

@@ -5,16 +5,14 @@ anew. Its class says which photograph and hue: there is something to learn. Ever
 the settings, and is there whole or not at all; so a killed command, given again, writes what is missing.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -43,8 +41,7 @@ CHUNK = 32
 SEED = 0
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(NamedTuple):
     """What the user asked for; ``size`` is (width, height) in pixels, None for a mixture like ImageNet's."""
 
     images: int
@@ -53,11 +50,7 @@ class Recipe:
 
     @classmethod
     def of(cls, images: int, classes: int, size: str | None) -> "Recipe":
-        """The recipe of a command line.
-
-        Raises:
-            UserError: there is no such size, or too few images or classes.
-        """
+        """The recipe of a command line; UserError if there is no such size, or too few images or classes."""
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", size or "1x1")
         if not match:
             raise UserError(f"--size '{size}': give width and height in pixels, e.g. 500x375")
@@ -71,29 +64,18 @@ class Recipe:
         """Images of each split."""
         return {"train": self.images, "val": max(self.classes, self.images // VAL)}
 
-    def manifest(self) -> dict[str, Any]:
-        """All that the files depend on."""
-        asked = json.loads(json.dumps(asdict(self)))  # a tuple is a list in JSON
-        return {"name": "synthetic", **asked, "seed": SEED, "images": self.counts(), "pillow": version("pillow")}
-
 
 def synthesise(recipe: Recipe, out: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    """Write the folder ``out`` and return its manifest; a finished one of the same recipe is left as it is.
-
-    Until all is written the folder's name ends in ``.part``.
-
-    Args:
-        progress: called with the number of images done.
-
-    Raises:
-        UserError: ``out`` holds something else, or cannot be written.
-    """
+    """Write the folder ``out`` as :func:`fill` does and return its manifest; tell ``progress`` how many are done."""
+    size = recipe.size and list(recipe.size)
+    asked = {"images": recipe.counts(), "classes": recipe.classes, "size": size}
+    about = {"name": "synthetic", **asked, "seed": SEED, "pillow": version("pillow")}
     jobs = [(split, number) for split, count in recipe.counts().items() for number in range(count)]
 
     def write(part: Path) -> None:
         work_on(jobs, partial(_write_one, recipe, part), CHUNK, progress)
 
-    return fill(out, MANIFEST, recipe.manifest(), "this synthetic data set", write)
+    return fill(out, MANIFEST, about, "this synthetic data set", write)
 
 
 def _write_one(recipe: Recipe, part: Path, job: tuple[str, int]) -> None:

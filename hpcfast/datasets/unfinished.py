@@ -45,13 +45,9 @@ def fill(out: Path, name: str, about: Manifest, what: str, write: Callable[[Path
 
 
 def _find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None:
-    """The manifest ``name`` in ``place``, if it says all that ``about`` says; None where there is nothing yet.
-
-    Raises:
-        UserError: ``place`` holds something else than ``what``.
-    """
+    """The manifest in ``place``, if it says all that ``about`` does; None if nothing is there, UserError otherwise."""
     # First, since another node may be writing the file: only then comes what else is there.
-    taken = place.exists() and (not place.is_dir() or any(not _left_by_kill(each, name) for each in place.iterdir()))
+    taken = place.exists() and not (place.is_dir() and all(_left_by_kill(each, name) for each in place.iterdir()))
     try:
         found = json.loads((place / name).read_text())
     except (OSError, ValueError):
@@ -74,11 +70,7 @@ def save(path: Path, manifest: Manifest) -> None:
 
 @contextmanager
 def writable(place: Path) -> Iterator[None]:
-    """Say which ``place`` a disk does not take.
-
-    Raises:
-        UserError: instead of an OSError in the block.
-    """
+    """Raise a UserError that names ``place`` instead of an OSError in the block."""
     try:
         yield
     except OSError as error:

@@ -1,27 +1,30 @@
 """``hpcfast data verify``: find what would spoil a run, before it begins."""
 
 import contextlib
-import json
+import hashlib
 import os
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hpcfast.data import hashes, manifest, packed, skips
-from hpcfast.data.folder import read_split
-from hpcfast.data.images import SUFFIXES
-from hpcfast.data.listing import described, folders_in, images_below, kinds
-from hpcfast.data.split import Split
-from hpcfast.datasets.faults import examine
+import numpy as np
+import simplejpeg
+
+from hpcfast.data import manifest, packed, skips
+from hpcfast.data.folder import described, folders_in, images_below, kinds, read_split
+from hpcfast.data.images import SUFFIXES, ImageError, opened, parsed, ready
+from hpcfast.data.split import HASHES, Split, digest
+from hpcfast.datasets.unfinished import save
 from hpcfast.datasets.workers import pool
 from hpcfast.errors import UserError
 from hpcfast.runs.files import save_text
 
 SPLITS = ("val", "train")
 """In the order in which they are read: of the first the hashes are kept, and val is the smaller one."""
-
 HEADER = "# Written by hpcfast data verify; training leaves these images out."
 
 
@@ -39,11 +42,8 @@ class Found(NamedTuple):
 def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found]]:
     """Decode all images of the data set in ``root``, a folder, or hash the files of a pack.
 
-    Args:
-        progress: called with the number of images looked at so far.
-
     Returns:
-        How many images were looked at, and what was found.
+        How many images were looked at, of which ``progress`` is told, and what was found.
 
     Raises:
         UserError: a split is missing or has fewer than two classes, or a class is empty.
@@ -53,21 +53,80 @@ def verify(root: Path, progress: Callable[[int], None]) -> tuple[int, list[Found
     splits = [read_split(root / name, "DATA") for name in SPLITS]
     names = [skips.name(split, i) for split in splits for i in range(len(split))]
     found = [*_missing_classes(*splits), *(each for split in splits for each in _unread(split))]
-    validation: dict[bytes, str] = {}
+    # Before the bytes are read: what changes meanwhile is not known.
+    hashes = {split.root.name: {"files": split.stamp()} for split in splits}
+    validation: dict[str, str] = {}
     digests: list[str] = []
     with pool(len(names)) as executor:
         results = executor.map(examine, [f"{root}/{name}" for name in names], chunksize=16)
-        for done, (name, (kind, reason, digest)) in enumerate(zip(names, results, strict=True), 1):
+        for done, (name, (kind, reason, sha256)) in enumerate(zip(names, results, strict=True), 1):
             if kind:
-                found.append(Found(name, kind, reason, "skip"))
-            digests.append(digest.hex() if digest else "")
-            if digest and name.startswith(SPLITS[0]):
-                validation[digest] = name
-            elif digest in validation:
-                found.append(Found(name, "in train and val", f"the same bytes as {validation[digest]}", "mend"))
+                found.append(Found(name, kind, reason, "skip" if skips.fits(name) else "mend"))
+            digests.append(sha256)
+            if sha256 and name.startswith(SPLITS[0]):
+                validation[sha256] = name
+            elif sha256 in validation:
+                found.append(Found(name, "in train and val", f"the same bytes as {validation[sha256]}", "mend"))
             progress(done)
-    _write_hashes(root, splits, digests)
+    each = iter(digests)
+    for split in splits:
+        hashes[split.root.name]["content"] = digest(islice(each, len(split)))
+    with contextlib.suppress(OSError):  # where the folder cannot be written, identities go without
+        save(root / HASHES, hashes)
     return len(names), found + _without_good_images(names, found)
+
+
+def examine(file: str) -> tuple[str, str, str]:
+    """Decode one image file: what kind of fault it has, and why, if it has one; its SHA-256, if it was read whole."""
+    path = Path(file)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
+            return "dangling link", f"{path.readlink()} is not there", ""
+        return "unreadable", error.strerror or str(error), ""
+    if not data:
+        return "empty", "0 bytes", ""
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        _decode(data)
+    except ImageError as error:
+        return error.kind, str(error), sha256
+    except ValueError as error:
+        return "damaged", str(error), sha256
+    return "", "", sha256
+
+
+def _decode(data: bytes) -> None:
+    """Decode all of an image, more strictly than Pillow does; ImageError or ValueError says what is damaged."""
+    form = parsed(data).format
+    if form in ("JPEG", "MPO"):  # MPO: a JPEG with more images behind it
+        ready(np.frombuffer(data, np.uint8))  # as training does
+        # An eighth of the size: all bits are read, the arithmetic is saved. Warnings are errors here.
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8)
+        return
+    opened(data)
+    if form == "PNG":
+        if b"IEND" not in data[-4096:]:  # some programs write a little behind it
+            raise ValueError("the end is missing")
+        if ready(encoded := np.frombuffer(data, np.uint8)) is encoded:  # Pillow does not decode it in training
+            _inflate(data)
+
+
+def _inflate(data: bytes) -> None:
+    """ValueError for what Pillow doesn't mind in a PNG and DALI does: pixels or a checksum that are missing."""
+    width, height = struct.unpack(">II", data[16:24])
+    parts, at = [], 8
+    while (kind := data[at + 4 : at + 8]) != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4])
+        parts += [data[at + 8 : end - 4]] if kind == b"IDAT" else []
+        at = end
+    try:
+        size = len(zlib.decompress(b"".join(parts)))
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if size < height * (1 + width * (3 if data[25] else 1)):  # bytes of the rows, each with its filter
+        raise ValueError("its pixels end too early")
 
 
 def _missing_classes(val: Split, train: Split) -> Iterator[Found]:
@@ -77,10 +136,9 @@ def _missing_classes(val: Split, train: Split) -> Iterator[Found]:
 
 
 def _unread(split: Split) -> Iterator[Found]:
-    """The files of a split that are not read, in each of its folders."""
     for label in ("", *split.classes) if split.unread else ():
         folder = split.root / label
-        if names := images_below(str(folder)).others if label else folders_in(str(folder))[1]:
+        if names := images_below(str(folder))[1] if label else folders_in(str(folder))[1]:
             first = names[0].removeprefix(f"{split.root.parent}/")
             reason = f"{described(kinds(names))}, first {first}; images end in {', '.join(SUFFIXES)}"
             yield Found(f"{split.root.name}/{label}", "not read", reason, "mend")
@@ -97,14 +155,6 @@ def _without_good_images(names: list[str], found: list[Found]) -> list[Found]:
     ]
 
 
-def _write_hashes(root: Path, splits: list[Split], digests: list[str]) -> None:
-    """Note what all images are, for identities; where the folder cannot be written, they go without."""
-    each = iter(digests)
-    entries = {s.root.name: hashes.entry(s.names(), s.stats, list(islice(each, len(s)))) for s in splits}
-    with contextlib.suppress(OSError):
-        save_text(root / hashes.NAME, json.dumps(entries, indent=1) + "\n")
-
-
 def _check_pack(root: Path) -> tuple[int, list[Found]]:
     """Check the files of a pack; what is wrong with one cannot be skipped."""
     found = [Found(name, "damaged pack", reason, "mend") for name, reason in packed.faults(root, quick=False)]
@@ -113,11 +163,7 @@ def _check_pack(root: Path) -> tuple[int, list[Found]]:
 
 
 def check_place(path: Path) -> None:
-    """Make sure, before the long part, that a list can be written at ``path``.
-
-    Raises:
-        UserError: it cannot, or somebody else's list is there.
-    """
+    """UserError, before the long part, if no list can be written at ``path``, or somebody else's is there."""
     if not path.exists():
         if not os.access(path.parent, os.W_OK):
             raise UserError(f"{path} cannot be written; give a place with --skips FILE, to training data.skips=FILE")
@@ -128,21 +174,13 @@ def check_place(path: Path) -> None:
 
 
 def write_skips(path: Path, found: list[Found]) -> int:
-    """List those images at ``path`` that training can leave out; where all are good, an older list goes.
-
-    Returns:
-        How many they are.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    lines = {each.name: each.reason for each in found if each.remedy == "skip"}
+    """List at ``path`` the images that training can leave out, and count them; for none, an older list is removed."""
+    bad = {each.name: each.reason for each in found if each.remedy == "skip"}
     try:
-        if lines:
-            text = "".join(f"{name}\t{' '.join(reason.split())}\n" for name, reason in sorted(lines.items()))
-            save_text(path, f"{HEADER}\n{text}")
+        if bad:
+            save_text(path, f"{HEADER}\n{skips.lines(dict(sorted(bad.items())))}")
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}. Give another place with --skips FILE.") from None
-    return len(lines)
+    return len(bad)

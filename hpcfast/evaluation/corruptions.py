@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch, skips
-from hpcfast.data.classes import match
-from hpcfast.data.folder import read_split
+from hpcfast.data.folder import folders_in, read_split
 from hpcfast.data.identity import Identity, agreed
-from hpcfast.data.listing import folders_in
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, match
 from hpcfast.datasets.corrupt import MANIFEST
 from hpcfast.datasets.corruptions import SEVERITIES
 from hpcfast.distributed import comm

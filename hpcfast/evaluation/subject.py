@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, cast
 from omegaconf import OmegaConf
 
 from hpcfast.config import parse, read_run
-from hpcfast.data import DataSettings, listing
-from hpcfast.data.classes import match
+from hpcfast.data import DataSettings, folder
 from hpcfast.data.reader import read_splits
 from hpcfast.data.resize import EVAL_CROP
+from hpcfast.data.split import match
 from hpcfast.errors import UserError
 from hpcfast.evaluation.session import Subject
 from hpcfast.models import pretrained, saved
@@ -27,7 +27,7 @@ def of_run(run: Path, changes: list[str], out: Path | None) -> Subject:
     config = read_run(directory, changes)
     model, classes = saved.load(directory, config.model)
     split, said = match(read_splits(config.data.path, config.data.skips)[1], classes, str(run))
-    said += listing.remark(split.root, split.unread)
+    said += folder.remark(split)
     return Subject(config, model, split, out or directory.evaluations, said)
 
 
@@ -65,7 +65,7 @@ def of_weights(given: Elsewhere, changes: list[str], out: Path | None) -> Subjec
     split = read_splits(config.data.path, config.data.skips)[1]
     found = class_names.find(weights, notes.outputs, notes.classes, given.classes, split.classes)
     split, matched = match(split, found.names, found.origin)
-    said = [*notes.said, *found.said, *matched, _shape(config.data), *listing.remark(split.root, split.unread)]
+    said = [*notes.said, *found.said, *matched, _shape(config.data), *folder.remark(split)]
     return Subject(config, model, split, out or Path("evaluations") / weights.stem, said)
 
 

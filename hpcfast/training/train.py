@@ -60,7 +60,7 @@ def train(
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
-        for remark in data.remarks():
+        for remark in data.remarks:
             reporter.say(remark)
         run = Run(config, world, data, reporter, stop, began)
         held.enter_context(run.store)

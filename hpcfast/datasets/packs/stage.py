@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.data import manifest, packed
-from hpcfast.data.manifest import MANIFEST, Manifest
-from hpcfast.datasets.packs.shards import hashed
+from hpcfast.data.manifest import MANIFEST, Blob, Manifest
+from hpcfast.datasets.packs.write import hashed
 from hpcfast.datasets.unfinished import fill, writable
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
-CHUNK = 1 << 24
-"""Bytes that are read at a time."""
+CHUNK = 1 << 24  # bytes that are read at a time
 VARIABLE = "HPCFAST_NODE"
 """For tests only: what the node is called, so that one machine can be several."""
 
@@ -39,12 +38,11 @@ def here(to: Path) -> Path:
 
 
 def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], setting: str = "TO") -> dict[str, Any]:
-    """Copy ``pack`` to ``to`` on every node; return what was done, in numbers.
+    """Copy ``pack`` to :func:`here` of ``to`` on every node; return what was done, in numbers.
 
     Args:
-        to: on a disk of the node's own, see :func:`here`; ranks may name different folders.
+        to: on a disk of the node's own; ranks may name different folders. ``setting`` is what a user calls it.
         progress: called with the number of bytes that this rank has copied so far.
-        setting: what a user calls ``to``.
 
     Raises:
         UserError: ``pack`` is none or damaged, ``to`` holds something else, is too small or on a disk that nodes
@@ -55,7 +53,12 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
     everyone = comm.gather((node, target))
     leads = everyone.index((node, target)) == world.rank
     marks = {name: target.with_name(f".{target.name}.staged-by-{name}") for name, _ in everyone}
+    files = described.files()
     copied: list[int] = []
+
+    def count(size: int) -> None:
+        copied.append(size)
+        progress(sum(copied))
 
     def copy() -> None:
         if len(there := [name for name, mark in marks.items() if mark.exists()]) > 1:
@@ -63,7 +66,7 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
                 f"{setting} {target}: nodes {', '.join(there[:5])} share this folder, and one copy is enough for it. "
                 f"Give a disk of the node's own, or put {{node}} into {setting}"
             )
-        write = partial(_write, pack, described, node, setting, copied, progress)
+        write = partial(_write, pack, files, setting, count)
         with _alone(target):
             fill(target, MANIFEST, described.model_dump(mode="json"), "a copy of this pack", write)
 
@@ -73,11 +76,10 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
     finally:
         with suppress(OSError):  # there may be no such folder
             marks[node].unlink()
-    size = sum(blob.bytes for shard in described.shards for blob in shard.files().values())
     return {
         "nodes": list(marks),
         "shards": len(described.shards),
-        "bytes": size,
+        "bytes": sum(blob.bytes for blob in files.values()),
         "bytes_read": sum(comm.gather(sum(copied))),
     }
 
@@ -112,30 +114,17 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _write(
-    pack: Path,
-    described: Manifest,
-    node: str,
-    setting: str,
-    copied: list[int],
-    progress: Callable[[int], None],
-    part: Path,
-) -> None:
-    """Copy to ``part`` what it lacks; list in ``copied`` how many bytes each file had.
-
-    Raises:
-        UserError: there is no room, or other bytes arrived.
-    """
+def _write(pack: Path, files: dict[str, Blob], setting: str, count: Callable[[int], None], part: Path) -> None:
+    """Copy to ``part`` what it lacks of ``files``, and ``count`` the bytes of each."""
     for name in ("train", "val"):
         (part / name).mkdir(exist_ok=True)
-    files = {name: blob for shard in described.shards for name, blob in shard.files().items()}
     # What has its name is whole: it got that when its hash was right.
     missing = {name: blob for name, blob in files.items() if not (part / name).exists()}
     needed, free = sum(blob.bytes for blob in missing.values()), shutil.disk_usage(part).free
     if needed > free:
         raise UserError(
-            f"node {node}: {needed / 1e6:,.1f} MB are needed in {part}, {free / 1e6:,.1f} MB are free; make room or "
-            f"give another {setting}"
+            f"node {this_node()}: {needed / 1e6:,.1f} MB are needed in {part}, {free / 1e6:,.1f} MB are free; make "
+            f"room or give another {setting}"
         )
     for name, blob in missing.items():
         with hashed(part / name) as copy, (pack / name).open("rb") as file:
@@ -143,8 +132,7 @@ def _write(
                 copy.write(chunk)
             if copy.blob() != blob:
                 raise UserError(
-                    f"{pack / name}: other bytes arrived on node {node} than the manifest says; "
+                    f"{pack / name}: other bytes arrived on node {this_node()} than the manifest says; "
                     f"'hpcfast data verify {pack}' says whether the pack is whole"
                 )
-        copied.append(blob.bytes)
-        progress(sum(copied))
+        count(blob.bytes)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from hpcfast.component import Component
-from hpcfast.data import listing
+from hpcfast.data.folder import images_below
 from hpcfast.errors import UserError
 
 DAMAGES = (OSError, EOFError, KeyError, tarfile.TarError, zlib.error)
@@ -36,18 +36,10 @@ class Source(Component, ABC):
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
-        """All images of both splits, in a fixed order.
-
-        Raises:
-            UserError: ``source`` is missing or does not hold the files expected.
-        """
+        """All images of both splits, in a fixed order; UserError if ``source`` does not hold the files expected."""
 
     def needed(self, what: str) -> Path:
-        """``source``, which has to be ``what``.
-
-        Raises:
-            UserError: it was not given, or nothing is there.
-        """
+        """``source``, which has to be ``what``; UserError if it was not given, or nothing is there."""
         if self.source is None or not self.source.exists():
             given = "" if self.source is None else f", and nothing is at {self.source}"
             raise UserError(f"data prepare {self.name.replace('_', '-')} needs --source, {what}{given}")
@@ -56,19 +48,13 @@ class Source(Component, ABC):
 
 def images_in(folder: Path) -> list[str]:
     """Names of the images in a class folder, sorted."""
-    return [image.removeprefix(f"{folder}/") for image in listing.images_below(str(folder)).images]
+    return [image.removeprefix(f"{folder}/") for image in images_below(str(folder))[0]]
 
 
 def extracted(place: Path, archive: str, folder: str, names: list[str]) -> dict[str, bytes]:
-    """The files ``names`` of an archive, or of what it unpacks to.
+    """The files ``names`` in ``folder`` of ``archive`` (its published name), or of what it unpacks to.
 
-    Args:
-        place: the archive, the folder that it unpacks to, or a folder that holds one of them.
-        archive: its published name.
-        folder: the folder in it.
-
-    Raises:
-        any of DAMAGES: a file is missing, or the archive is damaged.
+    ``place`` is the archive, the folder that it unpacks to, or a folder that holds one of them. Raises any of DAMAGES.
     """
     places = [place / archive, place / folder, place]
     place = next((each for each in places if each.is_file() or (each / names[0]).is_file()), place)

@@ -27,21 +27,17 @@ class FashionMnist(Source):
         for split, prefix in SPLITS.items():
             images = read_idx(_find(source, f"{prefix}-images-idx3-ubyte"))
             labels = read_idx(_find(source, f"{prefix}-labels-idx1-ubyte"))
-            if len(images) != len(labels) or labels.max() >= len(CLASSES):
+            if not 0 < len(images) == len(labels) or labels.max() >= len(CLASSES):
                 raise UserError(
                     f"--source {source}: {prefix} has {len(images)} images and {len(labels)} labels up to "
-                    f"{labels.max()}; Fashion-MNIST has as many of both, labels 0 to 9. Fetch its files again."
+                    f"{labels.max(initial=0)}; Fashion-MNIST has as many of both, labels 0 to 9. Fetch its files again."
                 )
             for image, label in zip(images, labels, strict=True):
                 yield Item(split, f"{label}-{CLASSES[label]}", Image.fromarray(image))
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes (gzipped or not).
-
-    Raises:
-        UserError: the file is damaged or of another type.
-    """
+    """Read an IDX file of unsigned bytes (gzipped or not); UserError if it is damaged or of another type."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         dimensions = data[3]

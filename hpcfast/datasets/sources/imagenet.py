@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from scipy.io import loadmat
 
-from hpcfast.data.listing import folders_in
+from hpcfast.data.folder import folders_in
 from hpcfast.datasets.sources import DAMAGES, Item, Source, extracted, images_in
 from hpcfast.errors import UserError
 

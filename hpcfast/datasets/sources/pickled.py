@@ -32,11 +32,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def load(data: bytes) -> dict[bytes, Any]:
-    """Unpickle a dictionary of arrays, lists, numbers and bytes, as Python 2 wrote it.
-
-    Raises:
-        ValueError: it is damaged, or holds anything else.
-    """
+    """Unpickle arrays, lists, numbers and bytes, as Python 2 wrote them; ValueError for anything else, or damage."""
     try:
         value = _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # noqa: BLE001 - bytes that are no pickle raise whatever they like
@@ -49,15 +45,12 @@ def load(data: bytes) -> dict[bytes, Any]:
 def read(
     source: Path, archive: str, folder: str, batches: dict[str, str], meta: str, keys: tuple[bytes, bytes]
 ) -> Iterator[Item]:
-    """All images of an archive, or of the folder that it unpacks to.
+    """All images of an archive, or of the folder that it unpacks to; UserError if a file is missing or damaged.
 
     Args:
         batches: files and the split that each belongs to.
         meta: the file with the names of the classes.
         keys: under which a batch has its labels, and ``meta`` the names of the classes.
-
-    Raises:
-        UserError: a file is missing or damaged.
     """
     try:
         data = extracted(source, archive, folder, [*batches, meta])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hpcfast.data.listing import folders_in
+from hpcfast.data.folder import folders_in
 from hpcfast.datasets.sources import Item, Source, images_in
 from hpcfast.errors import UserError
 

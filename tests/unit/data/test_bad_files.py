@@ -83,6 +83,17 @@ def test_every_kind_is_named_after_all_batches_before_it(photos: Path, kind: str
         assert [*raised.value.faults] == [bad]
 
 
+def test_a_batch_that_cannot_be_decoded_names_its_own_images_only(photos: Path) -> None:
+    split = read_splits(photos)[0]
+    data = Path(split.files[1]).read_bytes()
+    table = data.index(b"\xff\xc4") + 5
+    Path(split.files[1]).write_bytes(data[:table] + b"\xff" * 16 + data[table + 16 :])
+    Path(split.files[5]).write_bytes(b"")  # in the next batch, which has been read ahead
+    with pytest.raises(BadImages) as raised:
+        next(dali.batches(split, np.arange(12), settings(photos, 12), HERE, 4, None))
+    assert raised.value.faults == {1: "cannot be decoded"}
+
+
 def trained_on(root: Path, listed: Path | None = None) -> Split:
     """What a tiny run on ``root`` trains on."""
     return hold_out(read_splits(root, listed)[0], 6)[0]

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfast.data import classes, packed, synthetic
-from hpcfast.data.reader import read_splits
-from hpcfast.data.split import Split
+from hpcfast.data import packed
+from hpcfast.data.reader import SyntheticSplit, read_splits
+from hpcfast.data.split import Split, match
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.errors import UserError
 
@@ -26,14 +26,14 @@ def named(found: Split) -> list[str]:
 
 def test_the_same_classes_in_the_same_order_need_no_word() -> None:
     before = split("cat", "dog")
-    after, said = classes.match(before, ("cat", "dog"), ORIGIN)
+    after, said = match(before, ("cat", "dog"), ORIGIN)
     assert said == []
     assert (after.classes, after.labels.tolist()) == (("cat", "dog"), [0, 0, 1, 1])
 
 
 def test_fewer_classes_than_the_networks_take_its_numbers() -> None:
     before = split("cat", "dog")
-    after, said = classes.match(before, ("ant", "cat", "cow", "dog"), ORIGIN)
+    after, said = match(before, ("ant", "cat", "cow", "dog"), ORIGIN)
     assert after.labels.tolist() == [1, 1, 3, 3]
     assert after.labels.dtype == np.int64
     assert named(after) == named(before)
@@ -43,7 +43,7 @@ def test_fewer_classes_than_the_networks_take_its_numbers() -> None:
 
 def test_another_order_is_followed_and_said() -> None:
     before = split("cat", "dog", "eel")
-    after, said = classes.match(before, ("eel", "dog", "cat"), ORIGIN)
+    after, said = match(before, ("eel", "dog", "cat"), ORIGIN)
     assert after.labels.tolist() == [2, 2, 1, 1, 0, 0]
     assert named(after) == named(before)
     assert len(said) == 1
@@ -51,33 +51,33 @@ def test_another_order_is_followed_and_said() -> None:
 
 
 def test_matching_twice_changes_nothing_more() -> None:
-    once, _ = classes.match(split("cat", "dog"), ("dog", "cat"), ORIGIN)
-    twice, said = classes.match(once, ("dog", "cat"), ORIGIN)
+    once, _ = match(split("cat", "dog"), ("dog", "cat"), ORIGIN)
+    twice, said = match(once, ("dog", "cat"), ORIGIN)
     assert (twice.labels.tolist(), said) == (once.labels.tolist(), [])
 
 
 def test_a_class_that_the_network_does_not_know_is_refused() -> None:
     with pytest.raises(UserError) as caught:
-        classes.match(split("cat", "dog", "wolf"), ("cat", "dog", "cow"), ORIGIN)
+        match(split("cat", "dog", "wolf"), ("cat", "dog", "cow"), ORIGIN)
     for part in ("/d/val", ORIGIN, "1 of its 3 classes: 'wolf'", "it knows 3: 'cat', 'dog', 'cow'", "rename"):
         assert part in str(caught.value)
 
 
 def test_a_thousand_names_are_not_all_shown() -> None:
     with pytest.raises(UserError) as caught:
-        classes.match(split("cat", "dog"), tuple(f"n{i:08}" for i in range(1000)), ORIGIN)
+        match(split("cat", "dog"), tuple(f"n{i:08}" for i in range(1000)), ORIGIN)
     assert "it knows 1000: 'n00000000', 'n00000001', 'n00000002', 'n00000003', 'n00000004', …" in str(caught.value)
 
 
 def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="names the class 'cat' twice"):
-        classes.match(split("cat", "dog"), ("cat", "dog", "cat"), ORIGIN)
+        match(split("cat", "dog"), ("cat", "dog", "cat"), ORIGIN)
 
 
 def test_splits_without_files_are_matched_too() -> None:
-    _, val = synthetic.read("synthetic:40x4")
-    after, _ = classes.match(val, tuple(reversed(val.classes)), ORIGIN)
-    assert isinstance(after, synthetic.SyntheticSplit)
+    _, val = read_splits(Path("synthetic:40x4"))
+    after, _ = match(val, tuple(reversed(val.classes)), ORIGIN)
+    assert isinstance(after, SyntheticSplit)
     assert named(after) == named(val)
 
 
@@ -85,7 +85,7 @@ def test_a_pack_keeps_its_images(images: Path, tmp_path: Path) -> None:
     pack(images, tmp_path / "pack", Recipe(1, None, 0), lambda *progress: None)
     before = read_splits(tmp_path / "pack")[1]
     assert isinstance(before, packed.PackedSplit)
-    after, _ = classes.match(before, ("other", *reversed(before.classes)), ORIGIN)
+    after, _ = match(before, ("other", *reversed(before.classes)), ORIGIN)
     assert named(after) == named(before)
     assert [bytes(after.encoded(i)) for i in range(len(after))] == [
         bytes(before.encoded(i)) for i in range(len(before))

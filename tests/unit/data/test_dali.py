@@ -12,6 +12,7 @@ from PIL import Image
 from hpcfast.data import dali
 from hpcfast.data.order import train_order
 from hpcfast.data.reader import read_splits
+from hpcfast.data.resize import EVAL_CROP
 from hpcfast.distributed.comm import World
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, joined, pil, read, settings
@@ -105,7 +106,7 @@ def test_evaluation_of_photos_takes_the_central_part(tmp_path: Path) -> None:
             (tmp_path / split / label).mkdir(parents=True)
             Image.fromarray(ramp).save(tmp_path / split / label / "0.png")
     x = joined(read(settings(tmp_path, 28, 1, "resized_crop_flip"))).x[0, 0]
-    cut = (1 - dali.EVAL_CROP) / 2
+    cut = (1 - EVAL_CROP) / 2
     assert x[:, 0].mean().item() == pytest.approx(cut, abs=0.02)
     assert x[:, -1].mean().item() == pytest.approx(1 - cut, abs=0.02)
 

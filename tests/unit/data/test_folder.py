@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -54,6 +55,21 @@ def test_a_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_missing_split_is_named(copy: Path, split: str) -> None:
     shutil.rmtree(copy / split)
     with pytest.raises(UserError, match=rf"data\.path: no folder .*/{split}\."):
+        read_splits(copy)
+
+
+def test_a_folder_that_may_not_be_read_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.scandir
+
+    def scan(folder: str) -> Any:
+        if folder.endswith("train/class1"):
+            raise PermissionError(13, "Permission denied", folder)
+        return original(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(
+        UserError, match=r"train cannot be read: .*Permission denied: '.*train/class1'\. Make it readable"
+    ):
         read_splits(copy)
 
 

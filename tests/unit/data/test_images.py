@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 
 from hpcfast.data.images import MOST_PIXELS, SUFFIXES, ImageError, opened, ready
 from hpcfast.datasets.corrupt import corrupt
-from hpcfast.datasets.faults import examine
-from hpcfast.datasets.packs.shrink import shrunk
+from hpcfast.datasets.packs.write import shrunk
+from hpcfast.datasets.verify import examine
 from tests.unit.damaged import BAD, GOOD, JPEG, ODD, PNG, encoded, photo
 from tests.unit.loading import AUGMENTS, by_id, read, settings
 
@@ -181,7 +181,7 @@ def test_dali_can_parse_what_it_is_given_and_verify_finds_what_it_cannot_decode(
             passed.append((kind, bad, ready(np.frombuffer(bad, np.uint8))))
         except ImageError:
             (tmp_path / "bad").write_bytes(bad)
-            assert not bad or examine(str(tmp_path / "bad")).kind, kind
+            assert not bad or examine(str(tmp_path / "bad"))[0], kind
     assert 500 < len(passed) < len(given) - 500
     pipe = headers(source=iter([[data for *_, data in passed]]), batch_size=len(passed), num_threads=1, device_id=None)
     pipe.run()  # it raises where one cannot be parsed
@@ -190,7 +190,7 @@ def test_dali_can_parse_what_it_is_given_and_verify_finds_what_it_cannot_decode(
         if fails(whole, data):
             undecodable += 1
             (tmp_path / "bad").write_bytes(bad)
-            assert examine(str(tmp_path / "bad")).kind, kind
+            assert examine(str(tmp_path / "bad"))[0], kind
     assert undecodable
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from hpcfast.data import dataset
+from hpcfast.data.folder import images_below
 from hpcfast.data.images import SUFFIXES
-from hpcfast.data.listing import images_below
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -65,7 +65,7 @@ def test_a_link_into_a_folder_above_ends(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "other").symlink_to(tmp_path / "loop")
-    assert images_below(str(tmp_path)).images == [f"{tmp_path}/a.png"]
+    assert images_below(str(tmp_path))[0] == [f"{tmp_path}/a.png"]
 
 
 def test_what_is_not_read_is_counted_by_kind(deep: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_copy_is_read_in_the_name_of_the_pack(many: Path, copy: Path, tmp_path
     splits = read_splits(tmp_path / "named", copy=copy)
     assert [[split.encoded(3).tobytes(), split.files, split.names()] for split in splits] == before
     assert [dict(split.skips) for split in splits] == [{5: "is ugly"}, {}]
-    assert all(split.content([], split.stats) for split in splits)
+    assert all(split.content() for split in splits)
     (copy / "val" / "shard-000000.npy").unlink()
     with pytest.raises(UserError, match=f"{copy} does not match its manifest: val/shard-000000.npy: No such file"):
         read_splits(tmp_path / "named", copy=copy)
@@ -126,6 +126,12 @@ def misplace(pack: Path) -> None:
     np.save(pack / "val" / "shard-000000.npy", index)
 
 
+def rename(pack: Path, suffix: bytes) -> None:
+    index = np.load(pack / "val" / "shard-000000.npy")
+    index["suffix"][7] = suffix
+    np.save(pack / "val" / "shard-000000.npy", index)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "version": (lambda p: edit(p, version=2), "is a pack of version 2, this hpcfast reads 1; make one with"),
     "unknown key": (lambda p: edit(p, colour="blue"), "manifest.json is damaged: colour: unknown key"),
@@ -135,6 +141,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "label": (lambda p: relabel(p, 2), "a label is 2, legal are 0 to 1"),
     "negative label": (lambda p: relabel(p, -1), "a label is -1, legal are 0 to 1"),
     "offset": (misplace, "an image would lie outside the shard's"),
+    "suffix": (lambda p: rename(p, b"\xff\xfe"), "val/shard-000000.npy: an image would be a file of the kind"),
     "truncated": (lambda p: cut(p / "val/shard-000000.tar", 512), "val/shard-000000.tar: truncated: 512 of "),
     "no shard": (lambda p: (p / "train/shard-000000.tar").unlink(), "train/shard-000000.tar: No such file"),
     "no index": (lambda p: (p / "train/shard-000000.npy").unlink(), "train/shard-000000.npy: No such file"),

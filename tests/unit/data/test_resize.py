@@ -1,5 +1,6 @@
 """Photographs brought to one size: torch's resizing on a CPU beside Pillow's and DALI's."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.transforms import functional
 
 from benchmarks import rivals
 from hpcfast.data import dali, resize
-from hpcfast.data.readahead import Feed
+from hpcfast.data.readahead import read_ahead
 from hpcfast.data.reader import read_splits
 from tests.unit.loading import CPU, joined, read, settings
 
@@ -54,9 +55,9 @@ def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | N
     split, data = read_splits(photos)[0], settings(photos, 24, augment="resized_crop_flip")
     ids = np.arange(len(split))
     on_gpu = dali.Shard(0, 1, torch.device("cuda", 0), 1)
-    with pytest.MonkeyPatch.context() as patch, Feed(split, ids, len(split)) as feed:
+    with pytest.MonkeyPatch.context() as patch, closing(read_ahead(split, ids, len(split), {})) as encoded:
         patch.setattr(dali, "_leaves_resizing", lambda settings, shard: False)
-        pipe = dali.build(feed, ids, data, dali.Shard(0, 1, CPU, 1), len(split), key)
+        pipe = dali.build(encoded, ids, data, dali.Shard(0, 1, CPU, 1), len(split), key)
         (images,) = pipe.run()
         x = resize.floats(torch.utils.dlpack.from_dlpack(images.as_tensor()), CPU)
     assert not dali._leaves_resizing(data, on_gpu)

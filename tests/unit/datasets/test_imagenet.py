@@ -64,6 +64,22 @@ def test_without_a_devkit_they_have_no_classes(tmp_path: Path) -> None:
         make(tmp_path / "source", tmp_path / "out")
 
 
+def test_what_an_earlier_source_was_linked_to_is_not_written_to(tmp_path: Path, expected: dict[str, bytes]) -> None:
+    def stop(done: int) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    first = imagenet_folders(tmp_path / "first")
+    for file in first.rglob("*.JPEG"):
+        file.write_bytes(file.read_bytes() + b"other")
+    before = {file: file.read_bytes() for file in first.rglob("*.JPEG")}
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Imagenet(name="imagenet", source=first), tmp_path / "out", stop)
+    assert (tmp_path / "out.part" / "train").exists()
+    assert make(imagenet_archives(tmp_path), tmp_path / "out") == expected
+    assert {file: file.read_bytes() for file in first.rglob("*.JPEG")} == before
+
+
 def test_a_killed_preparation_goes_on(tmp_path: Path, expected: dict[str, bytes]) -> None:
     def stop(done: int) -> None:
         if done == 9:

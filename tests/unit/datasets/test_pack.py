@@ -19,9 +19,8 @@ from PIL import Image
 from hpcfast.data import manifest, packed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
-from hpcfast.datasets.packs import shards
-from hpcfast.datasets.packs.shrink import shrunk
-from hpcfast.datasets.packs.write import Recipe, pack
+from hpcfast.datasets.packs import write
+from hpcfast.datasets.packs.write import Recipe, pack, shrunk
 from hpcfast.errors import UserError
 from tests.conftest import write_images
 
@@ -164,7 +163,7 @@ def test_a_full_disk_is_one_message(images: Path, tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_add", full)
+    monkeypatch.setattr(write, "_add", full)
     with pytest.raises(UserError, match=r"/pack cannot be written: .*No space left.*what is done is kept"):
         pack(images, tmp_path / "pack", PLAIN, ignore)
     assert [path.name for path in tmp_path.rglob("*.part")] == ["pack.part"]

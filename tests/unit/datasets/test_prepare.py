@@ -107,3 +107,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"file/out cannot be written: .*Not a directory"):
         prepare(SQUARES, tmp_path / "file" / "out", ignore)
+
+
+class Named(Source):
+    """An image of a class with the name ``label``."""
+
+    label: str
+
+    def items(self) -> Iterator[Item]:
+        yield Item("train", self.label, Image.new("L", (4, 4)))
+
+
+@pytest.mark.parametrize("label", ["../../../other", "..", ".hidden", "a/b", "", "a\0b"])
+def test_a_damaged_sources_class_cannot_lead_out_of_the_folder(tmp_path: Path, label: str) -> None:
+    with pytest.raises(UserError, match="no name of a class"):
+        prepare(Named(name="named", label=label), tmp_path / "deep" / "out", ignore)
+    assert not list(tmp_path.rglob("*.png"))

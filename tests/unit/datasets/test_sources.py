@@ -107,6 +107,13 @@ def test_fashion_mnist_refuses_more_images_than_labels(published: Path) -> None:
         list(FashionMnist(name="fashion_mnist", source=published).items())
 
 
+def test_fashion_mnist_refuses_files_without_images(published: Path) -> None:
+    for kind, shape in (("images-idx3", (0, 3, 3)), ("labels-idx1", (0,))):
+        (published / f"train-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(shape, np.uint8))))
+    with pytest.raises(UserError, match="train has 0 images and 0 labels"):
+        list(FashionMnist(name="fashion_mnist", source=published).items())
+
+
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (4, 3, 2)])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files_of_any_shape_are_read(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:

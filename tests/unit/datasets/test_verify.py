@@ -3,16 +3,17 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from hpcfast import cli
+from hpcfast.data import skips
 from hpcfast.data.reader import read_splits
-from hpcfast.datasets.faults import examine
 from hpcfast.datasets.packs.write import Recipe, pack
-from hpcfast.datasets.verify import Found, verify
+from hpcfast.datasets.verify import Found, examine, verify
 from hpcfast.errors import UserError
 from tests.unit import loading
 from tests.unit.damaged import BAD, GOOD, JPEG, ODD, write
@@ -46,23 +47,23 @@ def test_ranks_that_would_all_do_the_same_are_refused(data: Path, monkeypatch: p
 @pytest.mark.parametrize("name", GOOD | ODD)
 def test_a_good_file_has_no_fault(tmp_path: Path, name: str) -> None:
     write(tmp_path, {name: (GOOD | ODD)[name]})
-    assert examine(str(tmp_path / name)).kind == ""
+    assert examine(str(tmp_path / name))[0] == ""
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_known_for_what_it_is(tmp_path: Path, name: str) -> None:
     content, kind, _ = BAD[name]
     write(tmp_path, {name: content})
-    assert examine(str(tmp_path / name)).kind == kind
+    assert examine(str(tmp_path / name))[0] == kind
 
 
 def test_links_and_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, kind in {"gone.jpg": "dangling link", "folder.jpg": "unreadable", "vanished.jpg": "unreadable"}.items():
-        assert examine(str(tmp_path / name)).kind == kind, name
+        assert examine(str(tmp_path / name))[0] == kind, name
     (tmp_path / "gone.jpg").with_name("nowhere.jpg").write_bytes(JPEG)
-    assert examine(str(tmp_path / "gone.jpg")).kind == ""
+    assert examine(str(tmp_path / "gone.jpg"))[0] == ""
 
 
 def test_what_is_left_out_is_what_dali_cannot_read_and_no_more(data: Path) -> None:
@@ -152,6 +153,20 @@ def test_the_last_line_says_what_to_do(data: Path, tmp_path: Path) -> None:
     assert "val/class3: train has it" in done.output
     kinds = [each["kind"] for each in json.loads(numbers.read_text())["found"]]
     assert sorted(kinds) == ["empty", "missing class", "not read"]
+
+
+def test_a_list_with_any_names_can_be_read_again(data: Path) -> None:
+    names = ["a\u2028b.png", "a\x0cb.png", "a\rb.png", "a\nb.png", "a\tb.png"]
+    for name in names:
+        (data / "train" / "class0" / name).touch()
+    assert isinstance(run(data).exception, UserError)
+    assert rows(check(data), "mend") == {(f"train/class0/{name}", "empty") for name in names[3:]}
+    train, _ = read_splits(data)
+    assert {Path(train.files[i]).name for i in train.skips} == {*names[:3]}
+    split = replace(train, skips={0: "not\nread", **dict.fromkeys(range(len(train)), "bad")})
+    (data / "skips.txt").write_text(skips.text(split))
+    left = {Path(read_splits(data)[0].files[i]).name for i in read_splits(data)[0].good}
+    assert left == {*names[3:]}
 
 
 def test_a_list_of_somebody_else_is_kept(data: Path) -> None:
