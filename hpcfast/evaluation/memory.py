@@ -41,11 +41,12 @@ def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> 
 
     A collective, whose result is the same on all ranks: at least 1, at most ``config.evaluation.batch_size``.
     """
-    image = config.data.channels * config.data.size**2
-    x = torch.zeros(2, config.data.channels, config.data.size, config.data.size, device=world.device)
-    queued = max(image, config.data.channels * PHOTO if config.data.augment == "resized_crop_flip" else 0)
-    each = 4 * COPIES * image + (AHEAD + config.data.prefetch + 2) * queued  # DALI holds batches of bytes
-    each += round(SLACK * max((kept(model, x) for model in models), default=0))
+    data = config.data
+    image = data.channels * data.size**2
+    x = torch.zeros(2, data.channels, data.size, data.size, device=world.device)
+    queued = max(image, data.channels * PHOTO if data.augment == "resized_crop_flip" else 0)
+    each = 4 * COPIES * image + (AHEAD + data.prefetch + 2) * queued  # DALI holds batches of bytes
+    each += round(SLACK * max(kept(model, x) for model in models))
     place = (socket.gethostname(), str(world.device))
     everyone = comm.gather((place, free(world.device), each))
     sharers = Counter(where for where, *_ in everyone)
@@ -80,6 +81,13 @@ def free(device: torch.device) -> int:
     return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
 
 
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Limit, usage, and the entry of memory.stat for pages that give way, of control groups of version 2 and version 1."""
+
+
 def _left_in_groups(root: Path) -> list[int]:
     """What each control group of this process, of version 1 or 2, leaves below its limit; without those that have none.
 
@@ -88,10 +96,10 @@ def _left_in_groups(root: Path) -> list[int]:
     left = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers not in _FILES:
             continue
-        mount = root / "sys/fs/cgroup" / controllers
         limit, usage, cache = _FILES[controllers]
+        mount = root / "sys/fs/cgroup" / controllers
         group = mount / path.lstrip("/")
         for folder in (group, *group.parents):
             if not folder.is_relative_to(mount):
@@ -101,13 +109,6 @@ def _left_in_groups(root: Path) -> list[int]:
                 stat = dict(re.findall(r"(\w+) (\d+)", _read(folder / "memory.stat")))
                 left.append(max(0, int(allowed) - int(used) + int(stat.get(cache, 0))))
     return left
-
-
-_FILES = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Limit, usage, and the entry of memory.stat for pages that give way, of version 2 and version 1."""
 
 
 def _read(file: Path) -> str:
@@ -133,26 +134,17 @@ class Pieces:
         done = 0
         while done < len(batch.ids):
             piece = Batch(*(part[done : done + self.size] for part in batch))
-            if found := _attempt(work, piece):
-                results += found
+            try:
+                results.append(work(piece))
                 done += len(piece.ids)
-            else:  # not where the error is caught: it holds on to all tensors that were in the way
-                self.size = math.ceil(len(piece.ids) / 2)
-                if piece.x.is_cuda:
-                    torch.cuda.empty_cache()
+                continue
+            except (RuntimeError, MemoryError) as error:
+                # On CPUs torch has no error of its own for it.
+                full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+                if len(piece.ids) == 1 or not full:
+                    raise
+            # Not where the error is caught: it holds on to all tensors that were in the way.
+            self.size = math.ceil(len(piece.ids) / 2)
+            if piece.x.is_cuda:
+                torch.cuda.empty_cache()
         return results
-
-
-def _attempt(work: Callable[[Batch], T], piece: Batch) -> list[T]:
-    """What ``work`` returns, in a list that is empty where memory ran out."""
-    try:
-        return [work(piece)]
-    except (RuntimeError, MemoryError) as error:
-        if len(piece.ids) == 1 or not _out_of_memory(error):
-            raise
-        return []
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """On CPUs torch has no error of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
