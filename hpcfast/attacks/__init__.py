@@ -61,21 +61,15 @@ class Attack(Component, ABC):
         """
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """What an evaluation runs, by name, each only on the images that withstood those before it.
-
-        Args:
-            ball: the perturbations allowed.
-            classes: how many the model knows.
-        """
+        """What an evaluation of a model of so many ``classes`` runs, by name, each where those before it failed."""
         return {self.name: self.perturb}
 
     def losses(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
     ) -> Iterator[Tensor]:
-        """What training minimises for one batch: scalars, ``updates`` of them.
+        """What training minimises for one batch: scalars, ``updates`` of them; ``criterion``: the loss to train with.
 
         Each is one optimizer step: the caller runs backward and step on it before it asks for the next.
-        Arguments are those of :meth:`perturb`, and the mean loss to train with.
         """
         yield criterion(model(self.perturb(model, x, y, ball, source)), y)
 

@@ -18,7 +18,7 @@ from hpcfast.attacks import Attack, Try, rng
 from hpcfast.attacks.norms import Ball
 from hpcfast.attacks.rng import Source, select
 
-# What the library has to say (a gradient is zero), it says here: to nobody, unless somebody configures logging.
+# Where the library says that a gradient is zero: to nobody, unless somebody configures logging.
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
 
@@ -39,23 +39,17 @@ class Apgd(Attack):
     targets: NonNegativeInt = 9
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`: the cross-entropy is one, and each target."""
-        names = ["apgd-ce", *(f"apgd-t {number}" for number in range(1, self._number(classes) + 1))]
-        return {name: partial(self._worst, only=i) for i, name in enumerate(names)}
+        return {name: partial(self.perturb, only=i) for i, name in enumerate(self._names(classes))}
 
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`.
+    @torch.no_grad()
+    def perturb(
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, only: int | None = None
+    ) -> Tensor:
+        """See :meth:`Attack.perturb`; ``only``: one run alone (from 0), instead of all.
 
         The library draws its starts from torch's global generator. Each run is given a start from ``source``
         instead, of the same distribution, and the global generator is put back.
         """
-        return self._worst(model, x, y, ball, source)
-
-    @torch.no_grad()
-    def _worst(
-        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, only: int | None = None
-    ) -> Tensor:
-        """The worst that all runs find, or run ``only`` (from 0) alone."""
         x = x.contiguous()  # the library takes views
         worst, logits = x.clone(), model(x)
         ranking = logits.argsort(1, descending=True)
@@ -85,11 +79,12 @@ class Apgd(Attack):
             targeted.loss = "ce-targeted"
         for attack in (untargeted, targeted):
             attack.init_hyperparam(x)
-        return [untargeted] + [targeted] * self._number(classes)
+        return [untargeted] + [targeted] * (len(self._names(classes)) - 1)
 
-    def _number(self, classes: int) -> int:
-        """Of targets: with two classes the first attack has tried the only one."""
-        return min(self.targets, classes - 1) if classes > 2 else 0
+    def _names(self, classes: int) -> list[str]:
+        """Of all runs; with two classes the first has tried the only target."""
+        targets = min(self.targets, classes - 1) if classes > 2 else 0
+        return ["apgd-ce", *(f"apgd-t {number}" for number in range(1, targets + 1))]
 
 
 @torch.no_grad()

@@ -29,7 +29,6 @@ class Autoattack(Attack):
     version: Literal["standard", "rand"] = "standard"
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`."""
         if self.version == "rand":
             return {
                 f"apgd-{loss}": partial(averaged, loss=loss, steps=STEPS, samples=SAMPLES) for loss in ("ce", "dlr")
@@ -43,7 +42,6 @@ class Autoattack(Attack):
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`: all tries in one batch."""
         worst, logits = x.clone(), model(x)
         held = (logits.argmax(1) == y).nonzero().squeeze(1)
         for attempt in self.tries(ball, logits.shape[1]).values():

@@ -33,11 +33,6 @@ class Free(Attack):
     def losses(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
     ) -> Iterator[Tensor]:
-        """See :meth:`Attack.losses`.
-
-        Raises:
-            RuntimeError: the caller asked for the next loss without running backward on the last.
-        """
         x_adv = (x + ball.start(x, source)).clamp(0, 1)
         for _ in range(self.replays):
             x_adv.requires_grad_()

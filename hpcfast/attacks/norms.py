@@ -5,7 +5,7 @@ A ball is three functions over the rows of a batch: a random point, the steepest
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -163,6 +163,16 @@ class L1(Ball):
         return delta.flatten(1).abs().sum(1)
 
 
+def _of_each(name: str) -> Any:
+    """The method ``name`` of a :class:`RowWise`: from all balls' answers, each row's own."""
+
+    def method(self: "RowWise", *arguments: Any) -> Tensor:
+        rows = torch.arange(len(self.choice), device=self.choice.device)
+        return torch.stack([getattr(ball, name)(*arguments) for ball in self.balls])[self.choice, rows]
+
+    return method
+
+
 class RowWise(Ball):
     """A ball for each image: that of ``balls`` which ``choice`` (indices, shape (n,)) says.
 
@@ -174,27 +184,8 @@ class RowWise(Ball):
         self.balls, self.choice = balls, choice
         self.eps = torch.tensor([ball.eps for ball in balls], device=choice.device)[choice].view(-1, 1, 1, 1)
 
-    def random(self, x: Tensor, source: Source) -> Tensor:
-        return self._pick(lambda ball: ball.random(x, source))
-
-    def noise(self, x: Tensor, source: Source) -> Tensor:
-        return self._pick(lambda ball: ball.noise(x, source))
-
-    def normalise(self, gradient: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.normalise(gradient))
-
-    def climb(self, x: Tensor, delta: Tensor | float, gradient: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.climb(x, delta, gradient))
-
-    def project(self, delta: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.project(delta))
-
-    def length(self, delta: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.length(delta))
-
-    def _pick(self, of: Callable[[Ball], Tensor]) -> Tensor:
-        rows = torch.arange(len(self.choice), device=self.choice.device)
-        return torch.stack([of(ball) for ball in self.balls])[self.choice, rows]
+    random, noise, normalise = _of_each("random"), _of_each("noise"), _of_each("normalise")
+    climb, project, length = _of_each("climb"), _of_each("project"), _of_each("length")
 
 
 class Threat(Settings):

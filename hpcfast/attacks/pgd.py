@@ -35,7 +35,6 @@ class Pgd(Attack):
         return worst
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`: each restart is one."""
         return {f"pgd {number}": self.search for number in range(1, self.restarts + 1)}
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
@@ -60,10 +59,9 @@ class Pgd(Attack):
         return 2.5 * ball.eps / self.steps if self.alpha is None else self.alpha
 
     def _climb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        alpha = self._alpha(ball)
         delta = ball.start(x, source)
         for _ in range(self.steps):
-            delta = ball.move(x, delta, input_gradient(model, x + delta, y), alpha)
+            delta = ball.move(x, delta, input_gradient(model, x + delta, y), self._alpha(ball))
         return (x + delta).clamp(0, 1)
 
 
