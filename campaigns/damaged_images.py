@@ -68,6 +68,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     """What reads images: called with the data and an empty folder, it returns or raises what names the bad ones."""
     import torch
 
+    from hpcfast import explain
     from hpcfast.attacks.fgsm_rs import FgsmRs
     from hpcfast.config import load
     from hpcfast.data.reader import read_splits
@@ -75,7 +76,6 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     from hpcfast.datasets.packs import write
     from hpcfast.distributed import comm
     from hpcfast.evaluation import evaluate, shared_out
-    from hpcfast.explain import alignment
     from hpcfast.training import guard, train
 
     world = comm.init()
@@ -90,7 +90,7 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
 
     def explained(data: Path, out: Path) -> str:
         val, faults = read_splits(data)[1], dict[int, str]()
-        alignment.measure([model], val, val.good, config, world, faults=faults)
+        explain.measure([model], val, val.good, config, world, faults=faults)
         return str([val.files[i] for i in faults])
 
     def guarded(data: Path, out: Path) -> str:

@@ -39,9 +39,8 @@ def command(
     subjects = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
     ids = comm.raise_on_all_ranks(lambda: explain.chosen(subjects.val, images, world))
     with Reporter(world.is_root) as reporter:
-        results = explain.explain(subjects, ids, world, reporter)
+        results, picture = explain.explain(subjects, ids, world, reporter)
     found = [{"run": str(each.run.path), **result} for each, result in zip(subjects.runs, results, strict=True)]
-    picture = explain.picture(subjects)
     if world.is_root:
         headings = ("run", "|cos(gradient, image)|")
         measured = [(row["run"], row["alignment"]["image"]) for row in found]

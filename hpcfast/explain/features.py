@@ -27,6 +27,15 @@ def slope(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return gradient(lambda images: margin(model(images), y).sum(), x)
 
 
+def alignment(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """|Cosine of the :func:`slope` and the image|, shape (n,); 0 where one of them is 0.
+
+    Etmann et al. 2019, "On the connection between adversarial robustness and saliency map interpretability".
+    """
+    unit = L2(1).normalise  # also what is so faint that its squares vanish
+    return (unit(slope(model, x, y)) * unit(x)).flatten(1).sum(1).abs()
+
+
 def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
     """The images within ``radius`` (pixels) of ``x`` that ``model`` predicts most confidently as class ``y``.
 
