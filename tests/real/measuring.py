@@ -29,8 +29,8 @@ class Found(NamedTuple):
 def chosen(case: Case, *settings: str) -> Subject:
     """The subject of ``hpcfast eval --weights`` with the case's options."""
     mean, std = (",".join(map(str, values)) for values in (case.mean, case.std))
-    given = subject.Elsewhere(case.weights, None, case.arch, mean, std, None, case.data, case.size)
-    return subject.of_weights(given, ["threat.eps=1/255", "evaluation.batch_size=50", *settings], None)
+    given = subject.Elsewhere(None, case.arch, mean, std, None, case.data, case.size)
+    return subject.of_weights(case.weights, given, ["threat.eps=1/255", "evaluation.batch_size=50", *settings], None)
 
 
 def measured(case: Case, world: World, folder: Path, *settings: str) -> Found:
