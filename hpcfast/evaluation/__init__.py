@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hpcfast.attacks import Try, rng
-from hpcfast.attacks.norms import Ball
+from hpcfast.attacks import rng
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch, skips
 from hpcfast.data.split import Split
@@ -27,9 +26,9 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation.freeze import frozen, full_precision
 from hpcfast.evaluation.memory import Pieces, batch_size
-from hpcfast.evaluation.outcomes import NOT_FINITE, Journal, Outcomes, Record
+from hpcfast.evaluation.outcomes import NOT_FINITE, Journal, Outcomes, Record, Round
 from hpcfast.evaluation.results import interval, summarise
-from hpcfast.evaluation.sharding import chosen_images, read, shard, shared_out
+from hpcfast.evaluation.sharding import chosen_images, shared_out
 from hpcfast.models import saved
 
 __all__ = [
@@ -45,14 +44,6 @@ __all__ = [
     "rounds",
     "shared_out",
 ]
-
-
-class Round(NamedTuple):
-    """One try of an attack, at all images that stood until then."""
-
-    name: str
-    ball: Ball
-    attempt: Try
 
 
 @contextmanager
@@ -101,7 +92,7 @@ def evaluate(
     started = time.perf_counter()
     planned = rounds(config, check, len(split.classes))
     outcomes = attacked(model, split, ids, planned, config, world, progress, say=say)
-    return summarise(outcomes, ids, planned, config, check, split) | {"seconds": time.perf_counter() - started}
+    return summarise(outcomes, config, check) | {"seconds": time.perf_counter() - started}
 
 
 def attacked(
@@ -129,33 +120,30 @@ def attacked(
         UserError: too many images are bad; a few are left out and noted. Or the model gives logits for an image that
             are not finite, as it is or attacked.
     """
-    outcomes = Outcomes(split.labels)
+    outcomes, faults = Outcomes(split, ids, planned), dict[int, str]()
     for record in comm.on_root(journal.read) if journal else ():
         outcomes.note(record)
-    probe = torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device)
-    still = frozen(model, probe)
-    faults: dict[int, str] = {}
+    shape = config.data.channels, config.data.size, config.data.size
+    still = frozen(model, torch.rand(2, *shape).to(world.device))
     pieces = Pieces(_agreed(batch_size([still], config, world), config.evaluation.batch_size, say))
 
-    def attack(batch: Batch) -> Record:
+    def attack(batch: Batch) -> None:
         record, images = _attack(still, batch, planned[number], config.seed, number)
         if keep:
             _keep(keep, batch, record, images)
         if journal:
             journal.write(record)
-        return record
+        outcomes.note(record)
+        fresh.append(record)
 
     for leg in _legs(len(planned)):
-        dealt, fresh = outcomes.entering(ids, leg.start), []
-        share = shard(dealt, pieces.most, world)
+        dealt, fresh = outcomes.entering(leg.start), list[Record]()
         for number in leg:
-            left, done = outcomes.entering(share.mine, number), 0
+            left, done = outcomes.left(number), 0
             before = (number + 1) * len(ids) - len(dealt)
             with full_precision():
-                for batch in read(split, share, left[~outcomes.through(number)[left]], config, world, faults):
-                    for record in pieces.each(attack, batch):
-                        outcomes.note(record)
-                        fresh.append(record)
+                for batch in shared_out(split, dealt, pieces.most, config, world, faults, left):
+                    pieces.each(attack, batch)
                     done += len(batch.ids)
                     progress(before + min(done * world.size, len(dealt)))  # the others are about as far
         everyone = comm.gather((fresh, faults, pieces.size))
@@ -194,7 +182,7 @@ def _attack(model: nn.Module, batch: Batch, planned: Round, seed: int, number: i
     clean = classify(model, x)
     predicted, worst = clean.clone(), x
     held = (clean == y).nonzero().squeeze(1)
-    if len(held):
+    if len(held) and planned.attempt:
         source = rng.per_image(seed, ids[held], number)
         worst = x.clone()
         worst[held] = planned.attempt(model, x[held], y[held], planned.ball, source)

@@ -11,8 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from hpcfast.config import Check, RunConfig
 from hpcfast.data.identity import Identity
@@ -24,20 +23,18 @@ from hpcfast.evaluation.outcomes import Journal
 from hpcfast.evaluation.results import summarise, table
 from hpcfast.runs import files, lock
 
-TAKEN = "is in use by another evaluation; wait for it"
-
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one evaluation; its name says what was measured, its last part all that the result depends on."""
+    """The folder of one evaluation."""
 
     path: Path
 
     @classmethod
-    def of(cls, folder: Path, about: dict[str, Any]) -> "Place":
+    def of(cls, folder: Path, name: str, about: dict[str, Any]) -> "Place":
+        """``name`` says what is measured; a digest after it all that the result depends on."""
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        threat = about["threat"]
-        return cls(folder / f"{about['check']['attack']['name']}-{threat['norm']}-{threat['eps']:g}-{digest[:8]}")
+        return cls(folder / f"{name}-{digest[:8]}")
 
     @property
     def result(self) -> Path:
@@ -53,33 +50,51 @@ class Place:
     def adversarial(self) -> Path:
         return self.path / "adversarial"
 
-    def read(self) -> dict[str, Any] | None:
-        """The result, None while there is none."""
-        return json.loads(self.result.read_text()) if self.result.is_file() else None
+    @property
+    def look(self) -> Path:
+        """What an unfinished look for masked gradients has found."""
+        return self.path / "masking"
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the folder for this block.
+        """Hold the folder for this block; a collective of all ranks.
 
         Raises:
             UserError: it cannot be written, or another process is at it.
         """
-        with lock.held(self.path, "evaluation", "give --out a folder you may write", TAKEN):
+        taken = "is in use by another evaluation; wait for it"
+        ours = lock.held(self.path, "evaluation", "give --out a folder you may write", taken)
+        with ExitStack() as held:
+            comm.on_root(lambda: held.enter_context(ours))
             yield
 
+    def read(self) -> dict[str, Any] | None:
+        """The result, None while there is none."""
+        return json.loads(self.result.read_text()) if self.result.is_file() else None
 
-def depends_on(model: nn.Module, images: Identity, ids: np.ndarray, config: RunConfig, check: Check) -> dict[str, Any]:
-    """All that a result depends on."""
+    def write(self, result: dict[str, Any]) -> None:
+        files.save_text(self.result, json.dumps(result) + "\n")
+
+    def clear(self) -> None:
+        """Remove what an evaluation writes, and nothing else; the result first, for it vouches for the rest."""
+        for file in (self.result, self.images):
+            file.unlink(missing_ok=True)
+        Journal(self.path, 0).remove()
+        for folder in (self.adversarial, self.look):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str, Any]:
+    """What any accuracy of ``model`` depends on, besides images and attacks; ``packages``: that play a part too."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return {
-        "weights": sha256(model.state_dict()),
+        "weights": digest.hexdigest(),
         "network": config.model.model_dump(mode="json"),
-        "images": images.digest,
-        "ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
         "data": config.data.model_dump(mode="json", include={"size", "channels", "augment"}),
-        "check": check.model_dump(mode="json"),
-        "threat": config.threat.model_dump(mode="json"),
-        "seed": config.seed,
-        "versions": {name: version(name) for name in ("hpcfast", "torch", "pyautoattack", "nvidia-dali-cuda130")},
+        "versions": {name: version(name) for name in ("hpcfast", "torch", "nvidia-dali-cuda130", *packages)},
     }
 
 
@@ -109,54 +124,41 @@ def evaluate_cached(
         The result, with the images' ``ids`` and with ``about``, all that it depends on; and its place.
     """
     ids = chosen_images(split, check, world)
-    about = comm.on_root(lambda: depends_on(model, images, ids, config, check))
-    place, started = Place.of(folder, about), time.perf_counter()
-    with ExitStack() as held:
-        comm.on_root(lambda: _claim(place, held))
-        if overwrite or comm.on_root(lambda: keep_images and not place.adversarial.exists()):
-            comm.on_root(lambda: _clear(place))
-        if done := comm.on_root(place.read):
-            return done, place
+    about = comm.on_root(lambda: depends_on(model, config, "pyautoattack")) | {
+        "images": images.digest,
+        "ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
+        "check": check.model_dump(mode="json"),
+        "threat": config.threat.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+    name = f"{check.attack.name}-{config.threat.norm}-{config.threat.eps:g}"
+    place, started = Place.of(folder, name, about), time.perf_counter()
+
+    def begin() -> dict[str, Any] | None:
+        if overwrite or (keep_images and not place.adversarial.exists()):
+            place.clear()
         if keep_images:
-            comm.on_root(lambda: place.adversarial.mkdir(exist_ok=True))
+            place.adversarial.mkdir(exist_ok=True)
+        return place.read()
+
+    def finish() -> None:
+        files.save_text(place.images, table(outcomes))
+        place.write(result)
+        journal.remove()
+
+    with place.claimed():
+        if done := comm.on_root(begin):
+            return done, place
         planned, journal = rounds(config, check, len(split.classes)), Journal(place.path, world.rank)
         kept = place.adversarial if keep_images else None
         outcomes = attacked(model, split, ids, planned, config, world, progress, journal, kept, say)
-        result = summarise(outcomes, ids, planned, config, check, split)
-        result |= {"seconds": time.perf_counter() - started, "world_size": world.size}
-        result |= {"ids": outcomes.good(ids).tolist()}
-        result |= {"masking": None, "about": about, "compared": images.basis}
-
-        def finish() -> None:
-            files.save_text(place.images, table(outcomes, ids, planned, split))
-            write(place, result)
-            journal.remove()
-
+        result = summarise(outcomes, config, check) | {
+            "seconds": time.perf_counter() - started,
+            "world_size": world.size,
+            "ids": outcomes.good.tolist(),
+            "masking": None,
+            "about": about,
+            "compared": images.basis,
+        }
         comm.on_root(finish)
     return result, place
-
-
-def write(place: Place, result: dict[str, Any]) -> None:
-    """Write the numbers, all at once."""
-    files.save_text(place.result, json.dumps(result) + "\n")
-
-
-def _claim(place: Place, held: ExitStack) -> None:
-    held.enter_context(place.claimed())
-
-
-def _clear(place: Place) -> None:
-    """Remove what an evaluation writes, and nothing else; the result first, for it vouches for the rest."""
-    for file in (place.result, place.images):
-        file.unlink(missing_ok=True)
-    Journal(place.path, 0).remove()
-    shutil.rmtree(place.adversarial, ignore_errors=True)
-
-
-def sha256(weights: dict[str, Tensor]) -> str:
-    """Of names and numbers, whatever device they are on."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

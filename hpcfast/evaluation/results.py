@@ -3,24 +3,17 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import skips
-from hpcfast.data.split import Split
 from hpcfast.evaluation.outcomes import NEVER, Outcomes
 
-if TYPE_CHECKING:
-    from hpcfast.evaluation import Round
 
-
-def summarise(
-    outcomes: Outcomes, ids: np.ndarray, rounds: "Sequence[Round]", config: RunConfig, check: Check, split: Split
-) -> dict[str, Any]:
-    """What was measured, as fractions of the images among ``ids`` that could be read.
+def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, Any]:
+    """What was measured, as fractions of the images that could be read.
 
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` in the threat model's ball, ``n_eval``, ``ci95`` (a Wilson interval
@@ -29,35 +22,34 @@ def summarise(
         round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that could
         not be read, by name).
     """
-    bad = {i: outcomes.bad[i] for i in ids.tolist() if i in outcomes.bad}
-    ids = outcomes.good(ids)
-    labels, n = outcomes.labels[ids], len(ids)
-    right, fooled = outcomes.clean[ids] == labels, outcomes.fooled[ids]
-    curve = []
-    for eps in sorted({each.ball.eps for each in rounds}):
-        until = sum(each.ball.eps <= eps for each in rounds)
-        robust = right & (fooled >= until)
-        curve.append({"eps": eps, "robust_accuracy": robust.mean(), "ci95": interval(int(robust.sum()), n)})
-        if eps == config.threat.eps:
-            standing = robust
-    counts = {"clean_accuracy": right, "robust_accuracy": standing}
+    ids, rounds = outcomes.good, outcomes.rounds
+    n, labels = len(ids), outcomes.split.labels[ids]
+    standing = {  # before the first round of a larger ball, or after the last one
+        eps: outcomes.standing(sum(each.ball.eps <= eps for each in rounds))[ids]
+        for eps in sorted({each.ball.eps for each in rounds})
+    }
+    right, robust = outcomes.right[ids], standing[config.threat.eps]
+    counts = {"clean_accuracy": right, "robust_accuracy": robust}
     return {
         **{key: float(values.mean()) for key, values in counts.items()},
         "n_eval": n,
         "ci95": {key: interval(int(values.sum()), n) for key, values in counts.items()},
         "attack": {**check.attack.model_dump(), **config.threat.model_dump()},
-        "balanced_accuracy": {"clean": _balanced(right, labels), "robust": _balanced(standing, labels)},
-        "curve": [{key: float(value) if key != "ci95" else value for key, value in point.items()} for point in curve],
+        "balanced_accuracy": {"clean": _balanced(right, labels), "robust": _balanced(robust, labels)},
+        "curve": [
+            {"eps": eps, "robust_accuracy": float(held.mean()), "ci95": interval(int(held.sum()), n)}
+            for eps, held in standing.items()
+        ],
         "stages": [
             {
                 "name": each.name,
                 "eps": each.ball.eps,
-                "tried": int((right & (fooled >= number)).sum()),
-                "broken": int((fooled == number).sum()),
+                "tried": int(outcomes.standing(number)[ids].sum()),
+                "broken": outcomes.broken(number),
             }
             for number, each in enumerate(rounds)
         ],
-        "bad_images": {skips.name(split, i): reason for i, reason in bad.items()},
+        "bad_images": {skips.name(outcomes.split, i): reason for i, reason in sorted(outcomes.bad.items())},
     }
 
 
@@ -77,14 +69,14 @@ def interval(successes: int, n: int) -> list[float]:
     return [max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))]
 
 
-def table(outcomes: Outcomes, ids: np.ndarray, rounds: "Sequence[Round]", split: Split) -> str:
+def table(outcomes: Outcomes) -> str:
     """Every image's fate, as CSV: its class, what it is taken for, what fooled the model and within which radius."""
-    text = io.StringIO()
+    text, split = io.StringIO(), outcomes.split
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "file", "class", "clean", "attacked", "fooled_by", "eps"))
-    for index in outcomes.good(ids):
-        number = outcomes.fooled[index]
-        by = ("", "") if number == NEVER else (rounds[number].name, rounds[number].ball.eps)
-        names = (split.classes[each[index]] for each in (outcomes.labels, outcomes.clean, outcomes.predicted))
-        writer.writerow((index, split.files[index], *names, *by))
+    for i in outcomes.good:
+        number = outcomes.fooled[i]
+        by = ("", "") if number == NEVER else (outcomes.rounds[number].name, outcomes.rounds[number].ball.eps)
+        names = (split.classes[each[i]] for each in (split.labels, outcomes.clean, outcomes.predicted))
+        writer.writerow((i, split.files[i], *names, *by))
     return text.getvalue()

@@ -1,7 +1,8 @@
 """One evaluation as a person asks for it: shown, kept, stopped politely, and looked over for masked gradients."""
 
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import chosen_images, corruptions, masking, rounds
-from hpcfast.evaluation.cache import Place, evaluate_cached, write
-from hpcfast.runs.progress import Reporter, Task
+from hpcfast.evaluation.cache import Place, depends_on, evaluate_cached
+from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
 
 
@@ -45,20 +46,23 @@ def measure(
     check = config.evaluation.final
     work = len(chosen_images(split, check, world)) * len(rounds(config, check, len(split.classes)))
     model = model.to(world.device)
-    with Reporter(world.is_root) as reporter, _stoppable() as vote:
+    with Reporter(world.is_root) as reporter, StopRequest() as stop:
         for sentence in said:
             reporter.say(sentence)
-        task = reporter.task("evaluation", work, "attacks")
-        watch = _watched(task, work, vote)
-        (images,) = agreed((split,), world)
-        result, place = evaluate_cached(
-            model, split, images, config, check, world, folder, watch, keep_images, overwrite, reporter.say
-        )
-        task.close()
+        with _task(reporter, stop, "evaluation", work, "attacks") as progress:
+            (images,) = agreed((split,), world)
+            result, place = evaluate_cached(
+                model, split, images, config, check, world, folder, progress, keep_images, overwrite, reporter.say
+            )
         if bad := result["bad_images"]:
             reporter.say(f"left out of the evaluation: {skips.first_of(bad)}")
         if result["masking"] is None:
-            _look(what, np.array(result["ids"]), result, place, world, reporter, vote)
+            few = masking.some(np.array(result["ids"]), world)
+            work = masking.work(few)
+            with _task(reporter, stop, "look for masked gradients", work, "attacks") as progress, place.claimed():
+                result["masking"] = masking.look(model, split, few, config, world, progress, place.look)
+                comm.on_root(lambda: place.write(result))
+                comm.on_root(lambda: shutil.rmtree(place.look, ignore_errors=True))
     return result, place
 
 
@@ -71,62 +75,34 @@ def measure_corruptions(what: Subject, images: Path, world: World, overwrite: bo
     Raises:
         Stopped: a signal came; the same call resumes after the last corruption and severity that was done.
     """
-    model = what.model.to(world.device)
-    with Reporter(world.is_root) as reporter, _stoppable() as vote, ExitStack() as held:
-        journal = corruptions.Kept(what.folder, model, what.config)
-        comm.on_root(lambda: held.enter_context(journal.claimed(overwrite)))
-        task = reporter.task("corruptions", None, "images")
-        watch = _watched(task, None, vote)
-        result = corruptions.measure(model, images, what.split.classes, what.config, world, watch, journal)
-        task.close()
-    return result
+    config, model = what.config, what.model.to(world.device)
+    about = comm.on_root(lambda: depends_on(model, config))
+    place = Place.of(what.folder, "corruptions", about)
+    kept = place.path / "parts.json"
+    with Reporter(world.is_root) as reporter, StopRequest() as stop, place.claimed():
+        if overwrite:
+            comm.on_root(lambda: kept.unlink(missing_ok=True))
+        with _task(reporter, stop, "corruptions", None, "images") as progress:
+            return corruptions.measure(model, images, what.split.classes, config, world, progress, kept)
 
 
 @contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Give a question for after each batch, a collective of all ranks: was any of them asked to stop?"""
-    vote = comm.Vote()
-    with StopRequest() as stop:
+def _task(
+    reporter: Reporter, stop: StopRequest, name: str, work: int | None, unit: str
+) -> Iterator[Callable[[int], None]]:
+    """Show how much of the ``work`` is done, and end where any rank was asked to ``stop``.
 
-        def asked() -> bool:
-            stopping = any(vote.cast(stop.requested is not None))
-            if stopping:
-                vote.count()
-            return stopping
-
-        yield asked
-        vote.count()
-
-
-def _watched(task: Task, work: int | None, asked: Callable[[], bool]) -> Callable[[int], None]:
-    """Show progress, and stop when ``asked``; called after each batch, equally often on all ranks."""
+    What it gives is to be called after each batch, equally often on all ranks.
+    """
+    task, vote = reporter.task(name, work, unit), comm.Vote()
 
     def progress(done: int) -> None:
         task.update(done)
-        if asked():
+        if any(vote.cast(stop.requested is not None)):
+            vote.count()
             of = f" of {work:,}" if work else ""
-            raise Stopped(f"stopped after {done:,}{of} {task.unit}; the same command resumes there")
+            raise Stopped(f"stopped after {done:,}{of} {unit}; the same command resumes there")
 
-    return progress
-
-
-def _look(
-    what: Subject,
-    ids: np.ndarray,
-    result: dict[str, Any],
-    place: Place,
-    world: World,
-    reporter: Reporter,
-    asked: Callable[[], bool],
-) -> None:
-    """Look for masked gradients at some of the images ``ids`` that were measured, and add it to the result."""
-    few = masking.some(ids, world)
-    work = masking.work(few)
-    task = reporter.task("look for masked gradients", work, "attacks")
-    with ExitStack() as held:
-        comm.on_root(lambda: held.enter_context(place.claimed()))
-        watch = _watched(task, work, asked)
-        result["masking"] = masking.look(what.model, what.split, few, what.config, world, watch, place.path)
-        comm.on_root(lambda: write(place, result))
-        comm.on_root(lambda: masking.forget(place.path))
+    yield progress
+    vote.count()
     task.close()

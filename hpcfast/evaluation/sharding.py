@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,43 +26,35 @@ def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
     return ids
 
 
-class Share(NamedTuple):
-    """A rank's share of some images."""
-
-    mine: np.ndarray
-    """Their ids."""
-    steps: int
-    """Batches that the largest share makes: as many on every rank."""
-    size: int
-    """Of a batch, at most; about equal in all steps."""
-
-
-def shard(ids: np.ndarray, batch_size: int, world: World) -> Share:
-    """Divide ``ids`` over the ranks, in batches of at most ``batch_size``, which must be the same on all ranks."""
-    largest = math.ceil(len(ids) / world.size)
-    steps = math.ceil(largest / batch_size)
-    mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
-    return Share(mine, steps, math.ceil(largest / max(steps, 1)))
-
-
-def read(
+def shared_out(
     split: Split,
-    share: Share,
-    left: np.ndarray,
+    ids: np.ndarray,
+    batch_size: int,
     config: RunConfig,
     world: World,
     faults: dict[int, str] | None = None,
+    left: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Read the images ``left`` of a share, in ``share.steps`` batches, of which the last ones may be empty.
+    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
 
     Bad images are left out, and noted in ``faults``: what is wrong with them, by id.
+
+    Args:
+        batch_size: at most; the same on all ranks.
+        left: ids of the images that are still to be read; by default all. The number of batches stays the same.
     """
+    largest = math.ceil(len(ids) / world.size)
+    steps = math.ceil(largest / batch_size)
+    mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
+    if left is not None:
+        mine = mine[np.isin(mine, left)]
     alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
-    batches = good_batches(split, left, config.data, alone, share.size, {} if faults is None else faults)
-    size = config.data.size
+    equal = math.ceil(largest / max(steps, 1))
+    batches = good_batches(split, mine, config.data, alone, equal, {} if faults is None else faults)
     none = torch.empty(0, dtype=torch.int64, device=world.device)
-    empty = Batch(torch.empty(0, config.data.channels, size, size, device=world.device), none, none)
-    for _ in range(share.steps):
+    shape = config.data.channels, config.data.size, config.data.size
+    empty = Batch(torch.empty(0, *shape, device=world.device), none, none)
+    for _ in range(steps):
         yield next(batches, empty)
 
 
@@ -79,19 +70,3 @@ def good_batches(
         except BadImages as bad:
             faults.update(bad.faults)
             ids = ids[~np.isin(ids, [*bad.faults])]
-
-
-def shared_out(
-    split: Split,
-    ids: np.ndarray,
-    batch_size: int,
-    config: RunConfig,
-    world: World,
-    faults: dict[int, str] | None = None,
-) -> Iterator[Batch]:
-    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
-
-    Bad images are left out, and noted in ``faults``.
-    """
-    share = shard(ids, batch_size, world)
-    return read(split, share, share.mine, config, world, faults)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +42,7 @@ def test_the_second_time_the_result_is_found(
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "evaluations")
     first, place = evaluate_cached(*arguments)
+    assert place.path.name.startswith("pgd-L2-0.5-")
     assert first["ids"] == list(range(12))
     assert first["about"]["seed"] == config.seed
     assert {"torch", "hpcfast", "pyautoattack"} <= first["about"]["versions"].keys()
@@ -82,14 +82,13 @@ def test_another_question_has_another_folder(
     assert len(places) == 2
 
 
-def test_other_weights_have_another_folder(tiny: Tiny, val: Split, model: nn.Module) -> None:
+def test_other_weights_have_another_folder(tiny: Tiny, model: nn.Module) -> None:
     config = tiny()
-    one = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    one = cache.depends_on(model, config)
     with torch.no_grad():
         model[1].bias[0] += 1e-6
-    other = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
-    assert Place.of(Path(), one) != Place.of(Path(), other)
-    assert Place.of(Path(), one).path.name.startswith("pgd-L2-0.5-")
+    other = cache.depends_on(model, config)
+    assert Place.of(Path(), "name", one) != Place.of(Path(), "name", other)
 
 
 def test_the_table_has_every_images_fate(
@@ -170,10 +169,8 @@ def test_an_evaluation_is_made_anew_whatever_is_left_of_it(
     assert not place.adversarial.exists()
 
 
-def test_settings_in_another_order_are_the_same_evaluation(
-    tiny: Tiny, val: Split, model: nn.Module, tmp_path: Path
-) -> None:
+def test_settings_in_another_order_are_the_same_evaluation(tiny: Tiny, model: nn.Module, tmp_path: Path) -> None:
     config = tiny()
-    about = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    about = cache.depends_on(model, config)
     turned = {key: about[key] for key in reversed(about)}
-    assert Place.of(tmp_path, about) == Place.of(tmp_path, turned)
+    assert Place.of(tmp_path, "name", about) == Place.of(tmp_path, "name", turned)
