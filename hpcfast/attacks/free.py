@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, input_gradient
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, input_gradient
 
 
 class Free(Attack):

@@ -21,13 +21,11 @@ _TINY = torch.finfo(torch.float32).tiny
 
 def number(value: Any) -> Any:
     """Read ``8/255`` as a number; leave everything else to the validator that follows."""
-    if isinstance(value, str) and value.count("/") == 1:
-        above, below = value.split("/")
-        try:
-            return float(above) / float(below)
-        except (ValueError, ZeroDivisionError):
-            return value
-    return value
+    try:
+        above, below = map(float, value.split("/"))
+        return above / below
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        return value
 
 
 Pixels = Annotated[PositiveFloat, BeforeValidator(number)]
@@ -45,7 +43,7 @@ class Ball(ABC):
 
     @abstractmethod
     def random(self, x: Tensor, source: Source) -> Tensor:
-        """A random start inside the ball for each image of ``x``; same shape, float32."""
+        """A random point of the ball for each image of ``x``; same shape, float32."""
 
     def noise(self, x: Tensor, source: Source) -> Tensor:
         """Directionless noise of about the ball's size, for each image of ``x``; same shape, float32."""

@@ -36,12 +36,6 @@ def select(source: Source, rows: Tensor) -> Source:
     return [source[row] for row in rows.tolist()]
 
 
-def seed(source: Source) -> int:
-    """A 63-bit seed drawn from ``source``, for libraries that want one for a whole batch."""
-    generator = source if isinstance(source, torch.Generator) else source[0]
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
-
-
 def seed_of(*numbers: int) -> int:
     """Mix non-negative ``numbers`` into one 63-bit seed; different numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

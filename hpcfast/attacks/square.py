@@ -8,9 +8,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack
-from hpcfast.attacks.norms import Ball
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Source
 
 SEED = 0
 
