@@ -89,8 +89,8 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         return (mine.folder / "skips.txt").read_text()
 
     def explained(data: Path, out: Path) -> str:
-        val, faults = read_splits(data)[1], dict[int, str]()
-        explain.measure([model], val, val.good, config, world, faults=faults)
+        val = read_splits(data)[1]
+        *_, faults = explain.measure([model], val, val.good, config, world)
         return str([val.files[i] for i in faults])
 
     def guarded(data: Path, out: Path) -> str:

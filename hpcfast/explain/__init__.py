@@ -36,7 +36,6 @@ from hpcfast.runs.progress import Reporter
 
 IMAGES = 500
 """Validation images to measure by default, if there are so many."""
-
 FAR = 6
 """How far images are pushed towards another class, in multiples of the threat model's eps."""
 
@@ -49,19 +48,10 @@ class Finished(NamedTuple):
     model: nn.Module
 
 
-class Subjects(NamedTuple):
-    """Runs to explain, and the validation images of the data set that they share."""
+def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tuple[list[Finished], Split]:
+    """Load ``runs``, their models in eval mode on the rank's device, and list the validation images that they share.
 
-    runs: list[Finished]
-    """Their models are in eval mode on the rank's device."""
-    val: Split
-
-
-def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> Subjects:
-    """Load ``runs`` and list their images.
-
-    Raises:
-        UserError: a run is unfinished or damaged, or the runs' data differ.
+    UserError if a run is unfinished or damaged, or the runs' data differ.
     """
     found, classes = [], set()
     for run in runs:
@@ -79,14 +69,13 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> Su
             f"{val.root} does not have the classes of all runs: {', '.join(val.classes[:5])} …, not "
             f"{', '.join((classes - {val.classes}).pop()[:5])} …; set data.path= to the data set of the runs"
         )
-    return Subjects(found, val)
+    return found, val
 
 
 def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     """Ids of the validation images to measure, evenly spread: ``images`` of them, by default up to ``IMAGES``.
 
-    Raises:
-        UserError: there are not so many, or too few for an interval or for the ranks.
+    UserError if there are not so many, or too few for an interval or for the ranks.
     """
     good, least = len(val.good), max(2, world.size)
     n = min(IMAGES, good) if images is None else images
@@ -95,8 +84,10 @@ def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     return val.evenly(n)
 
 
-def explain(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> tuple[list[dict[str, Any]], Path]:
-    """Measure and picture ``subjects`` at the validation images ``ids``; a collective of all ranks.
+def explain(
+    runs: list[Finished], val: Split, ids: np.ndarray, world: World, reporter: Reporter
+) -> tuple[list[dict[str, Any]], Path]:
+    """Measure and picture ``runs`` at the validation images ``ids``; a collective of all ranks.
 
     Returns:
         What each run's ``explain.json`` now holds, and the picture, in the last run's ``figures/``. Bad images are
@@ -105,12 +96,9 @@ def explain(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporte
     Raises:
         UserError: a file cannot be written, too many images are bad, or a network has no representation.
     """
-    runs, val = subjects
-    task, bad = reporter.task("alignment", len(ids), "images"), dict[int, str]()
-    models = [each.model for each in runs]
-    numbers, right, ids = measure(models, val, ids, runs[0].config, world, task.update, bad)
+    task, models = reporter.task("alignment", len(ids), "images"), [each.model for each in runs]
+    numbers, right, ids, faults = measure(models, val, ids, runs[0].config, world, task.update)
     task.close()
-    faults = {image: fault for each in comm.gather(bad) for image, fault in each.items()}
     skips.refuse_many(val, faults, len(val))
     if faults:
         reporter.say(f"left out: {skips.described(val, faults)}")
@@ -120,7 +108,7 @@ def explain(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporte
 
     def finish() -> None:
         try:
-            _draw(picture, subjects, ids[figure.choose(val.labels[ids], right)], world, reporter)
+            _draw(picture, runs, val, ids[figure.choose(val.labels[ids], right)], world, reporter)
             for each, result in zip(runs, results, strict=True):
                 files.save_text(each.run.explain, json.dumps(result, indent=1) + "\n")
         except OSError as error:
@@ -137,49 +125,46 @@ def measure(
     config: RunConfig,
     world: World,
     progress: Callable[[int], None] = lambda done: None,
-    faults: dict[int, str] | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
     """Measure each of ``models`` at the images ``ids`` of ``val``, as they are; a collective of all ranks.
 
     Every image that can be read counts, also a misclassified one: so all models are measured on the same images.
 
     Args:
         config: of which the data settings and the batch size count here.
-        progress: called after each batch with the number of images done by all ranks, as far as this one can tell.
-        faults: where this rank notes what is wrong with bad images, by id.
+        progress: called after each batch with the images done by all ranks, as far as this one can tell.
 
     Returns:
-        For each model and image, in the order of ``ids``: :func:`features.alignment` (models, n), float32, and
-        whether the image is classified correctly (models, n), bool; and the ids of these images, shape (n,).
+        :func:`features.alignment` (models, n), float32, and whether images are classified correctly (models, n), bool,
+        in the order of ``ids``; the ids of these images, shape (n,); and what is wrong with the others, by id.
 
     Raises:
         UserError: fewer than two images can be read.
     """
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, list[np.ndarray]] = {}
+    bad: dict[int, str] = {}
 
     def rows(batch: Batch) -> None:
-        with full_precision():
-            measured = torch.stack([_row(model, batch.x, batch.y) for model in models], 1)
-        found.update(zip(batch.ids.tolist(), measured.cpu().numpy(), strict=True))
+        with full_precision(), torch.no_grad():
+            near = torch.stack([features.alignment(model, batch.x, batch.y) for model in models], 1)
+            right = torch.stack([model(batch.x).argmax(1) == batch.y for model in models], 1)
+        for image, *row in zip(batch.ids.tolist(), near.cpu().numpy(), right.cpu().numpy(), strict=True):
+            found[image] = row
 
     pieces = Pieces(batch_size(models, config, world))
-    for batch in shared_out(val, ids, pieces.most, config, world, faults):
+    for batch in shared_out(val, ids, pieces.most, config, world, bad):
         pieces.each(rows, batch)
         progress(min(len(found) * world.size, len(ids)))  # the others are about as far
-    everyone = {image: row for share in comm.gather(found) for image, row in share.items()}
-    good = [image for image in ids.tolist() if image in everyone]
+    for rows_there, bad_there in comm.gather((found, bad)):
+        found |= rows_there
+        bad |= bad_there
+    good = [image for image in ids.tolist() if image in found]
     if len(good) < 2:
         raise UserError(
             f"{val.root}: {len(good)} of {len(ids)} images can be read; 'hpcfast data verify' lists the bad"
         )
-    ordered = np.stack([everyone[image] for image in good], 1)
-    return ordered[..., 0], ordered[..., 1] > 0, np.array(good)
-
-
-def _row(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    with torch.no_grad():
-        right = model(x).argmax(1) == y
-    return torch.stack((features.alignment(model, x, y), right.float()), 1)
+    numbers, right = (np.stack(each, 1) for each in zip(*(found[image] for image in good), strict=True))
+    return numbers, right, np.array(good), bad
 
 
 def summary(numbers: np.ndarray) -> dict[str, Any]:
@@ -189,9 +174,8 @@ def summary(numbers: np.ndarray) -> dict[str, Any]:
     return {"mean": mean, "ci95": [mean - half, mean + half], "n": n}
 
 
-def _draw(path: Path, subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> None:
+def _draw(path: Path, runs: list[Finished], val: Split, ids: np.ndarray, world: World, reporter: Reporter) -> None:
     """Draw the validation images ``ids`` and what each model makes of them."""
-    runs, val = subjects
     data = runs[-1].config.data
     here = dali.Shard(0, 1, world.device, data.threads or world.threads)
     x, y, _ = next(dali.batches(val, ids, data, here, len(ids), None))

@@ -49,7 +49,7 @@ def test_the_batch_size_changes_nothing(tiny: Tiny, world: World) -> None:
     ids = spread(len(val), 11)
     models = networks(tiny())
     found = [explain.measure(models, val, ids, tiny(f"evaluation.batch_size={n}"), world) for n in (1, 4, 50)]
-    for numbers, right, read in found:
+    for numbers, right, read, _ in found:
         assert read.tolist() == ids.tolist()
         assert numbers.shape == (2, 11)
         assert right.shape == (2, 11)
@@ -63,7 +63,7 @@ def test_each_row_is_its_own_image_s(tiny: Tiny, world: World) -> None:
     val = read_splits(config.data.path)[1]
     ids = np.array([7, 2, 9, 0])
     models = networks(config)
-    numbers, right, _ = explain.measure(models, val, ids, config, world, reported.append)
+    numbers, right, *_ = explain.measure(models, val, ids, config, world, reported.append)
     x = torch.stack([torch.as_tensor(np.asarray(Image.open(val.files[i])) / 255).float()[None] for i in ids])
     y = torch.as_tensor(val.labels[ids])
     for row, model in enumerate(models):
@@ -77,8 +77,8 @@ def test_bad_images_are_left_out_and_noted(tiny: Tiny, images: Path, tmp_path: P
     copy = Path(shutil.copytree(images, tmp_path / "copy"))
     val = read_splits(copy)[1]
     Path(val.files[2]).write_bytes(Path(val.files[2]).read_bytes()[:60])
-    config, found = tiny(f"data.path={copy}", "evaluation.batch_size=5"), dict[int, str]()
-    numbers, right, read = explain.measure(networks(config), val, val.good, config, world, faults=found)
+    config = tiny(f"data.path={copy}", "evaluation.batch_size=5")
+    numbers, right, read, found = explain.measure(networks(config), val, val.good, config, world)
     assert read.tolist() == [i for i in range(12) if i != 2]
     assert (numbers.shape, right.shape) == ((2, 11), (2, 11))
     assert list(found) == [2]
