@@ -47,7 +47,7 @@ def command(
         from hpcfast.component import Invalid, find
         from hpcfast.distributed import comm
         from hpcfast.errors import UserError
-        from hpcfast.evaluation import session, subject
+        from hpcfast.evaluation import session
 
     settings = list(overrides or [])
     if run and "=" in str(run):  # without RUN a setting stands in its place
@@ -63,14 +63,14 @@ def command(
         "threat.eps": eps,
     }
     settings = [*(f"{key}={value}" for key, value in chosen.items() if value is not None), *settings]
-    given = subject.Elsewhere(weights_key, arch, mean, std, classes, data, size)
+    given = session.Elsewhere(weights_key, arch, mean, std, classes, data, size)
 
     def named() -> session.Subject:
         try:
             find("hpcfast.attacks", attack or "pgd")
         except Invalid as error:
             raise UserError(f"--attack: {str(error).removeprefix('name: ')}") from None
-        return subject.named(run, weights, given, settings, out)
+        return session.named(run, weights, given, settings, out)
 
     # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "20")
@@ -78,18 +78,14 @@ def command(
     what = comm.raise_on_all_ranks(named)
     if corruptions:
         result = session.measure_corruptions(what, corruptions, world, overwrite)
-        printed = [*what.said, *_corrupted(result)]
+        accuracies = [*result["by_corruption"].items(), ("mean", result["mean"])]
+        printed = [*what.said, *result["said"], *(f"{name:20} {accuracy:.4f}" for name, accuracy in accuracies)]
     else:
         result, place = session.measure(what, world, save_images, overwrite)
-        printed = [*_attacked(result), f"{'kept in':16} {place.path}"]
+        printed = [*_attacked(result), f"{'kept in':16} {place}"]
     if world.is_root:
         print(*printed, sep="\n")
     comm.on_root(lambda: options.write_json(json, result))
-
-
-def _corrupted(result: dict[str, Any]) -> list[str]:
-    lines = [f"{name:20} {accuracy:.4f}" for name, accuracy in result["by_corruption"].items()]
-    return [*result["said"], *lines, f"{'mean':20} {result['mean']:.4f}"]
 
 
 def _attacked(result: dict[str, Any]) -> list[str]:
@@ -101,6 +97,5 @@ def _attacked(result: dict[str, Any]) -> list[str]:
         low, high = point["ci95"]
         lines.append(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")
     lines.append(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
-    for sign in result["masking"]["signs"]:
-        lines.append(f"warning: masked gradients? {sign}: this robust accuracy may be far too high")
-    return lines
+    signs = result["masking"]["signs"]
+    return [*lines, *(f"warning: masked gradients? {sign}: this robust accuracy may be far too high" for sign in signs)]

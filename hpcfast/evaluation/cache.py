@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,69 +18,50 @@ from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import attacked, chosen_images, rounds
-from hpcfast.evaluation.outcomes import Journal
-from hpcfast.evaluation.results import summarise, table
+from hpcfast.evaluation.outcomes import Journal, summarise, table
 from hpcfast.runs import files, lock
 
+RESULT = "result.json"
+"""The numbers; written last, so that it says that the evaluation is complete."""
+IMAGES = "images.csv"
+"""What became of each image."""
+ADVERSARIAL = "adversarial"
+LOOK = "masking"
+"""What an unfinished look for masked gradients has found."""
 
-@dataclass(frozen=True)
-class Place:
-    """The folder of one evaluation."""
 
-    path: Path
+def place_of(folder: Path, name: str, about: dict[str, Any]) -> Path:
+    """A folder in ``folder`` for what ``name`` says; a digest after it says all that the result depends on."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    return folder / f"{name}-{digest[:8]}"
 
-    @classmethod
-    def of(cls, folder: Path, name: str, about: dict[str, Any]) -> "Place":
-        """``name`` says what is measured; a digest after it all that the result depends on."""
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        return cls(folder / f"{name}-{digest[:8]}")
 
-    @property
-    def result(self) -> Path:
-        """The numbers; written last, so that it says that the evaluation is complete."""
-        return self.path / "result.json"
+@contextmanager
+def claimed(place: Path) -> Iterator[None]:
+    """Make the folder ``place`` and hold it for this block, or raise UserError; a collective of all ranks."""
+    taken = "is in use by another evaluation; wait for it"
+    ours = lock.held(place, "evaluation", "give --out a folder you may write", taken)
+    with ExitStack() as held:
+        comm.on_root(lambda: held.enter_context(ours))
+        yield
 
-    @property
-    def images(self) -> Path:
-        """What became of each image."""
-        return self.path / "images.csv"
 
-    @property
-    def adversarial(self) -> Path:
-        return self.path / "adversarial"
+def write(place: Path, result: dict[str, Any]) -> None:
+    """Write the numbers, all at once."""
+    files.save_text(place / RESULT, json.dumps(result) + "\n")
 
-    @property
-    def look(self) -> Path:
-        """What an unfinished look for masked gradients has found."""
-        return self.path / "masking"
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the folder for this block; a collective of all ranks.
-
-        Raises:
-            UserError: it cannot be written, or another process is at it.
-        """
-        taken = "is in use by another evaluation; wait for it"
-        ours = lock.held(self.path, "evaluation", "give --out a folder you may write", taken)
-        with ExitStack() as held:
-            comm.on_root(lambda: held.enter_context(ours))
-            yield
-
-    def read(self) -> dict[str, Any] | None:
-        """The result, None while there is none."""
-        return json.loads(self.result.read_text()) if self.result.is_file() else None
-
-    def write(self, result: dict[str, Any]) -> None:
-        files.save_text(self.result, json.dumps(result) + "\n")
-
-    def clear(self) -> None:
-        """Remove what an evaluation writes, and nothing else; the result first, for it vouches for the rest."""
-        for file in (self.result, self.images):
-            file.unlink(missing_ok=True)
-        Journal(self.path, 0).remove()
-        for folder in (self.adversarial, self.look):
-            shutil.rmtree(folder, ignore_errors=True)
+def _begin(place: Path, keep_images: bool, overwrite: bool) -> dict[str, Any] | None:
+    """The result, if all that is wanted was measured before; what is to be measured anew is removed."""
+    if overwrite or (keep_images and not (place / ADVERSARIAL).exists()):
+        for file in (RESULT, IMAGES):  # the result first, for it vouches for the rest
+            (place / file).unlink(missing_ok=True)
+        Journal(place, 0).remove()
+        for folder in (ADVERSARIAL, LOOK):
+            shutil.rmtree(place / folder, ignore_errors=True)
+    if keep_images:
+        (place / ADVERSARIAL).mkdir(exist_ok=True)
+    return json.loads((place / RESULT).read_text()) if (place / RESULT).is_file() else None
 
 
 def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str, Any]:
@@ -110,18 +90,14 @@ def evaluate_cached(
     keep_images: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
-) -> tuple[dict[str, Any], Place]:
+) -> tuple[dict[str, Any], Path]:
     """Like :func:`hpcfast.evaluation.evaluate`, in a folder in ``folder``; a collective of all ranks.
 
-    What was measured before is returned; what was begun before goes on after the last batch that was done.
-
-    Args:
-        images: what the images of ``split`` are.
-        keep_images: save the images that fool the model; what was measured without is measured anew.
-        overwrite: begin anew.
+    What was measured before is returned; what was begun before goes on after the last batch that was done. To
+    ``keep_images`` that fool the model, what was measured without is measured anew; to ``overwrite``, everything is.
 
     Returns:
-        The result, with the images' ``ids`` and with ``about``, all that it depends on; and its place.
+        The result, with the images' ``ids`` and with ``about``, all that it depends on; and its folder.
     """
     ids = chosen_images(split, check, world)
     about = comm.on_root(lambda: depends_on(model, config, "pyautoattack")) | {
@@ -132,25 +108,12 @@ def evaluate_cached(
         "seed": config.seed,
     }
     name = f"{check.attack.name}-{config.threat.norm}-{config.threat.eps:g}"
-    place, started = Place.of(folder, name, about), time.perf_counter()
-
-    def begin() -> dict[str, Any] | None:
-        if overwrite or (keep_images and not place.adversarial.exists()):
-            place.clear()
-        if keep_images:
-            place.adversarial.mkdir(exist_ok=True)
-        return place.read()
-
-    def finish() -> None:
-        files.save_text(place.images, table(outcomes))
-        place.write(result)
-        journal.remove()
-
-    with place.claimed():
-        if done := comm.on_root(begin):
+    place, started = place_of(folder, name, about), time.perf_counter()
+    with claimed(place):
+        if done := comm.on_root(lambda: _begin(place, keep_images, overwrite)):
             return done, place
-        planned, journal = rounds(config, check, len(split.classes)), Journal(place.path, world.rank)
-        kept = place.adversarial if keep_images else None
+        planned, journal = rounds(config, check, len(split.classes)), Journal(place, world.rank)
+        kept = place / ADVERSARIAL if keep_images else None
         outcomes = attacked(model, split, ids, planned, config, world, progress, journal, kept, say)
         result = summarise(outcomes, config, check) | {
             "seconds": time.perf_counter() - started,
@@ -160,5 +123,7 @@ def evaluate_cached(
             "about": about,
             "compared": images.basis,
         }
-        comm.on_root(finish)
+        comm.on_root(lambda: files.save_text(place / IMAGES, table(outcomes)))
+        comm.on_root(lambda: write(place, result))
+        comm.on_root(journal.remove)
     return result, place

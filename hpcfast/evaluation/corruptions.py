@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -21,17 +21,8 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import attacked
-from hpcfast.evaluation.outcomes import Round
-from hpcfast.evaluation.results import interval
+from hpcfast.evaluation.outcomes import Round, interval
 from hpcfast.runs.files import save_text
-
-
-class Part(NamedTuple):
-    """The images of one corruption at one severity."""
-
-    corruption: str
-    severity: int
-    folder: Path
 
 
 def measure(
@@ -51,8 +42,7 @@ def measure(
     Args:
         classes: of the model, in its order; the class folders of every part must be some of them, everywhere the same.
         config: of which the data settings and ``evaluation.batch_size`` count here.
-        progress: called after each batch, equally often on all ranks, with the images done by all ranks as far as
-            this one can tell.
+        progress: see :func:`hpcfast.evaluation.attacked`; of all images.
         kept: a file that says what was measured before, of this model with these settings, and is kept.
 
     Returns:
@@ -61,18 +51,17 @@ def measure(
         sentences). Not divided by AlexNet's errors, as the paper's mCE is.
 
     Raises:
-        UserError: ``folder`` is missing, has no severities, an unknown class or an empty one, or too many bad images;
-            or the model gives logits that are not finite.
+        UserError: ``folder`` is missing, has no severities, an unknown or an empty class; or see ``attacked``.
     """
-    parts = comm.raise_on_all_ranks(lambda: find(folder))
+    parts = comm.raise_on_all_ranks(lambda: _find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
     known = comm.on_root(lambda: json.loads(kept.read_text()) if kept and kept.is_file() else {})
     found, before = list[list[int]](), 0
-    for part in parts:
+    for (name, severity), part in parts.items():
         split, said = comm.raise_on_all_ranks(partial(_read, part, classes))
         (images,) = agreed((split,), world)
-        key = f"{part.corruption} {part.severity} {images.digest}"
+        key = f"{name} {severity} {images.digest}"
         if key not in known:
             known[key] = _right(model, split, config, world, before, progress)
             if kept:
@@ -81,15 +70,15 @@ def measure(
         before += len(split)
     rows: list[dict[str, Any]] = [
         {"corruption": name, "severity": severity, "accuracy": right / n, "ci95": interval(right, n), "n": n}
-        for (name, severity, _), (right, n) in zip(parts, found, strict=True)
+        for (name, severity), (right, n) in zip(parts, found, strict=True)
     ]
-    means = {name: fmean(row["accuracy"] for row in rows if row["corruption"] == name) for name, *_ in parts}
+    means = {name: fmean(row["accuracy"] for row in rows if row["corruption"] == name) for name, _ in parts}
     mean = sum(right for right, _ in found) / sum(n for _, n in found)
     return {"mean": mean, "rows": rows, "by_corruption": means, "said": said}
 
 
-def _read(part: Part, classes: tuple[str, ...]) -> tuple[Split, list[str]]:
-    return match(read_split(part.folder, "--corruptions"), classes, "the model")
+def _read(part: Path, classes: tuple[str, ...]) -> tuple[Split, list[str]]:
+    return match(read_split(part, "--corruptions"), classes, "the model")
 
 
 def _right(
@@ -101,27 +90,24 @@ def _right(
     return [int(outcomes.right.sum()), len(outcomes.good)]
 
 
-def find(folder: Path) -> list[Part]:
-    """All parts in ``folder``, by name and severity.
-
-    Raises:
-        UserError: it is missing, a folder in it has no severities, or not all parts have the same class folders.
-    """
+def _find(folder: Path) -> dict[tuple[str, int], Path]:
+    """The folder of each corruption and severity in ``folder``."""
     if not folder.is_dir():
         raise UserError(f"--corruptions: no folder {folder}; make one with 'hpcfast data corrupt'")
     names = folders_in(str(folder))[0]
-    parts = [Part(name, severity, folder / name / str(severity)) for name in names for severity in SEVERITIES]
-    parts = [part for part in parts if part.folder.is_dir()]
-    bare = sorted({*names} - {part.corruption for part in parts})
+    parts = {(name, severity): folder / name / str(severity) for name in names for severity in SEVERITIES}
+    parts = {key: part for key, part in parts.items() if part.is_dir()}
+    bare = sorted({*names} - {name for name, _ in parts})
     if bare or not parts:
         raise UserError(
             f"--corruptions {folder}: no folder 1, 2, 3, 4 or 5 (severities) in {', '.join(bare[:5]) or 'it'}. "
             f"It must hold folders CORRUPTION/SEVERITY/CLASS, as 'hpcfast data corrupt' writes, and no others."
         )
-    for part in parts:
-        if odd := sorted({*folders_in(str(part.folder))[0]} ^ {*folders_in(str(parts[0].folder))[0]}):
+    first, *others = parts.values()
+    for part in others:
+        if odd := sorted({*folders_in(str(part))[0]} ^ {*folders_in(str(first))[0]}):
             raise UserError(
-                f"--corruptions: {part.folder} and {parts[0].folder} must have the same classes; only in one of them: "
+                f"--corruptions: {part} and {first} must have the same classes; only in one of them: "
                 f"{', '.join(odd[:5])}. Add the missing class folders or remove the surplus ones."
             )
     return parts

@@ -31,6 +31,8 @@ SLACK = 0.03, 2
 """Share and number of the images that may contradict by chance: attacks are random, and none is perfect."""
 BATCH = 32
 """Images, at most: Square takes its 500 queries at all of a batch, and a signal waits for them."""
+ATTACKS = 1 + 2 + 1
+"""That are made on each image, at most."""
 MANY = Pgd(name="pgd", steps=20)
 ONE = FgsmRs(name="fgsm_rs", start="zero")
 BLACK_BOX = Square(name="square", queries=500)
@@ -38,12 +40,7 @@ BLACK_BOX = Square(name="square", queries=500)
 
 def some(ids: np.ndarray, world: World) -> np.ndarray:
     """Up to ``IMAGES`` of the images ``ids``, evenly spread; at least one a rank."""
-    return ids[spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
-
-
-def work(ids: np.ndarray) -> int:
-    """Attacks that :func:`look` makes on the images ``ids``, at most."""
-    return len(ids) * (1 + 2 + 1)
+    return ids[spread(len(ids), max(IMAGES, world.size))]
 
 
 def look(
@@ -58,7 +55,7 @@ def look(
     """Look for signs of masked gradients at the images ``ids``; a collective of all ranks.
 
     Args:
-        progress: see :func:`hpcfast.evaluation.attacked`; of :func:`work`.
+        progress: see :func:`hpcfast.evaluation.attacked`; of ``ATTACKS`` on each image.
         kept: a folder where what was done is noted, so that a look that was stopped resumes; the caller removes it.
 
     Returns:

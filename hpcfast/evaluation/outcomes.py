@@ -1,15 +1,22 @@
-"""What became of each image; on disk too, where an evaluation is to survive a kill."""
+"""What became of each image: on disk, where an evaluation is to survive a kill, and in numbers and a table."""
 
+import contextlib
+import csv
+import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hpcfast.attacks import Try
 from hpcfast.attacks.norms import Ball
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import skips
 from hpcfast.data.split import Split
+from hpcfast.errors import UserError
 
 UNKNOWN = -1
 NOT_FINITE = -2
@@ -26,14 +33,12 @@ class Round(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one round of attacks did to the images of one batch."""
+    """What the model takes the images of one batch for, as they are (``clean``) and in one round of attacks."""
 
     round: int
     ids: list[int]
     clean: list[int]
-    """What the model takes each image for as it is."""
     predicted: list[int]
-    """What it takes it for under attack."""
 
 
 class Outcomes:
@@ -50,13 +55,14 @@ class Outcomes:
         """What is wrong with images that could not be read, by id; nothing else is known of them."""
         self._rounds_done = np.zeros(len(split), np.int64)
 
-    def note(self, record: Record) -> None:
+    def note(self, records: Iterable[Record]) -> None:
         """Take in what is known of some images."""
-        ids = np.array(record.ids, np.int64)
-        self.clean[ids], self.predicted[ids] = record.clean, record.predicted
-        self._rounds_done[ids] = record.round + 1
-        fell = ids[self.right[ids] & (self.predicted[ids] != self.split.labels[ids])]
-        self.fooled[fell] = record.round
+        for record in records:
+            ids = np.array(record.ids, np.int64)
+            self.clean[ids], self.predicted[ids] = record.clean, record.predicted
+            self._rounds_done[ids] = record.round + 1
+            fell = ids[self.right[ids] & (self.predicted[ids] != self.split.labels[ids])]
+            self.fooled[fell] = record.round
 
     @property
     def right(self) -> np.ndarray:
@@ -65,7 +71,7 @@ class Outcomes:
 
     @property
     def good(self) -> np.ndarray:
-        """The ids of the images that could be read."""
+        """Ids of the images that could be read."""
         return self.ids[~np.isin(self.ids, [*self.bad])]
 
     def standing(self, number: int) -> np.ndarray:
@@ -85,9 +91,16 @@ class Outcomes:
         """How many images round ``number`` fooled the model with."""
         return int((self.fooled[self.good] == number).sum())
 
-    def not_finite(self) -> np.ndarray:
-        """Ids of the images for which the model gave logits that are not finite, as they are or attacked."""
-        return ((self.clean == NOT_FINITE) | (self.predicted == NOT_FINITE)).nonzero()[0]
+    def refuse(self) -> None:
+        """Raise UserError if logits are not finite, for an image as it is or attacked, or too many images are bad."""
+        odd = np.flatnonzero((self.clean == NOT_FINITE) | (self.predicted == NOT_FINITE))
+        if len(odd):
+            raise UserError(
+                f"the model gives logits that are not finite for {len(odd)} images, first "
+                f"{skips.name(self.split, odd[0])}: no accuracy would mean anything. Check its weights and its mean "
+                f"and std, or measure weights from before training diverged"
+            )
+        skips.refuse_many(self.split, self.bad, len(self.ids))
 
 
 class Journal:
@@ -109,11 +122,10 @@ class Journal:
     def read(self) -> list[Record]:
         """All whole records, of all ranks, in the order of their rounds."""
         records = []
-        for line in (line for file in self._files() for line in file.read_text(errors="replace").splitlines()):
-            try:
-                records.append(Record(*json.loads(line)))
-            except (ValueError, TypeError):  # empty or torn
-                continue
+        for file in self._files():
+            for line in file.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError, TypeError):  # empty or torn
+                    records.append(Record(*json.loads(line)))
         return sorted(records, key=lambda record: record.round)
 
     def remove(self) -> None:
@@ -123,3 +135,73 @@ class Journal:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("progress-*.jsonl"))
+
+
+def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, Any]:
+    """What was measured, as fractions of the images that could be read.
+
+    Returns:
+        ``clean_accuracy``, ``robust_accuracy`` in the threat model's ball, ``n_eval``, ``ci95`` (a Wilson interval
+        for each accuracy), ``attack`` (its settings and the threat model), ``balanced_accuracy`` (``clean`` and
+        ``robust``, the mean over classes), ``curve`` (robust accuracy for each radius) and ``stages`` (for each
+        round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that could
+        not be read, by name).
+    """
+    ids, rounds = outcomes.good, outcomes.rounds
+    n, labels = len(ids), outcomes.split.labels[ids]
+    standing = {  # before the first round of a larger ball, or after the last one
+        eps: outcomes.standing(sum(each.ball.eps <= eps for each in rounds))[ids]
+        for eps in sorted({each.ball.eps for each in rounds})
+    }
+    right, robust = outcomes.right[ids], standing[config.threat.eps]
+    counts = {"clean_accuracy": right, "robust_accuracy": robust}
+    return {
+        **{key: float(values.mean()) for key, values in counts.items()},
+        "n_eval": n,
+        "ci95": {key: interval(int(values.sum()), n) for key, values in counts.items()},
+        "attack": {**check.attack.model_dump(), **config.threat.model_dump()},
+        "balanced_accuracy": {"clean": _balanced(right, labels), "robust": _balanced(robust, labels)},
+        "curve": [
+            {"eps": eps, "robust_accuracy": float(held.mean()), "ci95": interval(int(held.sum()), n)}
+            for eps, held in standing.items()
+        ],
+        "stages": [
+            {
+                "name": each.name,
+                "eps": each.ball.eps,
+                "tried": int(outcomes.standing(number)[ids].sum()),
+                "broken": outcomes.broken(number),
+            }
+            for number, each in enumerate(rounds)
+        ],
+        "bad_images": {skips.name(outcomes.split, i): reason for i, reason in sorted(outcomes.bad.items())},
+    }
+
+
+def _balanced(good: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean([good[labels == label].mean() for label in np.unique(labels)]))
+
+
+def interval(successes: int, n: int) -> list[float]:
+    """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one.
+
+    Three lines instead of scipy.stats, whose import costs every rank a second.
+    """
+    z = 1.959964
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    fraction = successes / n  # inside its own interval, whatever rounding does
+    return [max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))]
+
+
+def table(outcomes: Outcomes) -> str:
+    """Every image's fate, as CSV: its class, what it is taken for, what fooled the model and within which radius."""
+    text, split = io.StringIO(), outcomes.split
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "file", "class", "clean", "attacked", "fooled_by", "eps"))
+    for i in outcomes.good:
+        number = outcomes.fooled[i]
+        by = ("", "") if number == NEVER else (outcomes.rounds[number].name, outcomes.rounds[number].ball.eps)
+        names = (split.classes[each[i]] for each in (split.labels, outcomes.clean, outcomes.predicted))
+        writer.writerow((i, split.files[i], *names, *by))
+    return text.getvalue()

@@ -16,8 +16,8 @@ from hpcfast.data.folder import read_split
 from hpcfast.datasets.corrupt import MANIFEST
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation import interval
 from hpcfast.evaluation.corruptions import _right, measure
+from hpcfast.evaluation.outcomes import interval
 from tests.unit.corrupting import CLASSES, NAMES, SEVERITIES, values
 
 Tiny = Callable[..., RunConfig]

@@ -17,9 +17,8 @@ from hpcfast.config import Check, RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import Round, _legs, attacked, evaluate, rounds
-from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record
-from hpcfast.evaluation.sharding import shared_out
+from hpcfast.evaluation import _legs, attacked, evaluate, rounds, shared_out
+from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record, Round
 from tests.unit.evaluation.test_evaluate import Brightness
 from tests.unit.whole_runs import Killed, at_call, die
 

@@ -1,4 +1,4 @@
-"""How many images are measured together: as many as memory has room for.
+"""The batches of an evaluation: which images, dealt out to the ranks, as many together as memory has room for.
 
 What a network keeps for the gradient at an image is counted, once, at two images. Where memory runs out nevertheless,
 a batch is done in halves. An image's outcome depends on neither.
@@ -8,19 +8,23 @@ import math
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 
-from hpcfast.config import RunConfig
-from hpcfast.data import Batch
-from hpcfast.data.readahead import AHEAD
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data.readahead import AHEAD, BadImages
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
 
 MOST = 3 * 2**29
 """Bytes that a batch may take on a CPU, where larger ones are no faster: 1.5 GiB."""
@@ -34,6 +38,54 @@ PHOTO = 500 * 375
 """Pixels of a photograph before it is resized: ImageNet's usual size."""
 
 T = TypeVar("T")
+
+
+def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
+    """Ids of the images of ``split`` that ``check`` measures; UserError if there are fewer of them than ranks."""
+    ids = split.evenly(check.images)
+    if len(ids) < world.size:
+        raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
+    return ids
+
+
+def shared_out(
+    split: Split,
+    ids: np.ndarray,
+    batch_size: int,
+    config: RunConfig,
+    world: World,
+    faults: dict[int, str] | None = None,
+    left: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
+
+    Bad images are left out, and noted in ``faults``: what is wrong with them, by id. Only those in ``left`` (ids; by
+    default all) are read; the number of batches stays the same. ``batch_size``, at most, must be equal on all ranks.
+    """
+    largest = math.ceil(len(ids) / world.size)
+    steps = math.ceil(largest / batch_size)
+    mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
+    if left is not None:
+        mine = mine[np.isin(mine, left)]
+    alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
+    equal = math.ceil(largest / max(steps, 1))
+    batches = good_batches(split, mine, config.data, alone, equal, {} if faults is None else faults)
+    empty = Batch(*[torch.empty(0, dtype=torch.int64)] * 3)
+    yield from islice(chain(batches, repeat(empty)), steps)
+
+
+def good_batches(
+    split: Split, ids: np.ndarray, settings: DataSettings, alone: dali.Shard, batch_size: int, faults: dict[int, str]
+) -> Iterator[Batch]:
+    """The images ``ids`` as one rank reads them by itself, in order; bad ones are left out, and noted in ``faults``."""
+    while len(ids):
+        try:
+            for batch in dali.batches(split, ids, settings, alone, batch_size, None):
+                ids = ids[len(batch.ids) :]
+                yield batch
+        except BadImages as bad:
+            faults.update(bad.faults)
+            ids = ids[~np.isin(ids, [*bad.faults])]
 
 
 def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> int:
@@ -125,11 +177,7 @@ class Pieces:
         self.most = self.size = most
 
     def each(self, work: Callable[[Batch], T], batch: Batch) -> list[T]:
-        """What ``work`` returns for each piece of ``batch``. It begins anew with a piece for which there was no room.
-
-        Raises:
-            RuntimeError: there is none for a single image.
-        """
+        """What ``work`` returns for each piece of ``batch``, begun anew with smaller ones where there was no room."""
         results: list[T] = []
         done = 0
         while done < len(batch.ids):
