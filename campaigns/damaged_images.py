@@ -68,13 +68,13 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
     """What reads images: called with the data and an empty folder, it returns or raises what names the bad ones."""
     import torch
 
+    from hpcfast import explain
     from hpcfast.config import load
     from hpcfast.data.reader import read_splits
     from hpcfast.datasets import corrupt
     from hpcfast.datasets.packs import write
     from hpcfast.distributed import comm
     from hpcfast.evaluation import evaluate, shared_out
-    from hpcfast.explain import alignment
     from hpcfast.training import train
     from hpcfast.training.guard import Guard
 
@@ -89,8 +89,8 @@ def readers(root: Path) -> dict[str, Callable[[Path, Path], Any]]:
         return (mine.folder / "skips.txt").read_text()
 
     def explained(data: Path, out: Path) -> str:
-        val, faults = read_splits(data)[1], dict[int, str]()
-        alignment.measure([model], val, val.good, config, world, faults=faults)
+        val = read_splits(data)[1]
+        *_, faults = explain.measure([model], val, val.good, config, world)
         return str([val.files[i] for i in faults])
 
     def guarded(data: Path, out: Path) -> str:

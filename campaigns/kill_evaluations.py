@@ -21,7 +21,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads don't s
 import pyautoattack.autopgd_base
 import pyautoattack.square  # noqa: F401 - likewise
 
-import hpcfast.evaluation.subject
+import hpcfast.evaluation.session
 import hpcfast.training.train  # noqa: F401 - likewise
 import kill_jobs
 import kill_runs

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hpcfast.attacks.norms import Ball
+from hpcfast.attacks.norms import Ball, Pixels
 from hpcfast.attacks.rng import Source
 from hpcfast.component import Component
+
+__all__ = ["Attack", "Ball", "Criterion", "Pixels", "Source", "Try", "gradient", "input_gradient", "margin"]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (n, classes) and true classes (n,) to the mean loss, a scalar."""
@@ -61,21 +63,15 @@ class Attack(Component, ABC):
         """
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """What an evaluation runs, by name, each only on the images that withstood those before it.
-
-        Args:
-            ball: the perturbations allowed.
-            classes: how many the model knows.
-        """
+        """What an evaluation of a model of so many ``classes`` runs, by name, each where those before it failed."""
         return {self.name: self.perturb}
 
     def losses(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
     ) -> Iterator[Tensor]:
-        """What training minimises for one batch: scalars, ``updates`` of them.
+        """What training minimises for one batch: scalars, ``updates`` of them; ``criterion``: the loss to train with.
 
         Each is one optimizer step: the caller runs backward and step on it before it asks for the next.
-        Arguments are those of :meth:`perturb`, and the mean loss to train with.
         """
         yield criterion(model(self.perturb(model, x, y, ball, source)), y)
 
@@ -91,10 +87,8 @@ def gradient(loss: Callable[[Tensor], Tensor], x: Tensor, create_graph: bool = F
     ``torch.autograd.grad`` computes no weight gradients: a third cheaper than ``backward()``, which would also
     set off Horovod's allreduces. A sum and not a mean, times a constant on the way back: in half precision the
     gradients of confident images would underflow. A power of two changes no bit of those that don't. Entries
-    that overflow become 0, lest they poison the perturbation.
-
-    Args:
-        create_graph: whether the result can be differentiated with respect to the weights.
+    that overflow become 0, lest they poison the perturbation. ``create_graph``: the result can be differentiated with
+    respect to the weights.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():

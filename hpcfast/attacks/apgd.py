@@ -14,11 +14,9 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Try, rng
-from hpcfast.attacks.norms import Ball
-from hpcfast.attacks.rng import Source, select
+from hpcfast.attacks import Attack, Ball, Source, Try, rng
 
-# What the library has to say (a gradient is zero), it says here: to nobody, unless somebody configures logging.
+# Where the library says that a gradient is zero: to nobody, unless somebody configures logging.
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
 
@@ -39,23 +37,16 @@ class Apgd(Attack):
     targets: NonNegativeInt = 9
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`: the cross-entropy is one, and each target."""
-        names = ["apgd-ce", *(f"apgd-t {number}" for number in range(1, self._number(classes) + 1))]
-        return {name: partial(self._worst, only=i) for i, name in enumerate(names)}
-
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`.
-
-        The library draws its starts from torch's global generator. Each run is given a start from ``source``
-        instead, of the same distribution, and the global generator is put back.
-        """
-        return self._worst(model, x, y, ball, source)
+        return {name: partial(self.perturb, only=i) for i, name in enumerate(self._names(classes))}
 
     @torch.no_grad()
-    def _worst(
+    def perturb(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, only: int | None = None
     ) -> Tensor:
-        """The worst that all runs find, or run ``only`` (from 0) alone."""
+        """See :meth:`Attack.perturb`; ``only``: one run alone (from 0), instead of all.
+
+        Starts come from ``source``, not from torch's global generator as the library's do, and that is put back.
+        """
         x = x.contiguous()  # the library takes views
         worst, logits = x.clone(), model(x)
         ranking = logits.argsort(1, descending=True)
@@ -67,7 +58,7 @@ class Apgd(Attack):
                 if only not in (None, i):
                     continue
                 attack.y_target = ranking[held, i]  # the first attack has no target
-                best, acc, _, fooling = _run(attack, x[held], y[held], select(source, held))
+                best, acc, _, fooling = run(attack, x[held], y[held], rng.select(source, held))
                 fooled = acc == 0
                 if i == 0:
                     worst[held] = best
@@ -79,38 +70,25 @@ class Apgd(Attack):
         """The untargeted attack, then one object as often as there are targets."""
         from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 
-        common = {"n_iter": self.steps, "norm": type(ball).__name__, "eps": ball.eps, "logger": _LOG}
-        untargeted, targeted = APGDAttack(model, **common), APGDAttack_targeted(model, **common)
+        untargeted, targeted = (prepared(cls, model, x, ball, self.steps) for cls in (APGDAttack, APGDAttack_targeted))
         if classes < 4:
             targeted.loss = "ce-targeted"
-        for attack in (untargeted, targeted):
-            attack.init_hyperparam(x)
-        return [untargeted] + [targeted] * self._number(classes)
+        return [untargeted] + [targeted] * (len(self._names(classes)) - 1)
 
-    def _number(self, classes: int) -> int:
-        """Of targets: with two classes the first attack has tried the only one."""
-        return min(self.targets, classes - 1) if classes > 2 else 0
+    def _names(self, classes: int) -> list[str]:
+        """Of all runs; with two classes the first has tried the only target."""
+        targets = min(self.targets, classes - 1) if classes > 2 else 0
+        return ["apgd-ce", *(f"apgd-t {number}" for number in range(1, targets + 1))]
 
 
-@torch.no_grad()
-def averaged(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, loss: str, steps: int, samples: int
-) -> Tensor:
-    """One run on ``loss`` ("ce" or "dlr") along the mean of ``samples`` gradients, for models that draw numbers."""
-    from pyautoattack.autopgd_base import APGDAttack
-
-    x = x.contiguous()
-    attack = APGDAttack(
-        model, n_iter=steps, norm=type(ball).__name__, eps=ball.eps, loss=loss, eot_iter=samples, logger=_LOG
-    )
+def prepared(cls: Any, model: nn.Module, x: Tensor, ball: Ball, steps: int, **settings: Any) -> Any:
+    """One of the library's attacks, ready for :func:`run`."""
+    attack = cls(model, n_iter=steps, norm=type(ball).__name__, eps=ball.eps, logger=_LOG, **settings)
     attack.init_hyperparam(x)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.seed(source))  # of the model's own numbers
-        best, acc, _, fooling = _run(attack, x, y, source)
-    return torch.where((acc == 0).view(-1, 1, 1, 1), fooling, best)
+    return attack
 
 
-def _run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One run from a random start: where the loss is greatest, which images hold, losses, what fools the others."""
     if attack.norm == "L1":
         return _shrinking(attack, x, y, x + rng.normal(x, source))
@@ -119,10 +97,7 @@ def _run(attack: Any, x: Tensor, y: Tensor, source: Source) -> tuple[Tensor, Ten
 
 
 def _shrinking(attack: Any, x: Tensor, y: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """In L1 balls of falling size (Croce and Hein, ICML 2021), as the library's ``decr_eps_pgd``.
-
-    That would draw the start for a whole batch, so that an image's depended on those beside it.
-    """
+    """In L1 balls of falling size (Croce and Hein, ICML 2021), as the library's ``decr_eps_pgd`` with a given start."""
     from pyautoattack.autopgd_base import L1_projection
 
     early = math.ceil(0.3 * attack.n_iter_orig)

@@ -11,10 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Try
-from hpcfast.attacks.apgd import Apgd, averaged
-from hpcfast.attacks.norms import L1, Ball
-from hpcfast.attacks.rng import Source, select
+from hpcfast.attacks import Attack, Ball, Source, Try, rng
+from hpcfast.attacks.apgd import Apgd, prepared, run
+from hpcfast.attacks.norms import L1
 from hpcfast.attacks.square import Square
 
 STEPS, TARGETS, QUERIES, SAMPLES = 100, 9, 5000, 20
@@ -29,11 +28,8 @@ class Autoattack(Attack):
     version: Literal["standard", "rand"] = "standard"
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`."""
         if self.version == "rand":
-            return {
-                f"apgd-{loss}": partial(averaged, loss=loss, steps=STEPS, samples=SAMPLES) for loss in ("ce", "dlr")
-            }
+            return {f"apgd-{loss}": partial(_averaged, loss=loss) for loss in ("ce", "dlr")}
         sparse = isinstance(ball, L1)  # there AutoAttack starts the first attack five times, and has fewer targets
         apgd = Apgd(name="apgd", steps=STEPS, targets=5 if sparse else TARGETS).tries(ball, classes)
         first = apgd.pop("apgd-ce")
@@ -43,15 +39,29 @@ class Autoattack(Attack):
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`: all tries in one batch."""
         worst, logits = x.clone(), model(x)
         held = (logits.argmax(1) == y).nonzero().squeeze(1)
         for attempt in self.tries(ball, logits.shape[1]).values():
             if len(held) == 0:
                 break
-            worst[held] = attempt(model, x[held], y[held], ball, select(source, held))
+            worst[held] = attempt(model, x[held], y[held], ball, rng.select(source, held))
             held = held[model(worst[held]).argmax(1) == y[held]]
         return worst
+
+
+@torch.no_grad()
+def _averaged(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, loss: str) -> Tensor:
+    """One run of APGD along the mean of many gradients, for models that draw random numbers."""
+    from pyautoattack.autopgd_base import APGDAttack
+
+    x = x.contiguous()
+    attack = prepared(APGDAttack, model, x, ball, STEPS, loss=loss, eot_iter=SAMPLES)
+    first = source if isinstance(source, torch.Generator) else source[0]
+    seed = int(torch.randint(2**62, (), generator=first, device=first.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the model's own numbers
+        best, acc, _, fooling = run(attack, x, y, source)
+    return torch.where((acc == 0).view(-1, 1, 1, 1), fooling, best)
 
 
 def _fab(model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, target: int) -> Tensor:

@@ -10,9 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Pixels, Source, input_gradient
 
 
 class FgsmRs(Attack):

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, input_gradient
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, input_gradient
 
 
 class Free(Attack):
@@ -33,11 +31,6 @@ class Free(Attack):
     def losses(
         self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source, criterion: Criterion
     ) -> Iterator[Tensor]:
-        """See :meth:`Attack.losses`.
-
-        Raises:
-            RuntimeError: the caller asked for the next loss without running backward on the last.
-        """
         x_adv = (x + ball.start(x, source)).clamp(0, 1)
         for _ in range(self.replays):
             x_adv.requires_grad_()

@@ -11,9 +11,8 @@ import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, input_gradient
-from hpcfast.attacks.norms import L2, Ball
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Criterion, Source, input_gradient
+from hpcfast.attacks.norms import L2
 
 
 class Gradalign(Attack):

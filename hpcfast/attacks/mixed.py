@@ -10,16 +10,15 @@ from typing import Annotated
 from pydantic import Field, SerializeAsAny, field_validator
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, rng
-from hpcfast.attacks.norms import Ball, RowWise, Threat
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Criterion, Source, rng
+from hpcfast.attacks.norms import RowWise, Threat
 from hpcfast.component import chosen_from
 
 
 class Mixed(Attack):
     """Another attack, on images that each have one of ``threats`` instead of the run's threat model.
 
-    For training only: the threat model that an evaluation names is not the one attacked.
+    For training only: the threat model that an evaluation names is not the one attacked, ``ball`` plays no part.
     """
 
     in_ball = False
@@ -41,7 +40,6 @@ class Mixed(Attack):
         return self.attack.updates
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`; ``ball`` plays no part."""
         return self.attack.perturb(model, x, y, self._balls(x, source), source)
 
     def losses(

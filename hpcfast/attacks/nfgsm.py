@@ -7,9 +7,7 @@ high dimensions the published noise for L-infinity, uniform in a cube, is like t
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, input_gradient
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Pixels, Source, input_gradient
 
 
 class Nfgsm(Attack):

@@ -5,7 +5,7 @@ A ball is three functions over the rows of a batch: a random point, the steepest
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -21,13 +21,11 @@ _TINY = torch.finfo(torch.float32).tiny
 
 def number(value: Any) -> Any:
     """Read ``8/255`` as a number; leave everything else to the validator that follows."""
-    if isinstance(value, str) and value.count("/") == 1:
-        above, below = value.split("/")
-        try:
-            return float(above) / float(below)
-        except (ValueError, ZeroDivisionError):
-            return value
-    return value
+    try:
+        above, below = map(float, value.split("/"))
+        return above / below
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+        return value
 
 
 Pixels = Annotated[PositiveFloat, BeforeValidator(number)]
@@ -45,7 +43,7 @@ class Ball(ABC):
 
     @abstractmethod
     def random(self, x: Tensor, source: Source) -> Tensor:
-        """A random start inside the ball for each image of ``x``; same shape, float32."""
+        """A random point of the ball for each image of ``x``; same shape, float32."""
 
     def noise(self, x: Tensor, source: Source) -> Tensor:
         """Directionless noise of about the ball's size, for each image of ``x``; same shape, float32."""
@@ -163,6 +161,16 @@ class L1(Ball):
         return delta.flatten(1).abs().sum(1)
 
 
+def _of_each(name: str) -> Any:
+    """The method ``name`` of a :class:`RowWise`: from all balls' answers, each row's own."""
+
+    def method(self: "RowWise", *arguments: Any) -> Tensor:
+        rows = torch.arange(len(self.choice), device=self.choice.device)
+        return torch.stack([getattr(ball, name)(*arguments) for ball in self.balls])[self.choice, rows]
+
+    return method
+
+
 class RowWise(Ball):
     """A ball for each image: that of ``balls`` which ``choice`` (indices, shape (n,)) says.
 
@@ -174,27 +182,8 @@ class RowWise(Ball):
         self.balls, self.choice = balls, choice
         self.eps = torch.tensor([ball.eps for ball in balls], device=choice.device)[choice].view(-1, 1, 1, 1)
 
-    def random(self, x: Tensor, source: Source) -> Tensor:
-        return self._pick(lambda ball: ball.random(x, source))
-
-    def noise(self, x: Tensor, source: Source) -> Tensor:
-        return self._pick(lambda ball: ball.noise(x, source))
-
-    def normalise(self, gradient: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.normalise(gradient))
-
-    def climb(self, x: Tensor, delta: Tensor | float, gradient: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.climb(x, delta, gradient))
-
-    def project(self, delta: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.project(delta))
-
-    def length(self, delta: Tensor) -> Tensor:
-        return self._pick(lambda ball: ball.length(delta))
-
-    def _pick(self, of: Callable[[Ball], Tensor]) -> Tensor:
-        rows = torch.arange(len(self.choice), device=self.choice.device)
-        return torch.stack([of(ball) for ball in self.balls])[self.choice, rows]
+    random, noise, normalise = _of_each("random"), _of_each("noise"), _of_each("normalise")
+    climb, project, length = _of_each("climb"), _of_each("project"), _of_each("length")
 
 
 class Threat(Settings):

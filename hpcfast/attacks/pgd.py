@@ -5,9 +5,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Try, gradient, input_gradient, margin
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source, select
+from hpcfast.attacks import Attack, Ball, Pixels, Source, Try, gradient, input_gradient, margin, rng
 
 
 class Pgd(Attack):
@@ -18,24 +16,19 @@ class Pgd(Attack):
     restarts: PositiveInt = 1
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        """See :meth:`Attack.perturb`.
-
-        A restart attacks only the images that no earlier one has fooled, and replaces an image's result only
-        by a worse one, so that each image ends as its worst case.
-        """
+        """A restart attacks only images that no earlier one has fooled, and only a worse result replaces an image's."""
         worst = self._climb(model, x, y, ball, source)
         for _ in range(self.restarts - 1):
             margins = _margin(model, worst, y)
             rows = (margins <= 0).nonzero().squeeze(1)
             if len(rows) == 0:
                 break
-            trial = self._climb(model, x[rows], y[rows], ball, select(source, rows))
+            trial = self._climb(model, x[rows], y[rows], ball, rng.select(source, rows))
             better = _margin(model, trial, y[rows]) > margins[rows]
             worst[rows[better]] = trial[better]
         return worst
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
-        """See :meth:`Attack.tries`: each restart is one."""
         return {f"pgd {number}": self.search for number in range(1, self.restarts + 1)}
 
     def search(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
@@ -60,10 +53,9 @@ class Pgd(Attack):
         return 2.5 * ball.eps / self.steps if self.alpha is None else self.alpha
 
     def _climb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        alpha = self._alpha(ball)
         delta = ball.start(x, source)
         for _ in range(self.steps):
-            delta = ball.move(x, delta, input_gradient(model, x + delta, y), alpha)
+            delta = ball.move(x, delta, input_gradient(model, x + delta, y), self._alpha(ball))
         return (x + delta).clamp(0, 1)
 
 

@@ -4,7 +4,7 @@ Training draws from one generator a rank. Evaluation gives every image its own, 
 the data set, so that a result does not depend on batch size or on the number of ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,16 +15,18 @@ Source = torch.Generator | Sequence[torch.Generator]
 
 def normal(x: Tensor, source: Source) -> Tensor:
     """Standard normal numbers of the shape of ``x``, float32, on its device."""
-    if isinstance(source, torch.Generator):
-        return torch.randn(x.shape, generator=source, device=x.device)
-    return torch.stack([torch.randn(x.shape[1:], generator=g) for g in source]).to(x.device)
+    return _drawn(torch.randn, x, source)
 
 
 def uniform(x: Tensor, source: Source) -> Tensor:
     """Numbers uniform in [0, 1) of the shape of ``x``, float32, on its device."""
+    return _drawn(torch.rand, x, source)
+
+
+def _drawn(draw: Callable[..., Tensor], x: Tensor, source: Source) -> Tensor:
     if isinstance(source, torch.Generator):
-        return torch.rand(x.shape, generator=source, device=x.device)
-    return torch.stack([torch.rand(x.shape[1:], generator=g) for g in source]).to(x.device)
+        return draw(x.shape, generator=source, device=x.device)
+    return torch.stack([draw(x.shape[1:], generator=g) for g in source]).to(x.device)
 
 
 def select(source: Source, rows: Tensor) -> Source:
@@ -32,12 +34,6 @@ def select(source: Source, rows: Tensor) -> Source:
     if isinstance(source, torch.Generator):
         return source
     return [source[row] for row in rows.tolist()]
-
-
-def seed(source: Source) -> int:
-    """A 63-bit seed drawn from ``source``, for libraries that want one for a whole batch."""
-    generator = source if isinstance(source, torch.Generator) else source[0]
-    return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
 def seed_of(*numbers: int) -> int:

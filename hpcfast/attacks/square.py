@@ -4,15 +4,11 @@ It sees logits only. A model that it fools where gradient attacks fail hides its
 authors' (PyPI: pyautoattack).
 """
 
-from typing import Any
-
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack
-from hpcfast.attacks.norms import Ball
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Source
 
 SEED = 0
 
@@ -32,26 +28,15 @@ class Square(Attack):
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         """See :meth:`Attack.perturb`; images that hold come back as they were."""
-        attack = _shared()(
-            model,
-            norm=type(ball).__name__,
-            n_queries=self.queries,
-            eps=ball.eps,
-            p_init=0.8,
-            resc_schedule=False,
-            seed=SEED,
-        )
+        from pyautoattack.square import SquareAttack
+
+        class Shared(SquareAttack):
+            def random_choice(self, shape: list[int]) -> Tensor:
+                if len(shape) < 4:
+                    return super().random_choice(shape)
+                return super().random_choice([1, *shape[1:]]).expand(shape)  # the signs of one image, for all
+
+        settings = {"norm": type(ball).__name__, "n_queries": self.queries, "eps": ball.eps, "seed": SEED}
+        attack = Shared(model, **settings, p_init=0.8, resc_schedule=False)
         with torch.random.fork_rng(devices=[]):
             return attack.perturb(x.contiguous(), y).clamp(0, 1)  # for L1 it leaves [0,1] by a rounding
-
-
-def _shared() -> Any:
-    """The library's attack, with one choice of signs for all images where it would draw one for each."""
-    from pyautoattack.square import SquareAttack
-
-    class Shared(SquareAttack):
-        def random_choice(self, shape: list[int]) -> Tensor:
-            of_batch = len(shape) == 4
-            return super().random_choice([1, *shape[1:]]).expand(shape) if of_batch else super().random_choice(shape)
-
-    return Shared

@@ -2,9 +2,7 @@
 
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack
-from hpcfast.attacks.norms import Ball
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Source
 
 
 class Standard(Attack):

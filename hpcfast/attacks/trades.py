@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Criterion, gradient, rng
-from hpcfast.attacks.norms import Ball, Pixels
-from hpcfast.attacks.rng import Source
+from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, gradient, rng
 
 
 class Trades(Attack):

@@ -1,6 +1,7 @@
 """``hpcfast eval``."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from hpcfast.cli import imports, options
 
-FOREIGN = "Weights from elsewhere, instead of RUN"
+_foreign = partial(typer.Option, rich_help_panel="Weights from elsewhere, instead of RUN")
 
 
 def command(
@@ -27,18 +28,14 @@ def command(
     ] = None,
     save_images: Annotated[bool, typer.Option("--save-images", help="keep the images that fool the model")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="measure again what was measured before")] = False,
-    weights: Annotated[Path | None, typer.Option(help="state dict or checkpoint", rich_help_panel=FOREIGN)] = None,
-    weights_key: Annotated[
-        str | None, typer.Option(help="where in the file they are, e.g. state_dict_ema", rich_help_panel=FOREIGN)
-    ] = None,
-    arch: Annotated[str | None, typer.Option(help="its network, e.g. resnet50", rich_help_panel=FOREIGN)] = None,
-    mean: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.485,0.456,0.406", rich_help_panel=FOREIGN)] = None,
-    std: Annotated[str | None, typer.Option(help="of pixels, e.g. 0.229,0.224,0.225", rich_help_panel=FOREIGN)] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="text file, a class a line, in the network's order", rich_help_panel=FOREIGN)
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="folder with train/ and val/", rich_help_panel=FOREIGN)] = None,
-    size: Annotated[int | None, typer.Option(help="of images, pixels", rich_help_panel=FOREIGN)] = None,
+    weights: Annotated[Path | None, _foreign(help="state dict or checkpoint")] = None,
+    weights_key: Annotated[str | None, _foreign(help="where in the file they are, e.g. state_dict_ema")] = None,
+    arch: Annotated[str | None, _foreign(help="its network, e.g. resnet50")] = None,
+    mean: Annotated[str | None, _foreign(help="of pixels, e.g. 0.485,0.456,0.406")] = None,
+    std: Annotated[str | None, _foreign(help="of pixels, e.g. 0.229,0.224,0.225")] = None,
+    classes: Annotated[Path | None, _foreign(help="text file, a class a line, in the network's order")] = None,
+    data: Annotated[Path | None, _foreign(help="folder with train/ and val/")] = None,
+    size: Annotated[int | None, _foreign(help="of images, pixels")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for results; default: RUN/evaluations")] = None,
     json: options.Json = None,
 ) -> None:
@@ -50,70 +47,55 @@ def command(
         from hpcfast.component import Invalid, find
         from hpcfast.distributed import comm
         from hpcfast.errors import UserError
-        from hpcfast.evaluation import subject
-        from hpcfast.evaluation.session import Subject, measure
+        from hpcfast.evaluation import session
 
-    first = [str(run)] if run and "=" in str(run) else []  # without RUN a setting stands in its place
-    chosen = {"attack.name": attack, "attack.steps": steps, "attack.restarts": restarts, "attack.version": version}
-    chosen |= {"images": images, "curve": None if curve is None else f"[{curve}]"}
-    changes = [f"evaluation.final.{key}={value}" for key, value in chosen.items() if value is not None]
-    changes += [f"threat.{key}={value}" for key, value in (("norm", norm), ("eps", eps)) if value is not None]
-    changes += [*first, *(overrides or [])]
+    settings = list(overrides or [])
+    if run and "=" in str(run):  # without RUN a setting stands in its place
+        settings, run = [str(run), *settings], None
+    chosen = {
+        "evaluation.final.attack.name": attack,
+        "evaluation.final.attack.steps": steps,
+        "evaluation.final.attack.restarts": restarts,
+        "evaluation.final.attack.version": version,
+        "evaluation.final.images": images,
+        "evaluation.final.curve": None if curve is None else f"[{curve}]",
+        "threat.norm": norm,
+        "threat.eps": eps,
+    }
+    settings = [*(f"{key}={value}" for key, value in chosen.items() if value is not None), *settings]
+    given = session.Elsewhere(weights_key, arch, mean, std, classes, data, size)
 
-    def what() -> Subject:
+    def named() -> session.Subject:
         try:
             find("hpcfast.attacks", attack or "pgd")
         except Invalid as error:
             raise UserError(f"--attack: {str(error).removeprefix('name: ')}") from None
-        if bool(weights) == bool(run and not first):
-            raise UserError("name what to measure: either a run directory or --weights FILE")
-        if weights:
-            given = subject.Elsewhere(weights, weights_key, arch, mean, std, classes, data, size)
-            return subject.of_weights(given, changes, out)
-        assert run  # noqa: S101 - see above
-        theirs = {"--weights-key": weights_key, "--arch": arch, "--mean": mean, "--std": std, "--classes": classes}
-        if odd := [name for name, value in {**theirs, "--data": data, "--size": size}.items() if value is not None]:
-            raise UserError(
-                f"{odd[0]} is for --weights, not for the run {run}; its settings are changed as key=value, "
-                f"e.g. data.path=data/cifar10"
-            )
-        return subject.of_run(run, changes, out)
+        return session.named(run, weights, given, settings, out)
 
     # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "20")
     world = comm.init()
-    measured = comm.raise_on_all_ranks(what)
+    what = comm.raise_on_all_ranks(named)
     if corruptions:
-        _corrupted(measured, corruptions, world, overwrite, json)
-        return
-    result, place = measure(measured, world, save_images, overwrite)
+        result = session.measure_corruptions(what, corruptions, world, overwrite)
+        accuracies = [*result["by_corruption"].items(), ("mean", result["mean"])]
+        printed = [*what.said, *result["said"], *(f"{name:20} {accuracy:.4f}" for name, accuracy in accuracies)]
+    else:
+        result, place = session.measure(what, world, save_images, overwrite)
+        printed = [*_attacked(result), f"{'kept in':16} {place}"]
     if world.is_root:
-        _print(result, place.path)
+        print(*printed, sep="\n")
     comm.on_root(lambda: options.write_json(json, result))
 
 
-def _corrupted(what: Any, folder: Path, world: Any, overwrite: bool, json: Path | None) -> None:
-    from hpcfast.distributed import comm
-    from hpcfast.evaluation.session import measure_corruptions
-
-    result = measure_corruptions(what, folder, world, overwrite)
-    if world.is_root:
-        for sentence in [*what.said, *result["said"]]:
-            print(sentence)
-        for name, accuracy in result["by_corruption"].items():
-            print(f"{name:20} {accuracy:.4f}")
-        print(f"{'mean':20} {result['mean']:.4f}")
-    comm.on_root(lambda: options.write_json(json, result))
-
-
-def _print(result: dict[str, Any], folder: Path) -> None:
+def _attacked(result: dict[str, Any]) -> list[str]:
+    lines = []
     for key in ("clean_accuracy", "robust_accuracy"):
         low, high = result["ci95"][key]
-        print(f"{key:16} {result[key]:.4f}   95 % interval {low:.4f} to {high:.4f}")
+        lines.append(f"{key:16} {result[key]:.4f}   95 % interval {low:.4f} to {high:.4f}")
     for point in result["curve"] if len(result["curve"]) > 1 else ():
         low, high = point["ci95"]
-        print(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")
-    print(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
-    for sign in result["masking"]["signs"]:
-        print(f"warning: masked gradients? {sign}: this robust accuracy may be far too high")
-    print(f"{'kept in':16} {folder}")
+        lines.append(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")
+    lines.append(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
+    signs = result["masking"]["signs"]
+    return [*lines, *(f"warning: masked gradients? {sign}: this robust accuracy may be far too high" for sign in signs)]

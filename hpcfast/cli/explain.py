@@ -36,12 +36,11 @@ def command(
             f"explain {' '.join(runs)}: no run is given, only settings; name a run directory, e.g. runs/digits_l2"
         )
     world = comm.init()
-    subjects = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
-    ids = comm.raise_on_all_ranks(lambda: explain.chosen(subjects.val, images, world))
+    loaded, val = comm.raise_on_all_ranks(lambda: explain.load(directories, overrides, world))
+    ids = comm.raise_on_all_ranks(lambda: explain.chosen(val, images, world))
     with Reporter(world.is_root) as reporter:
-        results = explain.explain(subjects, ids, world, reporter)
-    found = [{"run": str(each.run.path), **result} for each, result in zip(subjects.runs, results, strict=True)]
-    picture = explain.picture(subjects)
+        results, picture = explain.explain(loaded, val, ids, world, reporter)
+    found = [{"run": str(each.run.path), **result} for each, result in zip(loaded, results, strict=True)]
     if world.is_root:
         headings = ("run", "|cos(gradient, image)|")
         measured = [(row["run"], row["alignment"]["image"]) for row in found]

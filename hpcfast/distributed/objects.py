@@ -3,6 +3,7 @@
 JSON knows no tuples, no keys but strings, no bytes and no tensors: each of these is an object ``{kind: content}``.
 """
 
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -31,15 +32,14 @@ def pack(value: Any) -> bytes:
     return b"".join([len(text).to_bytes(8, "big"), text, *blobs])
 
 
-def unpack(data: bytes | memoryview) -> Any:
+def unpack(data: bytes | memoryview | np.ndarray) -> Any:
     """The value that :func:`pack` was given; tensors are on the CPU.
 
     Raises:
         ValueError: ``data`` is no such thing.
     """
-    view = memoryview(data)
-    end = 8 + int.from_bytes(view[:8], "big")
-    return _value(json.loads(bytes(view[8:end])), view[end:])
+    stream = io.BytesIO(data)
+    return _value(json.loads(stream.read(int.from_bytes(stream.read(8), "big"))), stream)
 
 
 def _plain(value: Any, blobs: list[bytes]) -> Any:
@@ -62,13 +62,12 @@ def _plain(value: Any, blobs: list[bytes]) -> Any:
         case np.generic():
             return value.item()
         case Tensor():
-            start = sum(map(len, blobs))
             blobs.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-            return {"tensor": [str(value.dtype).removeprefix("torch."), list(value.shape), start]}
+            return {"tensor": [str(value.dtype).removeprefix("torch."), list(value.shape)]}
     raise TypeError(f"{type(value).__name__} does not travel between ranks: {value!r:.100}")
 
 
-def _value(plain: Any, blobs: memoryview) -> Any:
+def _value(plain: Any, blobs: io.BytesIO) -> Any:
     if isinstance(plain, list):
         return [_value(each, blobs) for each in plain]
     if not isinstance(plain, dict):
@@ -84,9 +83,9 @@ def _value(plain: Any, blobs: memoryview) -> Any:
         case "path":
             return Path(content)
         case "tensor":
-            name, shape, start = content
+            name, shape = content
             dtype = DTYPES[name]
             tensor = torch.empty(math.prod(shape), dtype=dtype)
-            tensor.view(torch.uint8).numpy()[:] = np.frombuffer(blobs, np.uint8, tensor.nbytes, start)
+            tensor.view(torch.uint8).numpy()[:] = np.frombuffer(blobs.read(tensor.nbytes), np.uint8)
             return tensor.reshape(shape)
     raise ValueError(f"{kind} is nothing that travels between ranks")

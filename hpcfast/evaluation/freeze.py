@@ -31,6 +31,17 @@ def frozen(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in eval mode for this block and give it its own mode back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
 def full_precision() -> Iterator[None]:
     """Compute in float32 proper: NVIDIA's TF32, the default of convolutions, keeps ten bits of 23."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32

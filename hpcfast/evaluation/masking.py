@@ -6,7 +6,6 @@ missed; a model that withstands a ball which holds every image.
 """
 
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from torch import nn
 
 from hpcfast.attacks import Attack, input_gradient
 from hpcfast.attacks.fgsm_rs import FgsmRs
-from hpcfast.attacks.norms import Threat
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.square import Square
 from hpcfast.config import RunConfig
@@ -25,15 +23,16 @@ from hpcfast.data import Batch
 from hpcfast.data.split import Split, spread
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import Pieces, Round, attacked, batch_size, evaluating, shared_out
-from hpcfast.evaluation.outcomes import Journal, Outcomes
+from hpcfast.evaluation import Pieces, attacked, batch_size, evaluating, shared_out
+from hpcfast.evaluation.outcomes import Journal, Outcomes, Round
 
 IMAGES = 128
 SLACK = 0.03, 2
 """Share and number of the images that may contradict by chance: attacks are random, and none is perfect."""
 BATCH = 32
 """Images, at most: Square takes its 500 queries at all of a batch, and a signal waits for them."""
-KEPT = "masking"
+ATTACKS = 1 + 2 + 1
+"""That are made on each image, at most."""
 MANY = Pgd(name="pgd", steps=20)
 ONE = FgsmRs(name="fgsm_rs", start="zero")
 BLACK_BOX = Square(name="square", queries=500)
@@ -41,12 +40,7 @@ BLACK_BOX = Square(name="square", queries=500)
 
 def some(ids: np.ndarray, world: World) -> np.ndarray:
     """Up to ``IMAGES`` of the images ``ids``, evenly spread; at least one a rank."""
-    return ids[spread(len(ids), min(len(ids), max(IMAGES, world.size)))]
-
-
-def work(ids: np.ndarray) -> int:
-    """Attacks that :func:`look` makes on the images ``ids``, at most."""
-    return len(ids) * (1 + 2 + 1)
+    return ids[spread(len(ids), max(IMAGES, world.size))]
 
 
 def look(
@@ -61,8 +55,8 @@ def look(
     """Look for signs of masked gradients at the images ``ids``; a collective of all ranks.
 
     Args:
-        progress: see :func:`hpcfast.evaluation.attacked`; of :func:`work`.
-        kept: a folder where what was done is noted, so that a look that was stopped resumes (see :func:`forget`).
+        progress: see :func:`hpcfast.evaluation.attacked`; of ``ATTACKS`` on each image.
+        kept: a folder where what was done is noted, so that a look that was stopped resumes; the caller removes it.
 
     Returns:
         ``suspicious``, ``signs`` (sentences), ``n`` (images that are classified rightly as they are) and, as
@@ -70,43 +64,35 @@ def look(
         ``black_box`` (fooled by Square where PGD-20 failed) and ``any_image`` (still held where the ball holds every
         image).
     """
+    small = config.evaluation.model_copy(update={"batch_size": min(BATCH, config.evaluation.batch_size)})
+    config = config.model_copy(update={"evaluation": small})
+    pixels = config.data.channels * config.data.size**2
+    radius_of_all = {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[config.threat.norm]
     before = 0
-    settings = config.evaluation.model_copy(update={"batch_size": min(BATCH, config.evaluation.batch_size)})
-    config = config.model_copy(update={"evaluation": settings})
 
     def fooled(name: str, *attacks: Attack, eps: float = config.threat.eps) -> Outcomes:
         nonlocal before
-        wide, journal = config.threat.model_copy(update={"eps": eps}).ball, None
-        if kept:
-            place = kept / f"{KEPT}-{name}"
-            comm.on_root(lambda: place.mkdir(exist_ok=True))
-            journal = Journal(place, world.rank)
-        planned = [Round(a.name, wide, a.perturb) for a in attacks]
+        ball = config.threat.model_copy(update={"eps": eps}).ball
+        planned = [Round(attack.name, ball, attack.perturb) for attack in attacks]
+        journal = Journal(kept / name, world.rank) if kept else None
         found = attacked(model, split, ids, planned, config, world, lambda done: progress(before + done), journal)
         before += len(ids) * len(planned)
         return found
 
-    whole = _radius_of_everything(config.threat, config.data.channels * config.data.size**2)
     single, thorough = fooled("one", ONE), fooled("many", MANY, BLACK_BOX)
-    everything = fooled("any", MANY, eps=whole)
-    n = int((single.clean[ids] == single.labels[ids]).sum())
+    everything = fooled("any", MANY, eps=radius_of_all)
+    n = int(single.right.sum())
     if n == 0:
         return {"suspicious": False, "signs": [], "n": 0}
     shares = {
         "zero_gradients": _vanished(model, split, config, world, ids) / n,
-        "one_step": int((single.fooled[ids] == 0).sum()) / n,
-        "many_steps": int((thorough.fooled[ids] == 0).sum()) / n,
-        "black_box": int((thorough.fooled[ids] == 1).sum()) / n,
-        "any_image": 1 - int((everything.fooled[ids] == 0).sum()) / n,
+        "one_step": single.broken(0) / n,
+        "many_steps": thorough.broken(0) / n,
+        "black_box": thorough.broken(1) / n,
+        "any_image": 1 - everything.broken(0) / n,
     }
     signs = _signs(shares, max(SLACK[0], SLACK[1] / n))
     return {"suspicious": bool(signs), "signs": signs, "n": n, **shares}
-
-
-def forget(kept: Path) -> None:
-    """Remove what :func:`look` has noted in the folder ``kept``, once its result is written."""
-    for place in kept.glob(f"{KEPT}-*"):
-        shutil.rmtree(place)
 
 
 def _signs(shares: dict[str, float], slack: float) -> list[str]:
@@ -120,11 +106,6 @@ def _signs(shares: dict[str, float], slack: float) -> list[str]:
     return [sign for size, sign in signs if size > slack]
 
 
-def _radius_of_everything(threat: Threat, pixels: int) -> float:
-    """Of the ball around an image that holds all images."""
-    return {"Linf": 1.0, "L2": math.sqrt(pixels), "L1": float(pixels)}[threat.norm]
-
-
 def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, ids: np.ndarray) -> int:
     """Images classified rightly whose input gradient is zero altogether."""
 
@@ -134,9 +115,9 @@ def _vanished(model: nn.Module, split: Split, config: RunConfig, world: World, i
         flat = input_gradient(model, batch.x, batch.y).flatten(1)
         return int((right & ~flat.any(1)).sum())
 
-    count = torch.zeros(1, dtype=torch.int64)
+    count = 0
     with evaluating(model):
         pieces = Pieces(batch_size([model], config, world))
         for batch in shared_out(split, ids, pieces.most, config, world):
             count += sum(pieces.each(vanished, batch))
-    return int(comm.total(count))
+    return int(comm.total(torch.tensor(count)))

@@ -2,12 +2,12 @@
 
 Robust networks keep features that people recognise (Tsipras et al. 2019; Engstrom et al. 2019); fast training does
 too (Goodwin, Brown, Helus 2020). ``hpcfast explain RUN RUN`` shows it: :mod:`~hpcfast.explain.features` is the
-mathematics, :mod:`~hpcfast.explain.alignment` the numbers, :mod:`~hpcfast.explain.figure` the picture.
+mathematics, :mod:`~hpcfast.explain.figure` the picture.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +20,15 @@ import hpcfast
 from hpcfast import config
 from hpcfast.attacks.norms import Threat
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, skips
+from hpcfast.data import Batch, dali, skips
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.explain import alignment, figure
+from hpcfast.evaluation import Pieces, batch_size, shared_out
+from hpcfast.evaluation.freeze import full_precision
+from hpcfast.explain import features, figure
 from hpcfast.models import saved
 from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
@@ -34,7 +36,6 @@ from hpcfast.runs.progress import Reporter
 
 IMAGES = 500
 """Validation images to measure by default, if there are so many."""
-
 FAR = 6
 """How far images are pushed towards another class, in multiples of the threat model's eps."""
 
@@ -47,19 +48,10 @@ class Finished(NamedTuple):
     model: nn.Module
 
 
-class Subjects(NamedTuple):
-    """Runs to explain, and the validation images of the data set that they share."""
+def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> tuple[list[Finished], Split]:
+    """Load ``runs``, their models in eval mode on the rank's device, and list the validation images that they share.
 
-    runs: list[Finished]
-    """Their models are in eval mode on the rank's device."""
-    val: Split
-
-
-def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> Subjects:
-    """Load ``runs`` and list their images.
-
-    Raises:
-        UserError: a run is unfinished or damaged, or the runs' data differ.
+    UserError if a run is unfinished or damaged, or the runs' data differ.
     """
     found, classes = [], set()
     for run in runs:
@@ -77,14 +69,13 @@ def load(runs: Sequence[RunDirectory], overrides: list[str], world: World) -> Su
             f"{val.root} does not have the classes of all runs: {', '.join(val.classes[:5])} …, not "
             f"{', '.join((classes - {val.classes}).pop()[:5])} …; set data.path= to the data set of the runs"
         )
-    return Subjects(found, val)
+    return found, val
 
 
 def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     """Ids of the validation images to measure, evenly spread: ``images`` of them, by default up to ``IMAGES``.
 
-    Raises:
-        UserError: there are not so many, or too few for an interval or for the ranks.
+    UserError if there are not so many, or too few for an interval or for the ranks.
     """
     good, least = len(val.good), max(2, world.size)
     n = min(IMAGES, good) if images is None else images
@@ -93,61 +84,109 @@ def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     return val.evenly(n)
 
 
-def explain(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> list[dict[str, Any]]:
-    """Measure and picture ``subjects`` at the validation images ``ids``; a collective of all ranks.
-
-    Writes each run's ``explain.json``, and the picture into the last run's ``figures/``.
+def explain(
+    runs: list[Finished], val: Split, ids: np.ndarray, world: World, reporter: Reporter
+) -> tuple[list[dict[str, Any]], Path]:
+    """Measure and picture ``runs`` at the validation images ``ids``; a collective of all ranks.
 
     Returns:
-        What each run's ``explain.json`` holds. Bad images are left out and named: ``n`` counts the others.
+        What each run's ``explain.json`` now holds, and the picture, in the last run's ``figures/``. Bad images are
+        left out and named: ``n`` counts the others.
 
     Raises:
         UserError: a file cannot be written, too many images are bad, or a network has no representation.
     """
-    runs, val = subjects
-    task, bad = reporter.task("alignment", len(ids), "images"), dict[int, str]()
-    models = [each.model for each in runs]
-    numbers, right, ids = alignment.measure(models, val, ids, runs[0].config, world, task.update, bad)
+    task, models = reporter.task("alignment", len(ids), "images"), [each.model for each in runs]
+    numbers, right, ids, faults = measure(models, val, ids, runs[0].config, world, task.update)
     task.close()
-    faults = {image: fault for each in comm.gather(bad) for image, fault in each.items()}
     skips.refuse_many(val, faults, len(val))
     if faults:
         reporter.say(f"left out: {skips.described(val, faults)}")
     versions = {"hpcfast": hpcfast.__version__, "torch": torch.__version__, "timm": timm.__version__}
-    results = [
-        {"alignment": {"image": alignment.summary(each)}, "n": len(ids), "versions": versions} for each in numbers
-    ]
+    results = [{"alignment": {"image": summary(each)}, "n": len(ids), "versions": versions} for each in numbers]
+    picture = runs[-1].run.figures / "explain.png"
 
     def finish() -> None:
         try:
-            _picture(subjects, ids[figure.choose(val.labels[ids], right)], world, reporter)
+            _draw(picture, runs, val, ids[figure.choose(val.labels[ids], right)], world, reporter)
             for each, result in zip(runs, results, strict=True):
                 files.save_text(each.run.explain, json.dumps(result, indent=1) + "\n")
         except OSError as error:
             raise UserError(f"cannot write ({error}); copy the runs to a folder you may write") from None
 
     comm.on_root(finish)
-    return results
+    return results, picture
 
 
-def picture(subjects: Subjects) -> Path:
-    """Where the picture of ``subjects`` is."""
-    return subjects.runs[-1].run.figures / "explain.png"
+def measure(
+    models: Sequence[nn.Module],
+    val: Split,
+    ids: np.ndarray,
+    config: RunConfig,
+    world: World,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """Measure each of ``models`` at the images ``ids`` of ``val``, as they are; a collective of all ranks.
+
+    Every image that can be read counts, also a misclassified one: so all models are measured on the same images.
+
+    Args:
+        config: of which the data settings and the batch size count here.
+        progress: called after each batch with the images done by all ranks, as far as this one can tell.
+
+    Returns:
+        :func:`features.alignment` (models, n), float32, and whether images are classified correctly (models, n), bool,
+        in the order of ``ids``; the ids of these images, shape (n,); and what is wrong with the others, by id.
+
+    Raises:
+        UserError: fewer than two images can be read.
+    """
+    found: dict[int, list[list[Any]]] = {}
+    bad: dict[int, str] = {}
+
+    def rows(batch: Batch) -> None:
+        with full_precision(), torch.no_grad():
+            near = torch.stack([features.alignment(model, batch.x, batch.y) for model in models], 1)
+            right = torch.stack([model(batch.x).argmax(1) == batch.y for model in models], 1)
+        for image, *row in zip(batch.ids.tolist(), near.tolist(), right.tolist(), strict=True):
+            found[image] = row
+
+    pieces = Pieces(batch_size(models, config, world))
+    for batch in shared_out(val, ids, pieces.most, config, world, bad):
+        pieces.each(rows, batch)
+        progress(min(len(found) * world.size, len(ids)))  # the others are about as far
+    for rows_there, bad_there in comm.gather((found, bad)):
+        found |= rows_there
+        bad |= bad_there
+    good = [image for image in ids.tolist() if image in found]
+    if len(good) < 2:
+        raise UserError(
+            f"{val.root}: {len(good)} of {len(ids)} images can be read; 'hpcfast data verify' lists the bad"
+        )
+    numbers, right = zip(*(found[image] for image in good), strict=True)
+    return np.array(numbers, np.float32).T, np.array(right).T, np.array(good), bad
 
 
-def _picture(subjects: Subjects, ids: np.ndarray, world: World, reporter: Reporter) -> None:
+def summary(numbers: np.ndarray) -> dict[str, Any]:
+    """The mean of one run's ``numbers`` (n,), n > 1, a normal 95 % interval of the mean, and n."""
+    mean, n = float(numbers.mean(dtype=np.float64)), len(numbers)
+    half = 1.959964 * float(numbers.std(ddof=1, dtype=np.float64)) / n**0.5
+    return {"mean": mean, "ci95": [mean - half, mean + half], "n": n}
+
+
+def _draw(path: Path, runs: list[Finished], val: Split, ids: np.ndarray, world: World, reporter: Reporter) -> None:
     """Draw the validation images ``ids`` and what each model makes of them."""
-    data, val = subjects.runs[-1].config.data, subjects.val
+    data = runs[-1].config.data
     here = dali.Shard(0, 1, world.device, data.threads or world.threads)
     x, y, _ = next(dali.batches(val, ids, data, here, len(ids), None))
-    radius = FAR * max(reach(each.config.threat, x) for each in subjects.runs)
-    task = reporter.task("picture", len(subjects.runs), "runs")
+    radius = FAR * max(reach(each.config.threat, x) for each in runs)
+    task = reporter.task("picture", len(runs), "runs")
     columns = []
-    for each in subjects.runs:
+    for each in runs:
         columns.append((each.run.path.resolve().name, figure.panels(each.model, x, y, radius)))
         task.update(len(columns))
     task.close()
-    figure.draw(picture(subjects), columns, [val.classes[label] for label in y.tolist()])
+    figure.draw(path, columns, [val.classes[label] for label in y.tolist()])
 
 
 def reach(threat: Threat, x: Tensor) -> float:

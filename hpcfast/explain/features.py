@@ -5,7 +5,6 @@ classes have shape (n,), int64. Searches are in Euclidean balls, along the norma
 shrink linearly to nothing, so that a search ends at rest.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -27,11 +26,19 @@ def slope(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return gradient(lambda images: margin(model(images), y).sum(), x)
 
 
+def alignment(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """|Cosine of the :func:`slope` and the image|, shape (n,); 0 where one of them is 0.
+
+    Etmann et al. 2019, "On the connection between adversarial robustness and saliency map interpretability".
+    """
+    unit = L2(1).normalise  # also what is so faint that its squares vanish
+    return (unit(slope(model, x, y)) * unit(x)).flatten(1).sum(1).abs()
+
+
 def towards(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> Tensor:
     """The images within ``radius`` (pixels) of ``x`` that ``model`` predicts most confidently as class ``y``.
 
-    From an image of another class: a large targeted perturbation (Tsipras et al. 2019, "Robustness may be at odds
-    with accuracy").
+    A large targeted perturbation (Tsipras et al. 2019, "Robustness may be at odds with accuracy").
     """
     return descend(lambda images: F.cross_entropy(model(images), y, reduction="sum"), x, radius)
 
@@ -53,11 +60,7 @@ def inverted(model: nn.Module, x: Tensor, start: Tensor, radius: float) -> Tenso
 
 
 def descend(loss: Callable[[Tensor], Tensor], x: Tensor, radius: float) -> Tensor:
-    """Search the ball of ``radius`` (pixels) around ``x``, within [0,1], for images of small ``loss``.
-
-    Args:
-        loss: of images, a sum over them.
-    """
+    """Search the ball of ``radius`` (pixels) around ``x``, within [0,1], for images of small ``loss``, a sum."""
     ball, delta = L2(radius), torch.zeros_like(x)
     for step in range(STEPS):
         alpha = 4 * radius / STEPS * (1 - step / STEPS)  # all steps together: two radii, once across the ball
@@ -66,23 +69,14 @@ def descend(loss: Callable[[Tensor], Tensor], x: Tensor, radius: float) -> Tenso
 
 
 def representation(model: nn.Module, x: Tensor) -> Tensor:
-    """What the last linear layer of ``model`` is given; shape (n, features).
-
-    Raises:
-        UserError: it has none.
-    """
-    given: list[Tensor] = []
+    """What the last linear layer of ``model`` is given; shape (n, features)."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
         raise UserError("the network has no linear layer, whose input could be inverted; explain another")
+    given: list[Tensor] = []
     hook = layers[-1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:
         model(x)
     finally:
         hook.remove()
     return given[0].flatten(1)
-
-
-def half_diagonal(x: Tensor) -> float:
-    """Half the distance (pixels) from a black image to a white one: a ball to make a new image in."""
-    return math.sqrt(x[0].numel()) / 2

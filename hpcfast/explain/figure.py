@@ -1,5 +1,6 @@
 """The picture: what each run's network has learnt, side by side."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,12 @@ from hpcfast.runs import plot
 from hpcfast.runs.names import in_figure
 
 IMAGES = 4
-ROWS = {
-    "image": "image",
-    "gradient": "gradient",
-    "towards": "pushed towards\nthe next class",
-    "inverted": "inverted from\nthe next image",
-}
 
 
 def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Places of up to ``IMAGES`` images of different classes that every model classifies correctly.
 
-    Where there are no two such images, it takes any: of weak networks they show as much.
-
-    Args:
-        labels: shape (n,).
-        right: shape (models, n), bool.
+    Where there are no two such images, any: of weak networks they show as much. ``labels`` (n,), ``right`` (models, n).
     """
     good = np.flatnonzero(right.all(0))
     if len(np.unique(labels[good])) < 2:
@@ -39,36 +30,30 @@ def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
 def panels(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> dict[str, Tensor]:
     """The images of one model's columns, by row; for each image of ``x``, shape (n, channels, height, width).
 
-    Args:
-        y: classes of ``x``, no two neighbours of one class.
-        radius: how far (pixels, Euclidean) an image is pushed towards the next one's class, at most half the diagonal.
+    Each is pushed by ``radius`` (pixels, Euclidean; at most half the diagonal) towards the class of the next, another.
     """
-    free = features.half_diagonal(x)
+    free = math.sqrt(x[0].numel()) / 2  # from grey to black or white: a ball to make a new image in
     return {
         "image": x,
         "gradient": features.slope(model, x, y),
-        "towards": features.towards(model, x, y.roll(-1), min(radius, free)),
-        "inverted": features.inverted(model, x, x.roll(-1, 0), free),
+        "pushed towards\nthe next class": features.towards(model, x, y.roll(-1), min(radius, free)),
+        "inverted from\nthe next image": features.inverted(model, x, x.roll(-1, 0), free),
     }
 
 
 def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list[str]) -> None:
-    """Draw a group of columns for each run (its name and :func:`panels`), a row for each kind of image.
-
-    Args:
-        classes: names of the images' classes.
-    """
-    n = len(classes)
+    """Draw a group of columns for each run (its name and :func:`panels`), a row for each kind of image."""
+    n, kinds = len(classes), list(columns[0][1])
 
     def figure() -> Figure:
         widths = [n + 1.0, *[float(n)] * (len(columns) - 1)]  # the first group has the rows' names too
-        figure = Figure(figsize=(sum(widths), len(ROWS) + 0.6))
+        figure = Figure(figsize=(sum(widths), len(kinds) + 0.6))
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.03, wspace=0.0, hspace=0.0)
         groups = figure.subfigures(1, len(columns), squeeze=False, width_ratios=widths, wspace=0.02)[0]
-        for group, (name, kinds) in zip(groups, columns, strict=True):
+        for group, (name, images) in zip(groups, columns, strict=True):
             group.suptitle(in_figure(name, 12 * n), fontsize=12, fontweight="bold")
-            axes = plot.grid(group, [_row(kinds[kind], kind, classes) for kind in ROWS], title_size=8)
-            for row, label in enumerate(ROWS.values() if group is groups[0] else ()):
+            axes = plot.grid(group, [_row(images[kind], kind, classes) for kind in kinds], title_size=8)
+            for row, label in enumerate(kinds if group is groups[0] else ()):
                 axes[row, 0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
         return figure
 

@@ -11,11 +11,11 @@ from hpcfast.attacks import rng
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import RunConfig
 from hpcfast.data import dali, skips
-from hpcfast.data.split import spread
+from hpcfast.data.split import Split, spread
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation.sharding import good_batches
-from hpcfast.explain import Subjects, load
+from hpcfast.evaluation.batches import good_batches
+from hpcfast.explain import Finished, load
 from hpcfast.explain.figure import about_half
 from hpcfast.runs import plot
 from hpcfast.runs.directory import RunDirectory
@@ -28,7 +28,7 @@ RADII = np.geomspace(0.05, 8, 24)
 """Tried in turn for the picture, in multiples of the threat model's eps."""
 
 Fooled = tuple[Tensor, Tensor, Tensor]
-"""Images, shape (n, channels, height, width); what each is taken for, shape (n,); its distance, shape (n,)."""
+"""Images, shape (n, channels, height, width); what each is taken for and its distance, shape (n,)."""
 
 
 def picture(runs: list[RunDirectory], path: Path) -> None:
@@ -39,20 +39,19 @@ def picture(runs: list[RunDirectory], path: Path) -> None:
     """
     if not runs:
         raise UserError("a picture needs a finished run")
-    subjects = load(runs, [], World(0, 1, 0, 1))
-    norms = {each.config.threat.norm for each in subjects.runs}
+    loaded, val = load(runs, [], World(0, 1, 0, 1))
+    norms = {each.config.threat.norm for each in loaded}
     if len(norms) > 1:
         raise UserError(f"{', '.join(str(run.path) for run in runs)}: a picture needs runs of the same norm")
-    x, y = all_correct(subjects)
-    fooled = [(each.run.path.name, fool(each.model, x, y, each.config)) for each in subjects.runs]
-    draw(path, x, y, fooled, subjects.val.classes, norms.pop())
+    x, y = all_correct(loaded, val)
+    fooled = [(each.run.path.name, fool(each.model, x, y, each.config)) for each in loaded]
+    draw(path, x, y, fooled, val.classes, norms.pop())
 
 
 def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> Fooled:
-    """Search ever larger balls for images that ``model`` misclassifies, with PGD-10.
+    """Search ever larger balls for images that ``model`` misclassifies, with PGD-10; distances are in the ball's norm.
 
-    Returns:
-        An image that nothing fools stays as it was in the largest ball; distances are in the threat model's norm.
+    An image that nothing fools stays as it was in the largest ball.
     """
     attack = Pgd(name="pgd", steps=10)
     found = x.clone()
@@ -65,20 +64,16 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> Fooled:
     return found, model(found).argmax(1), config.threat.ball.length(found - x)
 
 
-def all_correct(subjects: Subjects) -> tuple[Tensor, Tensor]:
-    """Up to ``IMAGES`` of 64 validation images that every model classifies correctly, and their classes.
-
-    Raises:
-        UserError: there is none.
-    """
-    val, faults = subjects.val, dict[int, str]()
-    shard = dali.Shard(0, 1, next(subjects.runs[0].model.parameters()).device, 1)
-    batch = next(good_batches(val, val.evenly(64), subjects.runs[0].config.data, shard, 64, faults), None)
+def all_correct(runs: list[Finished], val: Split) -> tuple[Tensor, Tensor]:
+    """Up to ``IMAGES`` of 64 validation images that every model classifies correctly, and their classes."""
+    faults = dict[int, str]()
+    shard = dali.Shard(0, 1, next(runs[0].model.parameters()).device, 1)
+    batch = next(good_batches(val, val.evenly(64), runs[0].config.data, shard, 64, faults), None)
     if faults:
         print(f"left out of the picture: {skips.described(val, faults)}")
     if batch is None:
         raise UserError(f"{val.root}: no image of 64 can be read; 'hpcfast data verify' lists the bad ones")
-    correct = torch.stack([each.model(batch.x).argmax(1) == batch.y for each in subjects.runs]).all(0).nonzero()
+    correct = torch.stack([each.model(batch.x).argmax(1) == batch.y for each in runs]).all(0).nonzero()
     if len(correct) == 0:
         raise UserError(f"{val.root}: none of 64 images is classified correctly by all runs: nothing to draw")
     rows = correct.squeeze(1)[torch.as_tensor(spread(len(correct), IMAGES))]
@@ -95,9 +90,8 @@ def draw(
         for name, (found, predicted, distance) in fooled:
             other = found[row].cpu()
             title = f"{in_figure(name, SHORT)} predicts: {in_figure(classes[predicted[row]], SHORT)}"
-            change = about_half(other - image, shown=1)
-            images.append(plot.Image(other.numpy(), title))
-            images.append(plot.Image(change.numpy(), f"change, {norm} {distance[row]:.2f}"))
+            change = about_half(other - image, shown=1).numpy()
+            images += [plot.Image(other.numpy(), title), plot.Image(change, f"change, {norm} {distance[row]:.2f}")]
         rows.append(images)
 
     def figure() -> Figure:

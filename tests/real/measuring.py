@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from hpcfast.data.identity import identify
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import subject
+from hpcfast.evaluation import session
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.evaluation.session import Subject
 from tests.real.networks import Case
@@ -29,8 +29,8 @@ class Found(NamedTuple):
 def chosen(case: Case, *settings: str) -> Subject:
     """The subject of ``hpcfast eval --weights`` with the case's options."""
     mean, std = (",".join(map(str, values)) for values in (case.mean, case.std))
-    given = subject.Elsewhere(case.weights, None, case.arch, mean, std, None, case.data, case.size)
-    return subject.of_weights(given, ["threat.eps=1/255", "evaluation.batch_size=50", *settings], None)
+    given = session.Elsewhere(None, case.arch, mean, std, None, case.data, case.size)
+    return session.of_weights(case.weights, given, ["threat.eps=1/255", "evaluation.batch_size=50", *settings], None)
 
 
 def measured(case: Case, world: World, folder: Path, *settings: str) -> Found:
@@ -39,7 +39,7 @@ def measured(case: Case, world: World, folder: Path, *settings: str) -> Found:
     _, place = evaluate_cached(
         what.model, what.split, identify(what.split), what.config, what.config.evaluation.final, world, folder
     )
-    rows = list(csv.DictReader(place.images.open()))
+    rows = list(csv.DictReader((place / "images.csv").open()))
     number = {name: index for index, name in enumerate(what.split.classes)}
     files = [Path(row["file"]) for row in rows]
     assert [row["class"] for row in rows] == [file.parent.name for file in files]

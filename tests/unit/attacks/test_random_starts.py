@@ -17,7 +17,8 @@ from hpcfast.attacks.rng import Source
 from hpcfast.config import Check, RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import Round, attacked, rounds
+from hpcfast.evaluation import attacked, rounds
+from hpcfast.evaluation.outcomes import Round
 from tests.unit.evaluation.test_evaluate import Brightness
 from tests.unit.nets import ball_name, pictures
 

@@ -16,8 +16,8 @@ from hpcfast.data.folder import read_split
 from hpcfast.datasets.corrupt import MANIFEST
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation import Pieces, interval
 from hpcfast.evaluation.corruptions import _right, measure
+from hpcfast.evaluation.outcomes import interval
 from tests.unit.corrupting import CLASSES, NAMES, SEVERITIES, values
 
 Tiny = Callable[..., RunConfig]
@@ -66,9 +66,10 @@ def test_ranks_together_measure_what_one_measures(ranks: int, tiny: Tiny, made: 
     split = read_split(made / "gaussian_noise" / "5")
     calls: list[list[int]] = [[] for _ in range(ranks)]
     everyone = [World(rank, ranks, 0, 1) for rank in range(ranks)]
-    rights = [_right(Edges(), split, Pieces(5), tiny(), each, 7, calls[each.rank].append) for each in everyone]
-    assert (sum(right for right, _ in rights), len(split)) == _right(
-        Edges(), split, Pieces(5), tiny(), world, 0, lambda done: None
+    config = tiny("evaluation.batch_size=5")
+    rights = [_right(Edges(), split, config, each, 7, calls[each.rank].append) for each in everyone]
+    assert [sum(right for right, _ in rights), len(split)] == _right(
+        Edges(), split, config, world, 0, lambda done: None
     )
     assert len({len(each) for each in calls}) == 1, "each call may be a collective"
 

@@ -18,7 +18,8 @@ from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation import evaluate, evaluating, interval
+from hpcfast.evaluation import evaluate, evaluating
+from hpcfast.evaluation.outcomes import interval
 
 Tiny = Callable[..., RunConfig]
 

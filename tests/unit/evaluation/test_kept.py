@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,7 +17,7 @@ from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import cache
-from hpcfast.evaluation.cache import Place, evaluate_cached
+from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.evaluation.outcomes import Journal
 from tests.unit.whole_runs import Killed, at_call, die
 
@@ -43,6 +42,7 @@ def test_the_second_time_the_result_is_found(
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "evaluations")
     first, place = evaluate_cached(*arguments)
+    assert place.name.startswith("pgd-L2-0.5-")
     assert first["ids"] == list(range(12))
     assert first["about"]["seed"] == config.seed
     assert {"torch", "hpcfast", "pyautoattack"} <= first["about"]["versions"].keys()
@@ -60,11 +60,11 @@ def test_images_that_are_asked_for_later_are_kept(
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     first, place = evaluate_cached(*arguments)
-    assert not place.adversarial.exists()
+    assert not (place / cache.ADVERSARIAL).exists()
     written = []
     for _ in range(2):
         again, _ = evaluate_cached(*arguments, keep_images=True)
-        written.append({path: path.stat().st_mtime_ns for path in place.adversarial.iterdir()})
+        written.append({path: path.stat().st_mtime_ns for path in (place / cache.ADVERSARIAL).iterdir()})
     assert written[0] == written[1] != {}
     assert again["stages"] == first["stages"]
 
@@ -76,20 +76,19 @@ def test_another_question_has_another_folder(
     tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path, change: str
 ) -> None:
     places = {
-        evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")[1].path
+        evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")[1]
         for config in (tiny(), tiny(change))
     }
     assert len(places) == 2
 
 
-def test_other_weights_have_another_folder(tiny: Tiny, val: Split, model: nn.Module) -> None:
+def test_other_weights_have_another_folder(tiny: Tiny, model: nn.Module) -> None:
     config = tiny()
-    one = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    one = cache.depends_on(model, config)
     with torch.no_grad():
         model[1].bias[0] += 1e-6
-    other = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
-    assert Place.of(Path(), one) != Place.of(Path(), other)
-    assert Place.of(Path(), one).path.name.startswith("pgd-L2-0.5-")
+    other = cache.depends_on(model, config)
+    assert cache.place_of(Path(), "name", one) != cache.place_of(Path(), "name", other)
 
 
 def test_the_table_has_every_images_fate(
@@ -97,7 +96,7 @@ def test_the_table_has_every_images_fate(
 ) -> None:
     config = tiny("evaluation.final.curve=[0.05]")
     result, place = evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
-    rows = list(csv.DictReader(place.images.read_text().splitlines()))
+    rows = list(csv.DictReader((place / cache.IMAGES).read_text().splitlines()))
     assert [int(row["id"]) for row in rows] == result["ids"]
     assert all(Path(row["file"]).parent.name == row["class"] for row in rows)
     right = [row for row in rows if row["clean"] == row["class"]]
@@ -126,7 +125,7 @@ def test_a_kill_at_the_end_loses_nothing(
     for result in (whole, resumed):
         result.pop("seconds")
     assert resumed == whole
-    assert other.images.read_text() == place.images.read_text()
+    assert (other / cache.IMAGES).read_text() == (place / cache.IMAGES).read_text()
 
 
 def test_two_evaluations_at_once_are_refused(
@@ -135,7 +134,7 @@ def test_two_evaluations_at_once_are_refused(
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     _, place = evaluate_cached(*arguments)
-    with (place.path / ".lock").open("w") as lock:
+    with (place / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="in use by another evaluation"):
             evaluate_cached(*arguments)
@@ -153,7 +152,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(
 def test_the_result_is_plain_json(tiny: Tiny, val: Split, world: World, model: nn.Module, tmp_path: Path) -> None:
     config = tiny()
     result, place = evaluate_cached(model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
-    assert json.loads(place.result.read_text()) == result
+    assert json.loads((place / cache.RESULT).read_text()) == result
 
 
 def test_an_evaluation_is_made_anew_whatever_is_left_of_it(
@@ -162,18 +161,16 @@ def test_an_evaluation_is_made_anew_whatever_is_left_of_it(
     config = tiny()
     arguments = (model, val, identify(val), config, config.evaluation.final, world, tmp_path / "e")
     first, place = evaluate_cached(*arguments)
-    for gone in ((), (place.result,), (place.result, place.images)):
+    for gone in ((), (place / cache.RESULT,), (place / cache.RESULT, place / cache.IMAGES)):
         for file in gone:
             file.unlink()
         again, _ = evaluate_cached(*arguments, overwrite=True)
         assert {**again, "seconds": 0} == {**first, "seconds": 0}
-    assert not place.adversarial.exists()
+    assert not (place / cache.ADVERSARIAL).exists()
 
 
-def test_settings_in_another_order_are_the_same_evaluation(
-    tiny: Tiny, val: Split, model: nn.Module, tmp_path: Path
-) -> None:
+def test_settings_in_another_order_are_the_same_evaluation(tiny: Tiny, model: nn.Module, tmp_path: Path) -> None:
     config = tiny()
-    about = cache.depends_on(model, identify(val), np.arange(12), config, config.evaluation.final)
+    about = cache.depends_on(model, config)
     turned = {key: about[key] for key in reversed(about)}
-    assert Place.of(tmp_path, about) == Place.of(tmp_path, turned)
+    assert cache.place_of(tmp_path, "name", about) == cache.place_of(tmp_path, "name", turned)

@@ -22,7 +22,7 @@ from hpcfast.data import Batch
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import Pieces, attacked, batch_size, memory, rounds
+from hpcfast.evaluation import Pieces, attacked, batch_size, batches, rounds
 from hpcfast.evaluation.freeze import frozen
 from hpcfast.models import ModelSettings
 from tests.unit.nets import trained_digits
@@ -47,7 +47,7 @@ def test_what_a_network_keeps_for_an_image_is_counted() -> None:
     for trains in (True, False):
         model.requires_grad_(trains)
         expected = 4 * (3 + 5) * 64  # the convolution's input and ReLU's result; weights are the same for all images
-        assert memory.kept(model, torch.zeros(2, 3, 8, 8)) == expected
+        assert batches.kept(model, torch.zeros(2, 3, 8, 8)) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_batch_follows_the_network_and_the_size_of_images(
     least: int,
     most: int,
 ) -> None:
-    monkeypatch.setattr(memory, "free", lambda device: 20 * GB)
+    monkeypatch.setattr(batches, "free", lambda device: 20 * GB)
     model, config = network(name, size, tiny)
     assert least <= batch_size([model], config, world) <= most
 
@@ -78,11 +78,11 @@ def test_a_batch_follows_free_memory_which_ranks_of_a_node_share(
     model, config = network("resnet18", 64, tiny)
 
     def sized(free: int, *others: tuple[tuple[str, str], int]) -> int:
-        monkeypatch.setattr(memory, "free", lambda device: free)
+        monkeypatch.setattr(batches, "free", lambda device: free)
         monkeypatch.setattr(comm, "gather", lambda mine: [mine, *((place, there, mine[2]) for place, there in others)])
         return batch_size([model], config, world)
 
-    here = (memory.socket.gethostname(), "cpu")
+    here = (batches.socket.gethostname(), "cpu")
     alone, little = sized(GB // 4), GB // 8
     assert 2 < alone < 250
     assert alone == pytest.approx(2 * sized(little), abs=2)
@@ -111,27 +111,27 @@ def test_the_limits_of_control_groups_count_those_above_too(tmp_path: Path) -> N
     stat = f"anon {4 * GB}\ninactive_file {GB}"
     group(tmp_path, "slurm/job_7", memory__max=8 * GB, memory__current=5 * GB, memory__stat=stat)
     group(tmp_path, "slurm", memory__max=90 * GB, memory__current=6 * GB, memory__stat="")
-    assert memory._left_in_groups(tmp_path) == [4 * GB, 84 * GB]
+    assert batches._left_in_groups(tmp_path) == [4 * GB, 84 * GB]
 
 
 def test_the_limits_of_version_1_and_of_a_container_count(tmp_path: Path) -> None:
     belongs(tmp_path, "3:cpu,cpuacct:/a\n2:memory:/docker/not-visible-in-here\n")
     stat = f"total_inactive_file {GB}"
     group(tmp_path, "memory", memory__limit_in_bytes=4 * GB, memory__usage_in_bytes=4 * GB + GB // 2, memory__stat=stat)
-    assert memory._left_in_groups(tmp_path) == [GB // 2]
+    assert batches._left_in_groups(tmp_path) == [GB // 2]
 
 
 def test_without_control_groups_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert memory._left_in_groups(tmp_path) == []
-    assert GB // 100 < memory.free(CPU) <= memory.psutil.virtual_memory().total
-    monkeypatch.setattr(memory, "_left_in_groups", lambda root: [5, 7])
-    assert memory.free(CPU) == 5
+    assert batches._left_in_groups(tmp_path) == []
+    assert GB // 100 < batches.free(CPU) <= batches.psutil.virtual_memory().total
+    monkeypatch.setattr(batches, "_left_in_groups", lambda root: [5, 7])
+    assert batches.free(CPU) == 5
 
 
 def test_a_gpus_memory_is_what_is_free_and_what_torch_keeps_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"mem_get_info": (30, 80), "memory_reserved": 20, "memory_allocated": 8}.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    assert memory.free(torch.device("cuda", 0)) == 42
+    assert batches.free(torch.device("cuda", 0)) == 42
 
 
 def batch(n: int) -> Batch:

@@ -17,9 +17,8 @@ from hpcfast.config import Check, RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
-from hpcfast.evaluation import Round, _legs, attacked, evaluate, rounds
-from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record
-from hpcfast.evaluation.sharding import read, shard, shared_out
+from hpcfast.evaluation import _legs, attacked, evaluate, rounds, shared_out
+from hpcfast.evaluation.outcomes import NEVER, Journal, Outcomes, Record, Round
 from tests.unit.evaluation.test_evaluate import Brightness
 from tests.unit.whole_runs import Killed, at_call, die
 
@@ -110,15 +109,13 @@ def test_images_are_dealt_anew_after_rounds_1_2_4_8(count: int) -> None:
 
 
 def test_a_share_that_is_done_in_part_is_read_in_as_many_batches(tiny: Tiny, val: Split) -> None:
-    config, done = tiny(), [0, 1, 2, 5, 9]
+    config, left = tiny(), np.array([3, 4, 6, 7, 8, 10, 11])
     found = []
     for rank in range(3):
-        world = World(rank, 3, 0, 1)
-        share = shard(np.arange(12), 2, world)
-        batches = list(read(val, share, np.setdiff1d(share.mine, done), config, world))
-        assert len(batches) == share.steps == 2
+        batches = list(shared_out(val, np.arange(12), 2, config, World(rank, 3, 0, 1), left=left))
+        assert len(batches) == 2
         found += [index for batch in batches for index in batch.ids.tolist()]
-    assert found == [3, 4, 6, 7, 8, 10, 11]
+    assert found == left.tolist()
 
 
 def test_a_torn_line_costs_its_own_batch_only(tmp_path: Path) -> None:

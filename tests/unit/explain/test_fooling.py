@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hpcfast.config import RunConfig, load, read_run
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.explain import Finished, Subjects, fooling
+from hpcfast.explain import fooling
 from hpcfast.explain import load as subjects
 from hpcfast.models import saved
 from hpcfast.runs.directory import RunDirectory
@@ -65,7 +65,7 @@ def test_fooling_images_fool_and_are_as_far_as_said(configs: list[RunConfig], in
     config = configs[index]
     config = config.model_copy(update={"threat": config.threat.model_copy(update={"norm": norm})})
     model, _ = saved.load(RunDirectory(config.folder), config.model)
-    x, y = fooling.all_correct(subjects([RunDirectory(config.folder)], [], ALONE))
+    x, y = fooling.all_correct(*subjects([RunDirectory(config.folder)], [], ALONE))
     found, taken_for, distance = fooling.fool(model, x, y, config)
     assert torch.equal(model(found).argmax(1), taken_for)
     assert (taken_for != y).all(), "eight times eps in 10x10 pixels should fool this model"
@@ -91,10 +91,10 @@ def test_an_image_that_nothing_fools_is_given_as_classified_rightly(configs: lis
 
 
 def test_pictured_images_are_classified_rightly_by_all(runs: list[RunDirectory]) -> None:
-    loaded = subjects(runs, [], ALONE)
-    x, y = fooling.all_correct(loaded)
+    loaded, val = subjects(runs, [], ALONE)
+    x, y = fooling.all_correct(loaded, val)
     assert 1 <= len(x) <= fooling.IMAGES
-    for each in loaded.runs:
+    for each in loaded:
         assert torch.equal(each.model(x).argmax(1), y)
 
 
@@ -107,10 +107,9 @@ def test_without_an_image_that_all_classify_rightly_there_is_no_picture(runs: li
         def forward(self, x: Tensor) -> Tensor:
             return torch.eye(9)[8].expand(len(x), 9)
 
-    loaded = subjects(runs[:1], [], ALONE)
-    wrong = Finished(loaded.runs[0].run, loaded.runs[0].config, Wrong())
+    (loaded,), val = subjects(runs[:1], [], ALONE)
     with pytest.raises(UserError, match="none of 64 images is classified correctly by all runs"):
-        fooling.all_correct(Subjects([wrong], loaded.val))
+        fooling.all_correct([loaded._replace(model=Wrong())], val)
 
 
 def test_runs_of_another_norm_make_no_common_picture(runs: list[RunDirectory], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from timm.data import ImageNetInfo
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
-from hpcfast.evaluation import subject
+from hpcfast.evaluation import session
 from hpcfast.evaluation.session import Subject, measure
 from hpcfast.models import ModelSettings, pretrained
 from hpcfast.models.pretrained import class_names
@@ -82,9 +82,9 @@ def weights(tmp_path: Path) -> Path:
 
 
 def chosen(weights: Path, images: Path, tmp_path: Path, classes: Path | None = None) -> Subject:
-    given = subject.Elsewhere(weights, None, "cifar_resnet8", None, None, classes, images, 10)
+    given = session.Elsewhere(arch="cifar_resnet8", classes=classes, data=images, size=10)
     changes = ["threat.eps=0.01", "evaluation.final.attack.name=fgsm_rs", "data.threads=1"]
-    return subject.of_weights(given, changes, tmp_path / "out")
+    return session.of_weights(weights, given, changes, tmp_path / "out")
 
 
 def per_class(what: Subject, world: World) -> dict[str, float]:
@@ -92,7 +92,7 @@ def per_class(what: Subject, world: World) -> dict[str, float]:
     import csv
 
     _, place = measure(what, world)
-    rows = list(csv.DictReader(place.images.open()))
+    rows = list(csv.DictReader((place / "images.csv").open()))
     folders = {row["id"]: Path(row["file"]).parent.name for row in rows}
     assert all(row["class"] == folders[row["id"]] for row in rows)
     return {name: sum(r["clean"] == name for r in rows if r["class"] == name) for name in sorted({*folders.values()})}
@@ -135,8 +135,8 @@ def test_skipped_images_are_left_out_where_a_setting_names_their_list(
     weights: Path, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.txt").write_text("val/class0/000.png\n")
-    given = subject.Elsewhere(weights, None, None, None, None, None, images, 10)
-    what = subject.of_weights(given, ["threat.eps=0.01", f"data.skips={tmp_path / 'bad.txt'}"], None)
+    given = session.Elsewhere(data=images, size=10)
+    what = session.of_weights(weights, given, ["threat.eps=0.01", f"data.skips={tmp_path / 'bad.txt'}"], None)
     assert len(what.split.good) == len(what.split) - 1
 
 

@@ -52,7 +52,7 @@ def test_pictures_are_drawn_whatever_classes_and_runs_are_called(name: str, tmp_
     x, y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
     fooled = (x.clone(), 1 - y, torch.ones(2))  # nothing was changed: an attack that found no gradient
     fooling.draw(tmp_path / "fooling.png", x, y, [(name, fooled), ("other", fooled)], (name, name + "$"), "L2")
-    figure.draw(tmp_path / "explain.png", [(name, dict.fromkeys(figure.ROWS, x))], [name, name + "$"])
+    figure.draw(tmp_path / "explain.png", [(name, dict.fromkeys(("image", "gradient"), x))], [name, name + "$"])
     for file in ("fooling.png", "explain.png"):
         assert min(Image.open(tmp_path / file).size) > 100
     assert len(list(tmp_path.iterdir())) == 2

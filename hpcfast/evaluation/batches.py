@@ -1,4 +1,4 @@
-"""How many images are measured together: as many as memory has room for.
+"""The batches of an evaluation: which images, dealt out to the ranks, as many together as memory has room for.
 
 What a network keeps for the gradient at an image is counted, once, at two images. Where memory runs out nevertheless,
 a batch is done in halves. An image's outcome depends on neither.
@@ -8,19 +8,23 @@ import math
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
 
-from hpcfast.config import RunConfig
-from hpcfast.data import Batch
-from hpcfast.data.readahead import AHEAD
+from hpcfast.config import Check, RunConfig
+from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data.readahead import AHEAD, BadImages
+from hpcfast.data.split import Split
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
 
 MOST = 3 * 2**29
 """Bytes that a batch may take on a CPU, where larger ones are no faster: 1.5 GiB."""
@@ -36,16 +40,65 @@ PHOTO = 500 * 375
 T = TypeVar("T")
 
 
+def chosen_images(split: Split, check: Check, world: World) -> np.ndarray:
+    """Ids of the images of ``split`` that ``check`` measures; UserError if there are fewer of them than ranks."""
+    ids = split.evenly(check.images)
+    if len(ids) < world.size:
+        raise UserError(f"{split.root}: {len(ids)} images to evaluate on {world.size} ranks; use fewer ranks")
+    return ids
+
+
+def shared_out(
+    split: Split,
+    ids: np.ndarray,
+    batch_size: int,
+    config: RunConfig,
+    world: World,
+    faults: dict[int, str] | None = None,
+    left: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """This rank's share of ``ids``, in as many batches as every other rank's, of which the last may be empty.
+
+    Bad images are left out, and noted in ``faults``: what is wrong with them, by id. Only those in ``left`` (ids; by
+    default all) are read; the number of batches stays the same. ``batch_size``, at most, must be equal on all ranks.
+    """
+    largest = math.ceil(len(ids) / world.size)
+    steps = math.ceil(largest / batch_size)
+    mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
+    if left is not None:
+        mine = mine[np.isin(mine, left)]
+    alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
+    equal = math.ceil(largest / max(steps, 1))
+    batches = good_batches(split, mine, config.data, alone, equal, {} if faults is None else faults)
+    empty = Batch(*[torch.empty(0, dtype=torch.int64)] * 3)
+    yield from islice(chain(batches, repeat(empty)), steps)
+
+
+def good_batches(
+    split: Split, ids: np.ndarray, settings: DataSettings, alone: dali.Shard, batch_size: int, faults: dict[int, str]
+) -> Iterator[Batch]:
+    """The images ``ids`` as one rank reads them by itself, in order; bad ones are left out, and noted in ``faults``."""
+    while len(ids):
+        try:
+            for batch in dali.batches(split, ids, settings, alone, batch_size, None):
+                ids = ids[len(batch.ids) :]
+                yield batch
+        except BadImages as bad:
+            faults.update(bad.faults)
+            ids = ids[~np.isin(ids, [*bad.faults])]
+
+
 def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> int:
     """Images that a batch may have at whose images ``models``, one after the other, are given gradients.
 
     A collective, whose result is the same on all ranks: at least 1, at most ``config.evaluation.batch_size``.
     """
-    image = config.data.channels * config.data.size**2
-    x = torch.zeros(2, config.data.channels, config.data.size, config.data.size, device=world.device)
-    queued = max(image, config.data.channels * PHOTO if config.data.augment == "resized_crop_flip" else 0)
-    each = 4 * COPIES * image + (AHEAD + config.data.prefetch + 2) * queued  # DALI holds batches of bytes
-    each += round(SLACK * max((kept(model, x) for model in models), default=0))
+    data = config.data
+    image = data.channels * data.size**2
+    x = torch.zeros(2, data.channels, data.size, data.size, device=world.device)
+    queued = max(image, data.channels * PHOTO if data.augment == "resized_crop_flip" else 0)
+    each = 4 * COPIES * image + (AHEAD + data.prefetch + 2) * queued  # DALI holds batches of bytes
+    each += round(SLACK * max(kept(model, x) for model in models))
     place = (socket.gethostname(), str(world.device))
     everyone = comm.gather((place, free(world.device), each))
     sharers = Counter(where for where, *_ in everyone)
@@ -80,6 +133,13 @@ def free(device: torch.device) -> int:
     return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
 
 
+_FILES = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Limit, usage, and the entry of memory.stat for pages that give way, of control groups of version 2 and version 1."""
+
+
 def _left_in_groups(root: Path) -> list[int]:
     """What each control group of this process, of version 1 or 2, leaves below its limit; without those that have none.
 
@@ -88,10 +148,10 @@ def _left_in_groups(root: Path) -> list[int]:
     left = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers not in _FILES:
             continue
-        mount = root / "sys/fs/cgroup" / controllers
         limit, usage, cache = _FILES[controllers]
+        mount = root / "sys/fs/cgroup" / controllers
         group = mount / path.lstrip("/")
         for folder in (group, *group.parents):
             if not folder.is_relative_to(mount):
@@ -101,13 +161,6 @@ def _left_in_groups(root: Path) -> list[int]:
                 stat = dict(re.findall(r"(\w+) (\d+)", _read(folder / "memory.stat")))
                 left.append(max(0, int(allowed) - int(used) + int(stat.get(cache, 0))))
     return left
-
-
-_FILES = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Limit, usage, and the entry of memory.stat for pages that give way, of version 2 and version 1."""
 
 
 def _read(file: Path) -> str:
@@ -124,35 +177,22 @@ class Pieces:
         self.most = self.size = most
 
     def each(self, work: Callable[[Batch], T], batch: Batch) -> list[T]:
-        """What ``work`` returns for each piece of ``batch``. It begins anew with a piece for which there was no room.
-
-        Raises:
-            RuntimeError: there is none for a single image.
-        """
+        """What ``work`` returns for each piece of ``batch``, begun anew with smaller ones where there was no room."""
         results: list[T] = []
         done = 0
         while done < len(batch.ids):
             piece = Batch(*(part[done : done + self.size] for part in batch))
-            if found := _attempt(work, piece):
-                results += found
+            try:
+                results.append(work(piece))
                 done += len(piece.ids)
-            else:  # not where the error is caught: it holds on to all tensors that were in the way
-                self.size = math.ceil(len(piece.ids) / 2)
-                if piece.x.is_cuda:
-                    torch.cuda.empty_cache()
+                continue
+            except (RuntimeError, MemoryError) as error:
+                # On CPUs torch has no error of its own for it.
+                full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+                if len(piece.ids) == 1 or not full:
+                    raise
+            # Not where the error is caught: it holds on to all tensors that were in the way.
+            self.size = math.ceil(len(piece.ids) / 2)
+            if piece.x.is_cuda:
+                torch.cuda.empty_cache()
         return results
-
-
-def _attempt(work: Callable[[Batch], T], piece: Batch) -> list[T]:
-    """What ``work`` returns, in a list that is empty where memory ran out."""
-    try:
-        return [work(piece)]
-    except (RuntimeError, MemoryError) as error:
-        if len(piece.ids) == 1 or not _out_of_memory(error):
-            raise
-        return []
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """On CPUs torch has no error of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
