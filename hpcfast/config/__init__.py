@@ -14,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SerializeAsAny, model_validator
 
 from hpcfast.attacks.norms import Threat
-from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
-from hpcfast.config import files, renames
+from hpcfast.component import Invalid, Settings, chosen_from, components, validate
+from hpcfast.config import files
 from hpcfast.config.checks import problems
 from hpcfast.config.settings import (
+    DURATIONS,
     AnyAttack,
     Check,
     CheckpointSettings,
@@ -87,7 +88,7 @@ class RunConfig(Settings):
         """The phases, or the one that a run without them is."""
         if self.phases:
             return self.phases
-        duration = {key: getattr(self, key) for key in ("epochs", "steps", "images")}
+        duration = {key: getattr(self, key) for key in DURATIONS}
         return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
 
     @property
@@ -113,18 +114,12 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    values = OmegaConf.merge({"name": path.stem}, files.read(path))
+    values = OmegaConf.to_container(OmegaConf.merge({"name": path.stem}, files.read(path)))
     if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
-        values = _as_called_now(values, path)
+        said = files.rename(values)  # it may be a run of an earlier version
+        if said and launcher.rank() in (None, 0):
+            print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
     return parse(values, overrides or [], str(path))
-
-
-def _as_called_now(values: Any, path: Path) -> Any:
-    """The settings of a run that an earlier version may have made; what had other names is said."""
-    plain = OmegaConf.to_container(values)
-    if (said := renames.rename(plain)) and launcher.rank() in (None, 0):
-        print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
-    return OmegaConf.create(plain)
 
 
 def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:
@@ -144,10 +139,9 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     Raises:
         UserError: settings are wrong; the message names ``origin`` and has a line for each wrong key.
     """
-    bad = [text for text in overrides if "=" not in text]
-    if bad:
-        raise UserError(f"'{bad[0]}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
     for text in overrides:
+        if "=" not in text:
+            raise UserError(f"'{text}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -169,8 +163,8 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
 
 def schema() -> dict[str, Any]:
     """JSON schemas: of a configuration file, and of every component that a ``name`` in it can choose."""
-    packages = {"attacks": "hpcfast.attacks", "schedules": "hpcfast.optim.schedules"}
+    groups = {"attacks": components("hpcfast.attacks"), "schedules": components("hpcfast.optim.schedules")}
     return {
         "run": RunConfig.model_json_schema(),
-        **{group: {name: find(at, name).model_json_schema() for name in names(at)} for group, at in packages.items()},
+        **{group: {name: c.model_json_schema() for name, c in classes.items()} for group, classes in groups.items()},
     }

@@ -1,10 +1,13 @@
-"""YAML files and what merging them means."""
+"""YAML files: what merging them means, and what settings in those of earlier versions were called."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from hpcfast.component import RENAMED
+from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
 
 KEPT = ("model", "optim")
@@ -47,3 +50,24 @@ def merge(base: DictConfig, over: DictConfig) -> DictConfig:
             old.pop("options", None)
         base[key] = merge(old, new)
     return base
+
+
+def rename(values: Any, at: str = "") -> list[str]:
+    """Put the names of now into ``values``, the nested settings of a run that an earlier version has made, in place.
+
+    Returns:
+        What a person should know, a phrase for each setting that meant something.
+    """
+    said, attacks = [], RENAMED["hpcfast.attacks"]
+    is_attack = at.rpartition(".")[2] == "attack" or at.rstrip("0123456789").endswith("ladder.")
+    if isinstance(values, dict) and is_attack and str(values.get("name")) in attacks:
+        values["name"] = attacks[values["name"]]
+        said.append(f"{at}.name={values['name']}")
+    if isinstance(values, dict) and at == "allreduce":
+        for key in GONE:
+            if (value := values.pop(key, None)) is not None:
+                said.append(f"{at}.{key}={value} is left to {GONE[key]}")
+    inner: Any = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for part, inside in inner:
+        said += rename(inside, f"{at}.{part}" if at else str(part))
+    return said

@@ -20,6 +20,7 @@ from hpcfast.component import Settings, chosen_from
 
 AnyAttack = Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+DURATIONS = ("epochs", "steps", "images")
 
 
 class Phase(Settings):
@@ -37,7 +38,7 @@ class Phase(Settings):
 
     @model_validator(mode="after")
     def _has_one_duration(self) -> "Phase":
-        given = [key for key in ("epochs", "steps", "images") if getattr(self, key)]
+        given = [key for key in DURATIONS if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(f"give a duration in one of epochs, steps, images, not {' and '.join(given) or 'none'}")
         return self
