@@ -48,8 +48,7 @@ def _look(place: Path, job: Job) -> str:
     return ""
 
 
-def judge_shared(answers: Answers) -> Finding:
-    """``value``: what went wrong, else ''."""
+def _judge_shared(answers: Answers) -> Finding:
     wrong = [answer for answer in answers if answer.value]
     if not wrong:
         return Finding("written by every node, seen by every rank")
@@ -62,8 +61,8 @@ def _clock(_: Job) -> float:
     return time.time()
 
 
-def judge_clock(answers: Answers) -> Finding:
-    """``value``: seconds since 1970, at about the same moment. The median clock is assumed to be right."""
+def _judge_clock(answers: Answers) -> Finding:
+    """The median clock is assumed to be right."""
     nodes = [ranks[0] for ranks in by_host(answers).values()]
     if len(nodes) == 1:
         return Finding("one node", "not here")
@@ -95,8 +94,8 @@ def _allreduce(job: Job) -> tuple[int, float] | None:
     return size, statistics.median(seconds[2:])  # the first ones connect ranks
 
 
-def judge_allreduce(answers: Answers) -> Finding:
-    """``value``: MB and seconds; a rank that comes late makes the others wait, so the fastest rank's count."""
+def _judge_allreduce(answers: Answers) -> Finding:
+    """A rank that comes late makes the others wait, so the fastest rank's seconds count."""
     if answers[0].value is None:
         return Finding("one rank", "not here")
     size, seconds = min(answer.value for answer in answers)
@@ -110,7 +109,7 @@ def judge_allreduce(answers: Answers) -> Finding:
 
 
 CHECKS = (
-    Check("run directory", _shared, judge_shared),
-    Check("clocks", _clock, judge_clock),
-    Check("allreduce", _allreduce, judge_allreduce),
+    Check("run directory", _shared, _judge_shared),
+    Check("clocks", _clock, _judge_clock),
+    Check("allreduce", _allreduce, _judge_allreduce),
 )
