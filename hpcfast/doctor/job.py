@@ -19,8 +19,7 @@ SLOW = 0.1
 
 def _shared(job: Job) -> str:
     """Rank 0 makes a folder that all must see and each node must write to; what went wrong, else ''. A collective."""
-    existing = next(path for path in (job.folder, *job.folder.parents) if path.exists())
-    place = comm.on_root(lambda: _made(existing))
+    place = comm.on_root(lambda: _made(job.folder))
     if isinstance(place, str):
         return place
     problem = _look(place, job)
@@ -32,15 +31,16 @@ def _shared(job: Job) -> str:
 
 def _made(folder: Path) -> Path | str:
     try:
-        return Path(tempfile.mkdtemp(prefix=".doctor-", dir=folder))
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return Path(tempfile.mkdtemp(prefix=".doctor-", dir=existing))
     except OSError as error:
         return f"cannot be written: {error}"
 
 
 def _look(place: Path, job: Job) -> str:
-    if not place.is_dir():
-        return f"rank 0's folder in {place.parent} is not there"
     try:
+        if not place.is_dir():
+            return f"rank 0's folder in {place.parent} is not there"
         if job.world.local_rank == 0:
             (place / f"rank-{job.world.rank}").write_bytes(bytes(2**20))
     except OSError as error:

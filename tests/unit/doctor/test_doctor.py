@@ -117,6 +117,20 @@ def test_an_unwritable_run_directory_is_found(world: World, tmp_path: Path, wher
     assert "cannot be written" in finding.value
 
 
+def test_a_folder_that_one_may_not_look_at_is_a_finding_and_removed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe must meet the other ranks all the same: an error that ends it would leave them waiting."""
+
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    problem = CHECKS["run directory"].probe(Job(world, tmp_path, quick=True))
+    assert problem.startswith("cannot be written: [Errno 13] Permission denied")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_probes_tell_of_this_machine(world: World, tmp_path: Path) -> None:
     asked = Job(world, tmp_path, quick=True)
     assert CHECKS["ranks"].probe(asked) == "1, over Gloo"
