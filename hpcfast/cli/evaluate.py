@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpcfast.cli import imports, options
+from hpcfast.cli import options
 
 FOREIGN = "Weights from elsewhere, instead of RUN"
 
@@ -46,7 +46,7 @@ def command(
 
     Stopped or killed, the same command resumes; what was measured before is shown again.
     """
-    with imports.quick():
+    with options.quick_imports():
         from hpcfast.component import Invalid, find
         from hpcfast.distributed import comm
         from hpcfast.errors import UserError
