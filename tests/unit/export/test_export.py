@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from hpcfast import cli
 from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
-from hpcfast.export import card
+from hpcfast.export import card, publish
 from hpcfast.export.formats import FORMATS
-from hpcfast.export.publish import publish
 from hpcfast.runs.directory import RunDirectory
 from tests.unit.cli.test_cli import Done, assert_refused
 
