@@ -152,7 +152,7 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     try:
         merged = files.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
         plain: Any = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:  # IndexError: of a key such as "["
         raise UserError(f"{origin}, {' '.join(overrides)}: {error}") from None
     try:
         return validate(RunConfig, plain)

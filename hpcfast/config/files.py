@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hpcfast.component import RENAMED
 from hpcfast.distributed.settings import GONE
@@ -24,15 +25,15 @@ def read(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
         raise UserError(f"base: {' -> '.join(str(p) for p in (*seen, path))} is a circle; remove one 'base:'")
     try:
         values = OmegaConf.load(path)
+        base = values.pop("base", None) if isinstance(values, DictConfig) else None
     except FileNotFoundError:
         near = sorted(str(p) for p in Path("configs").glob("*.yaml"))
         origin = f" (the base of {seen[-1]})" if seen else ""
         raise UserError(f"no config file {path}{origin}; there are: {', '.join(near) or 'none in configs/'}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")
-    base = values.pop("base", None)
     if not isinstance(base, str | None):
         raise UserError(f"{path}: base: {base} is no file name; write e.g. 'base: digits_l2.yaml'")
     return values if base is None else merge(read(path.parent / base, (*seen, path)), values)

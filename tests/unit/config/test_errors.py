@@ -83,6 +83,7 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("phases=[{epochs: 3, size: 8}]", ["phases.0.batch_size", "missing"]),
     ("phases=[{epochs: 3, size: 8, batch_size: 4, batchsize: 3}]", ["phases.0.batchsize", "batch_size"]),
     ("attack=[1", ["attack=[1"]),
+    ("[=1", ["[=1"]),
     ("threat.eps=.inf", ["threat.eps", "inf"]),
     ("optim.lr=.inf", ["optim.lr", "inf"]),
 ]
@@ -133,6 +134,9 @@ FILES = {
     "no-base": (b"base: nowhere.yaml\n", "no config file .*nowhere.yaml"),
     "number-base": (b"base: 5\n", "base"),
     "list-base": (b"base: [a.yaml, b.yaml]\n", "base"),
+    "interpolated-base": (b"base: ${folder}/a.yaml\n", "bad.yaml is no readable YAML: .*'folder' not found"),
+    "set": (b"epochs: !!set {1, 2}\n", "bad.yaml is no readable YAML"),
+    "null-key": (b"null: 1\n", "bad.yaml is no readable YAML"),
     "own-base": (b"base: bad.yaml\n", "bad.yaml -> .*bad.yaml is a circle"),
     "own-base-elsewhere": (b"base: ../bad/bad.yaml\n", "is a circle"),
 }
