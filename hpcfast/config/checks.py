@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hpcfast.config.settings import DURATIONS, Check, GuardSettings
-
 if TYPE_CHECKING:
-    from hpcfast.config import RunConfig
+    from hpcfast.config.settings import Check, GuardSettings, RunConfig
+
+DURATIONS = ("epochs", "steps", "images")
 
 
 def problems(config: "RunConfig") -> Iterator[str]:
@@ -37,7 +37,7 @@ def problems(config: "RunConfig") -> Iterator[str]:
     yield from _lengths(config, measuring)
 
 
-def _lengths(config: "RunConfig", measuring: dict[str, Check | GuardSettings]) -> Iterator[str]:
+def _lengths(config: "RunConfig", measuring: "dict[str, Check | GuardSettings]") -> Iterator[str]:
     """Radii and steps that reach across all pixels: those of somebody who thinks of pixels in 0-255."""
     norm, attacks = config.threat.norm, {"attack": config.attack}
     lengths = {"threat.eps": (norm, config.threat.eps)}

@@ -51,8 +51,8 @@ def publish(run: RunDirectory, config: RunConfig, name: str, out: Path, overwrit
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of this process's own, on the disk of the file (``out`` may be a link to it), where that has its final
-        # name: torch writes that into it.
+        # A folder of this process's own, on the disk of the file (``out`` may be a link to it). There the file has its
+        # final name, which torch writes into it.
         with TemporaryDirectory(prefix=".export-", dir=out.resolve().parent) as place:
             file = Path(place) / out.name
             form.write(model, images, file)
