@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks import Bench
 from benchmarks.ranks import launch
 from benchmarks.table import Row
-from hpcfast.bench.turns import Spread
+from hpcfast.bench import Spread
 
 TITLE = "Allreduce"
 

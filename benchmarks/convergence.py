@@ -17,7 +17,7 @@ from benchmarks.table import Row, compare
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.attacks.rng import seed_of
-from hpcfast.bench.turns import Taken, timed
+from hpcfast.bench import Taken, timed
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.reader import read_splits

@@ -17,7 +17,7 @@ from benchmarks.table import Row, compare
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
-from hpcfast.bench.turns import take_turns
+from hpcfast.bench import take_turns
 from hpcfast.config import Check
 from hpcfast.data import dali
 from hpcfast.data.reader import read_splits

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import Bench, rivals
 from benchmarks.table import Row, compare
-from hpcfast.bench.turns import ratio, take_turns
+from hpcfast.bench import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
 from hpcfast.data.readahead import read_ahead

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks import ours
-from hpcfast.bench.turns import Taken, timed
+from hpcfast.bench import Taken, timed
 from hpcfast.config import RunConfig
 from hpcfast.distributed import comm, launcher
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import Bench
 from benchmarks.table import Row
-from hpcfast.bench.turns import Taken, ratio
+from hpcfast.bench import Taken, ratio
 
 TITLE = "Two ranks"
 LAUNCHERS = {

@@ -11,7 +11,7 @@ import torch
 from benchmarks import Bench, ours
 from benchmarks.peers import Peer, Robustness
 from benchmarks.table import Row, compare
-from hpcfast.bench.turns import take_turns
+from hpcfast.bench import take_turns
 from hpcfast.data import Batch
 from hpcfast.training.step import Learner
 

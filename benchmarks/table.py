@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcfast.bench.turns import Spread, Taken, ratio
+from hpcfast.bench import Spread, Taken, ratio
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 HEAD = "| ours | peer | CPU time, ours / peer | wall time | limit | asked | n | what explains the rest |"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from benchmarks import Bench, loader, ours, rivals
 from benchmarks.peers import Peer
 from benchmarks.table import Row, compare
-from hpcfast.bench.turns import take_turns
+from hpcfast.bench import take_turns
 from hpcfast.config import RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split

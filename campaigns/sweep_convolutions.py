@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported:
 import torch
 from torch import Tensor, nn
 
-from hpcfast.models.layout import lay_out
+from hpcfast.models import lay_out
 
 REPEATS = 5
 """Backward passes: damage is not always seen at once."""

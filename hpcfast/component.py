@@ -1,14 +1,12 @@
 """How a YAML ``name:`` finds its class, and how a wrong setting is explained.
 
-A component is a frozen pydantic model: its fields are its settings, its methods do the work. It lives in a file
-of its own, and the file's name is the component's name: ``attack: {name: pgd, steps: 7}`` is the one
-:class:`Component` in ``hpcfast/attacks/pgd.py``, with ``steps=7``. Adding a file adds a component; nothing
-else needs to be touched.
+A component is a frozen pydantic model: its fields are its settings, its methods do the work. The name of its file is
+its name: ``attack: {name: pgd, steps: 7}`` is the one :class:`Component` in ``hpcfast/attacks/pgd.py``, with
+``steps=7``. Adding a file adds a component; nothing else needs to be touched.
 """
 
 import difflib
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
@@ -98,16 +96,26 @@ def find(package: str, name: str) -> type[Component]:
     """
     if new := RENAMED.get(package, {}).get(name):
         raise Invalid([f"name: '{name}' is called '{new}' here; write that"])
-    if name not in names(package):
-        raise Invalid([f"name: {choices(name, names(package))}"])
-    (found,) = _classes(f"{package}.{name}")
-    return found
+    known = components(package)
+    if name not in known:
+        raise Invalid([f"name: {choices(name, known)}"])
+    return known[name]
 
 
 def names(package: str) -> list[str]:
     """Names of all components in ``package``, sorted."""
-    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return sorted(module.name for module in modules if _classes(f"{package}.{module.name}"))
+    return sorted(components(package))
+
+
+def components(package: str) -> dict[str, type[Component]]:
+    """All components in ``package`` (a dotted module name), by name."""
+    found: dict[str, type[Component]] = {}
+    for file in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        at = f"{package}.{file.name}"
+        for member in vars(importlib.import_module(at)).values():
+            if isinstance(member, type) and issubclass(member, Component) and member.__module__ == at:
+                found[file.name] = member
+    return found
 
 
 def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
@@ -121,12 +129,6 @@ def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     hint = f" (did you mean '{near(1, 0.6)[0]}'?)" if near(1, 0.6) else ""
     listed = legal if len(legal) <= shown else [*(near(5, 0.3) or legal[:5]), "…"]
     return f"'{value}' is not one of: {', '.join(listed)}{hint}"
-
-
-def _classes(module_name: str) -> list[type[Component]]:
-    module = importlib.import_module(module_name)
-    classes = [member for _, member in inspect.getmembers(module, inspect.isclass)]
-    return [c for c in classes if issubclass(c, Component) and c.__module__ == module_name]
 
 
 def _settings_in(annotation: Any) -> type[Settings]:

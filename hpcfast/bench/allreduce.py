@@ -1,14 +1,14 @@
 """What it costs that ranks exchange gradients: allreduces by size, and of a network's gradients together."""
 
 import socket
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from hpcfast.bench.turns import Taken, spread, take_turns
+from hpcfast.bench import Taken, spread, take_turns
 from hpcfast.component import validate
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
@@ -47,16 +47,16 @@ def measure(model: str, repeats: int, world: World) -> dict[str, Any]:
         for i, each in enumerate(network.parameters())
     }
     cases = [(tensors, kind) for tensors in (*single, fused) for kind in COMPRESSIONS]
-    taken = take_turns({i: _sender(*case, world) for i, case in enumerate(cases)}, repeats, before=comm.barrier)
-    rows = [_row(*case, taken[i], world) for i, case in enumerate(cases)]
-    gradients = len(COMPRESSIONS)
-    plain = [row for row in rows[:-gradients] if row["compression"] == "none"]
+    taken = take_turns({i: partial(_send, *case, world) for i, case in enumerate(cases)}, repeats, before=comm.barrier)
+    found = [_row(*case, taken[i], world) for i, case in enumerate(cases)]
+    rows, gradients = found[: -len(COMPRESSIONS)], found[-len(COMPRESSIONS) :]
+    plain = [row for row in rows if row["compression"] == "none"]
     latency, rate = line([row["bytes"] for row in plain], [row["seconds"] for row in plain])
     return {
-        "rows": rows[:-gradients],
+        "rows": rows,
         "latency_seconds": latency,
         "bytes_per_second": rate,
-        "gradients": rows[-gradients:],
+        "gradients": gradients,
         "gradient_bytes": _bytes(fused),
         "ranks": world.size,
         "nodes": len(set(comm.gather(socket.gethostname()))),
@@ -72,14 +72,11 @@ def line(sizes: list[int], seconds: list[float]) -> tuple[float, float]:
     return float(latency), 1 / float(slope) if slope else float("inf")
 
 
-def _sender(tensors: dict[str, Tensor], kind: str, world: World) -> Callable[[], None]:
-    def send() -> None:
-        for _ in range(_calls(tensors)):
-            comm.mean(tensors, kind)
-        if world.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return send
+def _send(tensors: dict[str, Tensor], kind: str, world: World) -> None:
+    for _ in range(_calls(tensors)):
+        comm.mean(tensors, kind)
+    if world.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:

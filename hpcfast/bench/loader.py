@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcfast.bench.turns import spread, take_turns
+from hpcfast.bench import spread, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, dali
 from hpcfast.data.reader import SyntheticSplit, read_splits
@@ -43,18 +43,12 @@ def measure(data: Path, size: int, images: int, batch: int, rounds: int, device:
     read = partial(_read, split, ids, validate(DataSettings, values))
     threads = sorted({cores, *(1 << i for i in range(cores.bit_length()))})
     taken = take_turns({each: partial(read, dali.Shard(0, 1, device, each)) for each in threads}, rounds)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in threads:
-        a_core = spread([n / one.cpu for one in taken[each]])
-        rows.append(
-            {
-                "loader": "hpcfast",
-                "threads": each,
-                "images_per_second": statistics.median(n / one.wall for one in taken[each]),
-                "images_per_core_second": a_core.median,
-                "spread": [a_core.low, a_core.high],
-            }
-        )
+        median, *extremes = spread([n / one.cpu for one in taken[each]])
+        speed = statistics.median(n / one.wall for one in taken[each])
+        row = {"loader": "hpcfast", "threads": each, "images_per_second": speed}
+        rows.append({**row, "images_per_core_second": median, "spread": extremes})
     return {"rows": rows, "best": best(rows), "images": n, "cores": cores}
 
 

@@ -1,7 +1,6 @@
 """Training steps by method, precision and memory format. CPU time counts all threads of a rank."""
 
 import statistics
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hpcfast.bench.turns import ratio, take_turns
+from hpcfast.bench import ratio, take_turns
 from hpcfast.component import validate
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
@@ -18,28 +17,17 @@ from hpcfast.distributed.comm import World
 from hpcfast.training.step import Learner
 
 CLASSES = 10
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of the table."""
-
-    method: str
-    attack: dict[str, Any]
-    precision: str = "fp32"
-    memory_format: str = "channels_last"
-
-
+ATTACKS = {"standard": {"name": "standard"}, "fgsm_rs": {"name": "fgsm_rs"}, "pgd-7": {"name": "pgd", "steps": 7}}
 STEPS = (
-    Case("standard", {"name": "standard"}, memory_format="contiguous"),
-    Case("standard", {"name": "standard"}),
-    Case("standard", {"name": "standard"}, "bf16"),
-    Case("fgsm_rs", {"name": "fgsm_rs"}, memory_format="contiguous"),
-    Case("fgsm_rs", {"name": "fgsm_rs"}),
-    Case("fgsm_rs", {"name": "fgsm_rs"}, "bf16"),
-    Case("pgd-7", {"name": "pgd", "steps": 7}),
+    ("standard", "fp32", "contiguous"),
+    ("standard", "fp32", "channels_last"),
+    ("standard", "bf16", "channels_last"),
+    ("fgsm_rs", "fp32", "contiguous"),
+    ("fgsm_rs", "fp32", "channels_last"),
+    ("fgsm_rs", "bf16", "channels_last"),
+    ("pgd-7", "fp32", "channels_last"),
 )
-"""The first is what the others are relative to: what a user runs who knows of none of this."""
+"""Method, precision, memory format; the first is what a user runs who knows of none of this."""
 
 
 def steps(
@@ -58,18 +46,21 @@ def steps(
         times to the first case's in the same round, and ``spread``, the least and the greatest of these ratios;
         ``relative_flops``.
     """
-    learners = [learner_of(case, model, options, size, batch, world) for case in STEPS]
-    batches = [noise_batch(batch, size, world)]
-    flops = [_flops(learner, batches[0]) for learner in learners]
-    taken = take_turns({i: partial(train_on, learner, batches) for i, learner in enumerate(learners)}, repeats)
+    learners = [_learner(*case, {"name": model, "options": options}, size, batch, world) for case in STEPS]
+    generator = torch.Generator().manual_seed(world.rank)
+    x = torch.rand(batch, 3, size, size, generator=generator).to(world.device)
+    y = torch.randint(CLASSES, (batch,), generator=generator).to(world.device)
+    noise = Batch(x, y, torch.arange(batch))
+    flops = [_flops(learner, noise) for learner in learners]
+    taken = take_turns({i: partial(_train, learner, noise) for i, learner in enumerate(learners)}, repeats)
     rows = []
-    for i, case in enumerate(STEPS):
+    for i, (method, precision, memory_format) in enumerate(STEPS):
         relative = ratio([one.cpu for one in taken[i]], [one.cpu for one in taken[0]])
         rows.append(
             {
-                "method": case.method,
-                "precision": case.precision,
-                "memory_format": case.memory_format,
+                "method": method,
+                "precision": precision,
+                "memory_format": memory_format,
                 "seconds": statistics.median(one.wall for one in taken[i]),
                 "cpu_seconds": statistics.median(one.cpu for one in taken[i]),
                 "flops": flops[i],
@@ -81,34 +72,24 @@ def steps(
     return rows
 
 
-def noise_batch(batch: int, size: int, world: World) -> Batch:
-    """Images of noise, another on each rank."""
-    generator = torch.Generator().manual_seed(world.rank)
-    x = torch.rand(batch, 3, size, size, generator=generator).to(world.device)
-    y = torch.randint(CLASSES, (batch,), generator=generator).to(world.device)
-    return Batch(x, y, torch.arange(batch))
-
-
-def learner_of(case: Case, model: str, options: dict[str, Any], size: int, batch: int, world: World) -> Learner:
-    """What is trained in ``case``; the arguments are those of :func:`steps`."""
+def _learner(
+    method: str, precision: str, memory_format: str, network: dict[str, Any], size: int, batch: int, world: World
+) -> Learner:
     check = {"attack": {"name": "standard"}}
-    config = validate(
-        RunConfig,
-        {
-            "name": "bench",
-            "threat": {"norm": "L2", "eps": 1.0},
-            "data": {"path": "none", "size": size, "batch_size": batch},
-            "model": {"name": model, "options": options, "mean": [0.5] * 3, "std": [0.25] * 3},
-            "attack": case.attack,
-            "epochs": 1,
-            "optim": {"lr": 0.01, "lr_batch": batch * world.size},
-            "schedule": {"name": "cosine"},
-            "precision": case.precision,
-            "evaluation": {"monitor": check, "final": check},
-        },
-    )
-    learner = Learner(config, CLASSES, world)
-    if case.memory_format == "contiguous":
+    values = {
+        "name": "bench",
+        "threat": {"norm": "L2", "eps": 1.0},
+        "data": {"path": "none", "size": size, "batch_size": batch},
+        "model": {**network, "mean": [0.5] * 3, "std": [0.25] * 3},
+        "attack": ATTACKS[method],
+        "epochs": 1,
+        "optim": {"lr": 0.01, "lr_batch": batch * world.size},
+        "schedule": {"name": "cosine"},
+        "precision": precision,
+        "evaluation": {"monitor": check, "final": check},
+    }
+    learner = Learner(validate(RunConfig, values), CLASSES, world)
+    if memory_format == "contiguous":
         learner.model.to(memory_format=torch.contiguous_format)
     learner.model.train()
     return learner
@@ -126,6 +107,6 @@ def _flops(learner: Learner, batch: Batch) -> int:
     return counter.get_total_flops()
 
 
-def train_on(learner: Learner, batches: list[Batch]) -> None:
+def _train(learner: Learner, batch: Batch) -> None:
     """One step, until the device has done it."""
-    learner.step(batches, learner.config.attack, learner.config.optim.lr, 0).item()
+    learner.step([batch], learner.config.attack, learner.config.optim.lr, 0).item()

@@ -1,5 +1,6 @@
 """``hpcfast bench``."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +23,17 @@ def step(
     """Time a training step by method, precision and memory format, alone or under horovodrun or mpirun."""
     from hpcfast.bench.step import steps
     from hpcfast.distributed import comm
-    from hpcfast.runs.progress import console, table
 
     world = comm.init()
     rows = steps(model, {}, size, batch, repeats, world)
     if world.is_root:
-        headings = ("method", "precision", "layout", "seconds", "CPU seconds", "relative", "(range)", "FLOPs")
         text = (
             "{method}|{precision}|{memory_format}|{seconds:.3f}|{cpu_seconds:.3f}|{relative_to_standard:.2f}|"
             "{spread[0]:.2f}-{spread[1]:.2f}|{relative_flops:.3f}"
         )
         caption = f"{model}, {size} px, {batch} images a rank, {world.size} ranks, n = {repeats}"
-        console(120).print(table(headings, (text.format(**row).split("|") for row in rows), caption, left=3))
+        headings = "method|precision|layout|seconds|CPU seconds|relative|(range)|FLOPs"
+        _show(headings, (text.format(**row) for row in rows), caption, left=3)
     comm.on_root(lambda: options.write_json(json, {"rows": rows}))
 
 
@@ -51,23 +51,16 @@ def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Jso
 
 
 def _show_allreduce(found: dict[str, Any], model: str) -> None:
-    from hpcfast.runs.progress import console, table
-
-    rows = [
-        (
-            f"{row['bytes'] / 1024:,.0f}", {"none": "fp32"}.get(row["compression"], row["compression"]),
-            f"{1e3 * row['seconds']:,.2f}", "{:,.2f}-{:,.2f}".format(*(1e3 * seconds for seconds in row["spread"])),
-            f"{row['bus_bandwidth'] / 1e6:,.0f}",
-        )
-        for row in [*found["rows"], *found["gradients"]]
-    ]  # fmt: skip
+    rows = []
+    for row in [*found["rows"], *found["gradients"]]:
+        sent = "fp32" if row["compression"] == "none" else row["compression"]
+        median, low, high = (1e3 * seconds for seconds in (row["seconds"], *row["spread"]))
+        link = row["bus_bandwidth"] / 1e6
+        rows.append(f"{row['bytes'] / 1024:,.0f}|{sent}|{median:,.2f}|{low:,.2f}-{high:,.2f}|{link:,.0f}")
     caption = "{ranks} ranks on {nodes} nodes, n = {n}, medians".format(**found)
-    screen = console(120)
-    screen.print(table(("KiB", "sent as", "milliseconds", "(range)", "MB/s on a link"), rows, caption, left=0))
-    screen.print(
-        f"the last two: all gradients of {model}, fused\n"
-        f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({found['bytes_per_second'] / 1e6:,.0f} MB/s)"
-    )
+    _show("KiB|sent as|milliseconds|(range)|MB/s on a link", rows, caption, left=0)
+    print(f"the last two: all gradients of {model}, fused")
+    print(f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({found['bytes_per_second'] / 1e6:,.0f} MB/s)")
 
 
 @app.command()
@@ -83,16 +76,20 @@ def loader(
     from hpcfast.bench.loader import measure
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
-    from hpcfast.runs.progress import console, table
 
     world = comm.init()
     if world.size > 1:
         raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
     found = measure(data, size, images, batch, rounds, world.device)
     options.write_json(json, found)
-    headings = ("loader", "threads", "images/s", "images/core-s", "(range)")
     text = "{loader}|{threads}|{images_per_second:,.0f}|{images_per_core_second:,.0f}|{spread[0]:,.0f}-{spread[1]:,.0f}"
     caption = f"{found['images']} images of {size} px a round, n = {rounds}, medians"
-    screen = console(120)
-    screen.print(table(headings, (text.format(**row).split("|") for row in found["rows"]), caption))
-    screen.print(f"best here: data.threads={found['best']['threads']}")
+    _show("loader|threads|images/s|images/core-s|(range)", (text.format(**row) for row in found["rows"]), caption)
+    print(f"best here: data.threads={found['best']['threads']}")
+
+
+def _show(headings: str, rows: Iterable[str], caption: str, left: int = 1) -> None:
+    """Print a table, whose cells are parted by ``|``."""
+    from hpcfast.runs.progress import console, table
+
+    console(120).print(table(headings.split("|"), (row.split("|") for row in rows), caption, left))

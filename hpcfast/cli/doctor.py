@@ -1,5 +1,6 @@
 """``hpcfast doctor``."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,16 +25,16 @@ def command(
     except ImportError as error:
         raise UserError(f"torch or Horovod cannot be loaded ({error}); 'rm -r .venv', then scripts/setup") from None
     from hpcfast import doctor
-    from hpcfast.doctor.table import rows, table, verdict
     from hpcfast.runs.progress import console
 
     world = comm.init(gpus=False)  # it looks at them itself
     findings = doctor.examine(world, run_dir, quick)
 
     def report() -> None:
-        console(120).print(table(findings, f"ranks: {world.size}"))
-        options.write_json(json, {"ranks": world.size, "findings": rows(findings)})
-        if bad := verdict(findings):
+        console(120).print(doctor.table(findings, f"ranks: {world.size}"))
+        rows = [{"name": name, **asdict(finding)} for name, finding in findings.items()]
+        options.write_json(json, {"ranks": world.size, "findings": rows})
+        if bad := ", ".join(name for name, finding in findings.items() if finding.verdict == "bad"):
             raise UserError(f"bad: {bad}; the table says what to do")
 
     comm.on_root(report)

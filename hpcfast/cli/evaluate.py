@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpcfast.cli import imports, options
+from hpcfast.cli import options
 
 _foreign = partial(typer.Option, rich_help_panel="Weights from elsewhere, instead of RUN")
 
@@ -43,7 +43,7 @@ def command(
 
     Stopped or killed, the same command resumes; what was measured before is shown again.
     """
-    with imports.quick():
+    with options.quick_imports():
         from hpcfast.component import Invalid, find
         from hpcfast.distributed import comm
         from hpcfast.errors import UserError

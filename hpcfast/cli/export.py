@@ -21,7 +21,7 @@ def command(
     from hpcfast.config import read_run
     from hpcfast.distributed import launcher
     from hpcfast.errors import UserError
-    from hpcfast.export.publish import publish
+    from hpcfast.export import publish
     from hpcfast.runs.directory import RunDirectory
 
     if launcher.rank() is not None:

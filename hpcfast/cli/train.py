@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hpcfast.cli import imports, options
+from hpcfast.cli import options
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
     json: options.Json = None,
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again resumes it."""
-    with imports.quick():
+    with options.quick_imports():
         from hpcfast.config import load
         from hpcfast.distributed import comm
         from hpcfast.training import train

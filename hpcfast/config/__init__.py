@@ -6,103 +6,24 @@ any device or file of the run is touched.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SerializeAsAny, model_validator
 
-from hpcfast.attacks.norms import Threat
-from hpcfast.component import Invalid, Settings, chosen_from, find, names, validate
-from hpcfast.config import files, renames
-from hpcfast.config.checks import problems
-from hpcfast.config.settings import (
-    AnyAttack,
-    Check,
-    CheckpointSettings,
-    EvaluationSettings,
-    Fraction,
-    GuardSettings,
-    Phase,
-)
-from hpcfast.data import DataSettings
+from hpcfast.component import RENAMED, Invalid, components, validate
+from hpcfast.config.settings import Check, CheckpointSettings, GuardSettings, Phase, RunConfig
 from hpcfast.distributed import launcher
-from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
-from hpcfast.models import ModelSettings
-from hpcfast.optim import OptimSettings
-from hpcfast.optim.schedules import Schedule
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
 
 __all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
 
-AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.optim.schedules")]
-
-
-def _file_name(name: str) -> str:
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ValueError("a run's name becomes a folder's: use letters, digits, '-', '_' and '.', no '/'")
-    return name
-
-
-class RunConfig(Settings):
-    """Everything that decides what a run computes."""
-
-    name: Annotated[str, AfterValidator(_file_name)]
-    runs: Path = Path("runs")
-    seed: NonNegativeInt = 0
-    threat: Threat
-    data: DataSettings
-    model: ModelSettings
-    attack: AnyAttack
-    guard: GuardSettings = GuardSettings()
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    images: PositiveInt | None = None
-    phases: Annotated[tuple[Phase, ...], Field(description="empty: one phase of data.size")] = ()
-    optim: OptimSettings
-    schedule: AnySchedule
-    accumulate: Annotated[PositiveInt, Field(description="batches a rank adds up before a step")] = 1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    ema: Annotated[Fraction | None, Field(description="decay a step of the averaged weights; null: none")] = None
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
-    compile: bool = False
-    allreduce: AllreduceSettings = AllreduceSettings()
-    checkpoint: CheckpointSettings = CheckpointSettings()
-    evaluation: EvaluationSettings
-    target: Annotated[Fraction | None, Field(description="robust accuracy at which training ends")] = None
-    target_margin: Annotated[float, Field(ge=0, lt=1, description="by how much the monitor must exceed it")] = 0.0
-    log_every: PositiveInt = 50
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> "RunConfig":
-        if wrong := list(problems(self)):
-            raise Invalid(wrong)
-        return self
-
-    @property
-    def all_phases(self) -> tuple[Phase, ...]:
-        """The phases, or the one that a run without them is."""
-        if self.phases:
-            return self.phases
-        duration = {key: getattr(self, key) for key in ("epochs", "steps", "images")}
-        return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
-
-    @property
-    def goal(self) -> float | None:
-        """The robust accuracy that the monitor must read for training to end; rounded, as 0.1 + 0.2 is above 0.3."""
-        return None if self.target is None else round(self.target + self.target_margin, 9)
-
-    @property
-    def folder(self) -> Path:
-        """The run directory."""
-        return self.runs / self.name
-
-    def dump(self) -> str:
-        """YAML that :func:`load` reads back as the same configuration."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+KEPT = ("model", "optim")
+"""Groups whose settings (but for ``options``) mean the same under another ``name``."""
 
 
 def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
@@ -113,18 +34,12 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    values = OmegaConf.merge({"name": path.stem}, files.read(path))
+    values = OmegaConf.to_container(OmegaConf.merge({"name": path.stem}, _read(path)))
     if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
-        values = _as_called_now(values, path)
+        said = rename(values)  # it may be a run of an earlier version
+        if said and launcher.rank() in (None, 0):
+            print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
     return parse(values, overrides or [], str(path))
-
-
-def _as_called_now(values: Any, path: Path) -> Any:
-    """The settings of a run that an earlier version may have made; what had other names is said."""
-    plain = OmegaConf.to_container(values)
-    if (said := renames.rename(plain)) and launcher.rank() in (None, 0):
-        print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
-    return OmegaConf.create(plain)
 
 
 def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:
@@ -144,10 +59,9 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     Raises:
         UserError: settings are wrong; the message names ``origin`` and has a line for each wrong key.
     """
-    bad = [text for text in overrides if "=" not in text]
-    if bad:
-        raise UserError(f"'{bad[0]}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
     for text in overrides:
+        if "=" not in text:
+            raise UserError(f"'{text}' is no setting: write key=value, e.g. epochs=10 or threat.eps=8/255")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -156,9 +70,9 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
                 f"or give a link to it that has another name"
             ) from None
     try:
-        merged = files.merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
+        merged = _merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
         plain: Any = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:  # IndexError: of a key such as "["
         raise UserError(f"{origin}, {' '.join(overrides)}: {error}") from None
     try:
         return validate(RunConfig, plain)
@@ -169,8 +83,67 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
 
 def schema() -> dict[str, Any]:
     """JSON schemas: of a configuration file, and of every component that a ``name`` in it can choose."""
-    packages = {"attacks": "hpcfast.attacks", "schedules": "hpcfast.optim.schedules"}
+    groups = {"attacks": components("hpcfast.attacks"), "schedules": components("hpcfast.optim.schedules")}
     return {
         "run": RunConfig.model_json_schema(),
-        **{group: {name: find(at, name).model_json_schema() for name in names(at)} for group, at in packages.items()},
+        **{group: {name: c.model_json_schema() for name, c in classes.items()} for group, classes in groups.items()},
     }
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
+    """Read a file, merged into its ``base:`` and that one's.
+
+    Raises:
+        UserError: one of them cannot be read, or they go round in a circle.
+    """
+    if path.resolve() in [p.resolve() for p in seen]:
+        raise UserError(f"base: {' -> '.join(str(p) for p in (*seen, path))} is a circle; remove one 'base:'")
+    try:
+        values = OmegaConf.load(path)
+        base = values.pop("base", None) if isinstance(values, DictConfig) else None
+    except FileNotFoundError:
+        near = sorted(str(p) for p in Path("configs").glob("*.yaml"))
+        origin = f" (the base of {seen[-1]})" if seen else ""
+        raise UserError(f"no config file {path}{origin}; there are: {', '.join(near) or 'none in configs/'}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} is no readable YAML: {error}") from None
+    if not isinstance(values, DictConfig):
+        raise UserError(f"{path} must hold 'key: value' lines at its top level")
+    if not isinstance(base, str | None):
+        raise UserError(f"{path}: base: {base} is no file name; write e.g. 'base: digits_l2.yaml'")
+    return values if base is None else _merge(_read(path.parent / base, (*seen, path)), values)
+
+
+def _merge(base: DictConfig, over: DictConfig) -> DictConfig:
+    """Merge ``over`` into ``base``; what belonged to a component that ``over`` replaces is dropped."""
+    for key, new in over.items():
+        old = base.get(key)
+        if not (isinstance(old, DictConfig) and isinstance(new, DictConfig)):
+            base[key] = new
+            continue
+        if "name" in new and new["name"] != old.get("name"):
+            old = old if key in KEPT else OmegaConf.create({})
+            old.pop("options", None)
+        base[key] = _merge(old, new)
+    return base
+
+
+def rename(values: Any, at: str = "") -> list[str]:
+    """Put the names of now into ``values``, the nested settings of a run that an earlier version has made, in place.
+
+    Returns:
+        What a person should know, a phrase for each setting that meant something.
+    """
+    said, attacks = [], RENAMED["hpcfast.attacks"]
+    is_attack = at.rpartition(".")[2] == "attack" or at.rstrip("0123456789").endswith("ladder.")
+    if isinstance(values, dict) and is_attack and str(values.get("name")) in attacks:
+        values["name"] = attacks[values["name"]]
+        said.append(f"{at}.name={values['name']}")
+    if isinstance(values, dict) and at == "allreduce":
+        for key in GONE:
+            if (value := values.pop(key, None)) is not None:
+                said.append(f"{at}.{key}={value} is left to {GONE[key]}")
+    inner: Any = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for part, inside in inner:
+        said += rename(inside, f"{at}.{part}" if at else str(part))
+    return said

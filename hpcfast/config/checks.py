@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from hpcfast.config.settings import Check, GuardSettings
-
 if TYPE_CHECKING:
-    from hpcfast.config import RunConfig
+    from hpcfast.config.settings import Check, GuardSettings, RunConfig
+
+DURATIONS = ("epochs", "steps", "images")
 
 
 def problems(config: "RunConfig") -> Iterator[str]:
@@ -37,33 +37,28 @@ def problems(config: "RunConfig") -> Iterator[str]:
     yield from _lengths(config, measuring)
 
 
-def _lengths(config: "RunConfig", measuring: dict[str, Check | GuardSettings]) -> Iterator[str]:
+def _lengths(config: "RunConfig", measuring: "dict[str, Check | GuardSettings]") -> Iterator[str]:
     """Radii and steps that reach across all pixels: those of somebody who thinks of pixels in 0-255."""
-    size = min([config.data.size, *(phase.size for phase in config.phases)])
-    radii = {"threat": config.threat}
+    norm, attacks = config.threat.norm, {"attack": config.attack}
+    lengths = {"threat.eps": (norm, config.threat.eps)}
     for key, settings in measuring.items():
-        for i, eps in enumerate(getattr(settings, "curve", ())):
-            radii[f"{key}.curve.{i}"] = config.threat.model_copy(update={"eps": eps})
-    attacks = {"attack": config.attack, **{f"{key}.attack": settings.attack for key, settings in measuring.items()}}
+        attacks[f"{key}.attack"] = settings.attack
+        lengths |= {f"{key}.curve.{i}": (norm, eps) for i, eps in enumerate(getattr(settings, "curve", ()))}
     attacks |= {f"guard.ladder.{i}": attack for i, attack in enumerate(config.guard.ladder or ())}
     for key, attack in attacks.items():
-        for i, threat in enumerate(getattr(attack, "threats", ())):
-            radii[f"{key}.threats.{i}"] = threat
         if (alpha := getattr(attack, "alpha", None)) is not None:
-            yield from _too_long(f"{key}.alpha", config.threat.norm, alpha, config.data.channels, size)
-    for key, threat in radii.items():
-        name = key if "curve" in key else f"{key}.eps"
-        yield from _too_long(name, threat.norm, threat.eps, config.data.channels, size)
-
-
-def _too_long(key: str, norm: str, length: float, channels: int, size: int) -> Iterator[str]:
+            lengths[f"{key}.alpha"] = norm, alpha
+        for i, threat in enumerate(getattr(attack, "threats", ())):
+            lengths[f"{key}.threats.{i}.eps"] = threat.norm, threat.eps
+    channels, size = config.data.channels, min([config.data.size, *(phase.size for phase in config.phases)])
     values = channels * size * size
-    limit = {"Linf": 1.0, "L2": math.sqrt(values), "L1": float(values)}[norm]
-    if length >= limit:
-        yield (
-            f"{key}: {length:g} allows every change there is, as pixels are in [0,1]: in {norm} it must be below "
-            f"{limit:g} for images of {channels} x {size} x {size}; write e.g. {length:g}/255"
-        )
+    limits = {"Linf": 1.0, "L2": math.sqrt(values), "L1": float(values)}
+    for key, (norm, length) in lengths.items():
+        if length >= limits[norm]:
+            yield (
+                f"{key}: {length:g} allows every change there is, as pixels are in [0,1]: in {norm} it must be below "
+                f"{limits[norm]:g} for images of {channels} x {size} x {size}; write e.g. {length:g}/255"
+            )
 
 
 def _target(config: "RunConfig") -> Iterator[str]:
@@ -76,12 +71,12 @@ def _target(config: "RunConfig") -> Iterator[str]:
         yield "target: is looked for at monitoring evaluations; set evaluation.every to 1 or more"
     if not config.evaluation.confirm:
         yield "evaluation.confirm: only what it confirms counts as reached; list an attack, e.g. apgd, or leave it out"
-    if config.goal is not None and config.goal >= 1:
+    if (config.goal or 0) >= 1:
         yield f"target_margin: {config.target:g} + {margin:g} is no accuracy below 1; lower it or the target"
 
 
 def _duration(config: "RunConfig") -> Iterator[str]:
-    given = [key for key in ("epochs", "steps", "images") if getattr(config, key) is not None]
+    given = [key for key in DURATIONS if getattr(config, key) is not None]
     if not config.phases and len(given) != 1:
         said = " and ".join(given) or "none"
         yield f"epochs: give the run's duration in one of epochs, steps, images (got {said})"

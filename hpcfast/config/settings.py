@@ -1,8 +1,11 @@
-"""The groups of settings that belong to the run itself, and not to one of its components."""
+"""The settings of a run, and the groups of them that belong to no other room."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
+import yaml
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -14,11 +17,18 @@ from pydantic import (
 
 from hpcfast.attacks import Attack
 from hpcfast.attacks.apgd import Apgd
-from hpcfast.attacks.norms import Pixels
+from hpcfast.attacks.norms import Pixels, Threat
 from hpcfast.attacks.pgd import Pgd
-from hpcfast.component import Settings, chosen_from
+from hpcfast.component import Invalid, Settings, chosen_from
+from hpcfast.config.checks import DURATIONS, problems
+from hpcfast.data import DataSettings
+from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.models import ModelSettings
+from hpcfast.optim import OptimSettings
+from hpcfast.optim.schedules import Schedule
 
 AnyAttack = Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
+AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.optim.schedules")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -37,7 +47,7 @@ class Phase(Settings):
 
     @model_validator(mode="after")
     def _has_one_duration(self) -> "Phase":
-        given = [key for key in ("epochs", "steps", "images") if getattr(self, key)]
+        given = [key for key in DURATIONS if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(f"give a duration in one of epochs, steps, images, not {' and '.join(given) or 'none'}")
         return self
@@ -103,3 +113,67 @@ class CheckpointSettings(Settings):
     keep: PositiveInt = 2
     minutes: NonNegativeFloat = 15.0
     asynchronous: bool = False
+
+
+def _file_name(name: str) -> str:
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ValueError("a run's name becomes a folder's: use letters, digits, '-', '_' and '.', no '/'")
+    return name
+
+
+class RunConfig(Settings):
+    """Everything that decides what a run computes."""
+
+    name: Annotated[str, AfterValidator(_file_name)]
+    runs: Path = Path("runs")
+    seed: NonNegativeInt = 0
+    threat: Threat
+    data: DataSettings
+    model: ModelSettings
+    attack: AnyAttack
+    guard: GuardSettings = GuardSettings()
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    images: PositiveInt | None = None
+    phases: Annotated[tuple[Phase, ...], Field(description="empty: one phase of data.size")] = ()
+    optim: OptimSettings
+    schedule: AnySchedule
+    accumulate: Annotated[PositiveInt, Field(description="batches a rank adds up before a step")] = 1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[Fraction | None, Field(description="decay a step of the averaged weights; null: none")] = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    allreduce: AllreduceSettings = AllreduceSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    evaluation: EvaluationSettings
+    target: Annotated[Fraction | None, Field(description="robust accuracy at which training ends")] = None
+    target_margin: Annotated[float, Field(ge=0, lt=1, description="by how much the monitor must exceed it")] = 0.0
+    log_every: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "RunConfig":
+        if wrong := list(problems(self)):
+            raise Invalid(wrong)
+        return self
+
+    @property
+    def all_phases(self) -> tuple[Phase, ...]:
+        """The phases, or the one that a run without them is."""
+        if self.phases:
+            return self.phases
+        duration = {key: getattr(self, key) for key in DURATIONS}
+        return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
+
+    @property
+    def goal(self) -> float | None:
+        """The robust accuracy that the monitor must read for training to end; rounded, as 0.1 + 0.2 is above 0.3."""
+        return None if self.target is None else round(self.target + self.target_margin, 9)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.runs / self.name
+
+    def dump(self) -> str:
+        """YAML that :func:`load` reads back as the same configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

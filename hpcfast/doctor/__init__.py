@@ -1,27 +1,26 @@
 """``hpcfast doctor``: what is wrong with a machine or a cluster, and what to do about it."""
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcfast.distributed import comm
-from hpcfast.doctor import cores, gpus, job, software
-from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
+from rich.table import Table
+from rich.text import Text
 
-CHECKS: tuple[Check, ...] = (*software.CHECKS, *cores.CHECKS, *gpus.CHECKS, *job.CHECKS)
+from hpcfast.distributed import comm
+from hpcfast.doctor import job, node
+from hpcfast.doctor.finding import Answer, Answers, Check, Finding, Job, hosts
+from hpcfast.runs import progress
+
+CHECKS: tuple[Check, ...] = (*node.CHECKS, *job.CHECKS)
+STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red", "not here": "dim"}
 
 
 def examine(
     world: comm.World, folder: Path, quick: bool = False, checks: Sequence[Check] = CHECKS
 ) -> dict[str, Finding]:
-    """Run ``checks`` on all ranks; a collective.
-
-    Args:
-        world: this rank.
-        folder: where runs are to be written.
-        quick: send little.
-        checks: what to look at.
+    """Run ``checks`` on all ranks; ``folder`` is where runs are to be written. A collective.
 
     Returns:
         A finding for each check, by name, on rank 0; nothing on the others.
@@ -53,3 +52,16 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
         raise
     except Exception as error:  # noqa: BLE001 - any fault of the machine is a finding
         return None, f"{type(error).__name__}: {error}"
+
+
+def table(findings: Mapping[str, Finding], caption: str) -> Table:
+    """A row a finding; below one that is not ok stands its cure."""
+    cells = []
+    for name, finding in findings.items():
+        style = STYLES[finding.verdict]
+        # Text: what a machine says may hold brackets, which rich would interpret as its own markup
+        found = Text(finding.value, style if finding.verdict != "ok" else "")
+        if finding.cure:
+            found.append(f"\n-> {finding.cure}", "default")
+        cells.append((Text(name), Text(finding.verdict, style), found))
+    return progress.table(("check", "", "found"), cells, caption, left=3)

@@ -25,13 +25,11 @@ class Finding:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What probes may look at."""
+class Job(NamedTuple):
+    """What probes may look at; ``folder`` is where runs are to be written."""
 
     world: World
     folder: Path
-    """Where runs are to be written."""
     quick: bool
 
 
@@ -59,11 +57,10 @@ class Check(NamedTuple):
 
 def same(answers: Answers, cure: str) -> Finding:
     """Ok where all ranks gave the same answer (None: there is no such thing); else bad, naming those that differ."""
-    most = Counter(answer.value for answer in answers).most_common(1)[0][0]
-    others = {answer.value: [each for each in answers if each.value == answer.value] for answer in answers}
-    del others[most]
-    if others:
-        told = "; ".join(f"{value} on {hosts(who)}" for value, who in others.items())
+    counts = Counter(answer.value for answer in answers)
+    most = counts.most_common(1)[0][0]
+    if others := [value for value in counts if value != most]:
+        told = "; ".join(f"{value} on {hosts([each for each in answers if each.value == value])}" for value in others)
         return Finding(f"{most}, but {told}", "bad", cure)
     return Finding("not used", "not here") if most is None else Finding(most)
 

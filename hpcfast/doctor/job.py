@@ -19,8 +19,7 @@ SLOW = 0.1
 
 def _shared(job: Job) -> str:
     """Rank 0 makes a folder that all must see and each node must write to; what went wrong, else ''. A collective."""
-    existing = next(path for path in (job.folder, *job.folder.parents) if path.exists())
-    place = comm.on_root(lambda: _made(existing))
+    place = comm.on_root(lambda: _made(job.folder))
     if isinstance(place, str):
         return place
     problem = _look(place, job)
@@ -32,15 +31,16 @@ def _shared(job: Job) -> str:
 
 def _made(folder: Path) -> Path | str:
     try:
-        return Path(tempfile.mkdtemp(prefix=".doctor-", dir=folder))
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        return Path(tempfile.mkdtemp(prefix=".doctor-", dir=existing))
     except OSError as error:
         return f"cannot be written: {error}"
 
 
 def _look(place: Path, job: Job) -> str:
-    if not place.is_dir():
-        return f"rank 0's folder in {place.parent} is not there"
     try:
+        if not place.is_dir():
+            return f"rank 0's folder in {place.parent} is not there"
         if job.world.local_rank == 0:
             (place / f"rank-{job.world.rank}").write_bytes(bytes(2**20))
     except OSError as error:
@@ -48,8 +48,7 @@ def _look(place: Path, job: Job) -> str:
     return ""
 
 
-def judge_shared(answers: Answers) -> Finding:
-    """``value``: what went wrong, else ''."""
+def _judge_shared(answers: Answers) -> Finding:
     wrong = [answer for answer in answers if answer.value]
     if not wrong:
         return Finding("written by every node, seen by every rank")
@@ -62,8 +61,8 @@ def _clock(_: Job) -> float:
     return time.time()
 
 
-def judge_clock(answers: Answers) -> Finding:
-    """``value``: seconds since 1970, at about the same moment. The median clock is assumed to be right."""
+def _judge_clock(answers: Answers) -> Finding:
+    """The median clock is assumed to be right."""
     nodes = [ranks[0] for ranks in by_host(answers).values()]
     if len(nodes) == 1:
         return Finding("one node", "not here")
@@ -95,8 +94,8 @@ def _allreduce(job: Job) -> tuple[int, float] | None:
     return size, statistics.median(seconds[2:])  # the first ones connect ranks
 
 
-def judge_allreduce(answers: Answers) -> Finding:
-    """``value``: MB and seconds; a rank that comes late makes the others wait, so the fastest rank's count."""
+def _judge_allreduce(answers: Answers) -> Finding:
+    """A rank that comes late makes the others wait, so the fastest rank's seconds count."""
     if answers[0].value is None:
         return Finding("one rank", "not here")
     size, seconds = min(answer.value for answer in answers)
@@ -110,7 +109,7 @@ def judge_allreduce(answers: Answers) -> Finding:
 
 
 CHECKS = (
-    Check("run directory", _shared, judge_shared),
-    Check("clocks", _clock, judge_clock),
-    Check("allreduce", _allreduce, judge_allreduce),
+    Check("run directory", _shared, _judge_shared),
+    Check("clocks", _clock, _judge_clock),
+    Check("allreduce", _allreduce, _judge_allreduce),
 )

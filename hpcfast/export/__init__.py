@@ -1,1 +1,93 @@
-"""A run's model as a file for others."""
+"""A run's model as a file for others.
+
+No file is given its name before it was loaded again by the loader of its format and made the logits that the run's own
+model makes.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpcfast.config import RunConfig
+from hpcfast.errors import UserError
+from hpcfast.export import card
+from hpcfast.export.formats import FORMATS, Logits
+from hpcfast.models import saved
+from hpcfast.runs import files
+from hpcfast.runs.directory import RunDirectory
+
+TOLERANCE = 1e-4
+"""By which logits may differ, relative to the largest one: float32's rounding, with much to spare."""
+BATCHES = (1, 7)
+"""Images that a file is checked with at a time: a program must take batches of any size."""
+
+
+def publish(run: RunDirectory, config: RunConfig, name: str, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Write the model of a finished run to ``out``, its card to ``out.md``, and what it is to ``out.json``.
+
+    Args:
+        name: of the format, a key of :data:`~hpcfast.export.formats.FORMATS`.
+
+    Returns:
+        ``path``, ``format``, ``bytes``, ``sha256``, and ``largest_difference`` (of any two logits).
+
+    Raises:
+        UserError: the run is unfinished, a file is there already or cannot be written, or the file does not do
+            what the model does.
+    """
+    model, classes = saved.load(run, config.model)
+    summary = run.read_summary()
+    if summary is None:
+        raise UserError(f"{run.path} is unfinished; resume it with 'hpcfast train {run.config}'")
+    card_file, about_file = out.with_name(f"{out.name}.md"), out.with_name(f"{out.name}.json")
+    _refuse_existing([out, card_file, about_file], overwrite)
+    form = FORMATS[name]
+    shape = (max(BATCHES), config.data.channels, config.data.size, config.data.size)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # A folder of this process's own, on the disk of the file (``out`` may be a link to it). There the file has its
+        # final name, which torch writes into it.
+        with TemporaryDirectory(prefix=".export-", dir=out.resolve().parent) as place:
+            file = Path(place) / out.name
+            form.write(model, images, file)
+            difference = _compare(form.read(file, config.model), model, images, out)
+            with file.open("rb") as data:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+            result = {"path": str(out), "format": name, "bytes": file.stat().st_size, "sha256": digest}
+            result["largest_difference"] = difference
+            about = card.about(config, classes, summary, result)
+            files.save_text(about_file, json.dumps(about, indent=1) + "\n")
+            files.save_text(card_file, card.markdown(out, config, classes, summary, result))
+            files.write_atomically(out, file.replace)  # the last, so its presence says that all is there
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error}); give a file in a folder you may write") from None
+    return result
+
+
+@torch.no_grad()
+def _compare(logits: Logits, model: nn.Module, images: Tensor, out: Path) -> float:
+    """The largest difference of any two logits of ``logits`` and ``model``; a UserError if it is more than rounding."""
+    ours = model(images)
+    # nan_to_num: a comparison with NaN is never true, and max() may lose it
+    found = max(float((ours[:n] - logits(images[:n])).abs().nan_to_num(torch.inf).max()) for n in BATCHES)
+    if found > TOLERANCE * max(1.0, float(ours.abs().max())):
+        raise UserError(
+            f"{out}, loaded again, does not do what the run's model does: logits differ by up to {found:.3g}. "
+            "Nothing was kept; try another --format"
+        )
+    return found
+
+
+def _refuse_existing(paths: list[Path], overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if folders := [path for path in there if path.is_dir()]:
+        raise UserError(f"--out {paths[0]}: {folders[0]} is a folder; name a file, e.g. {folders[0] / 'robust.onnx'}")
+    if there and not overwrite:
+        cure = "give another --out, or --overwrite to replace what is there"
+        raise UserError(f"{', '.join(map(str, there))}: already there; {cure}")

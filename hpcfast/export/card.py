@@ -17,7 +17,7 @@ def about(
 
     Args:
         summary: of the run.
-        result: of the export (:func:`hpcfast.export.publish.publish`).
+        result: of the export (:func:`hpcfast.export.publish`).
     """
     ours = {
         "model": config.model.model_dump(mode="json"),

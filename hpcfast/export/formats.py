@@ -26,31 +26,24 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Format:
-    """One format."""
+    """What the file is, in Markdown; how it is used in Python (see :func:`python`), written and read again."""
 
     describe: str
-    """What the file is, in a sentence or two of Markdown."""
     recipe: str
-    """The lines of Python in the card, which tests run as they stand: see :func:`python`."""
     write: Callable[[nn.Module, Tensor, Path], object]
-    """Writes a model, given images for it, to a file."""
+    """Given images for the model."""
     read: Callable[[Path, ModelSettings], Logits]
-    """Loads the file again, for a network of these settings."""
     after: str = ""
     """What else the card says, at its end."""
 
 
 def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
     """Python that computes ``logits`` of ``images`` (n, channels, h, w), with the file in the working directory."""
-    arguments = [f'"{model.name}"', f"num_classes={classes}", f"in_chans={len(model.mean)}"]
-    arguments += [f"{key}={value!r}" for key, value in model.options.items()]
-    code = form.recipe.format(
-        file=file,
-        create=f"timm.create_model({', '.join(arguments)})",
-        channels=len(model.mean),
-        mean=list(model.mean),
-        std=list(model.std),
-    )
+    options = {"num_classes": classes, "in_chans": len(model.mean), **model.options}
+    arguments = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    create = f'timm.create_model("{model.name}", {arguments})'
+    moments = {"channels": len(model.mean), "mean": list(model.mean), "std": list(model.std)}
+    code = form.recipe.format(file=file, create=create, **moments)
     ours = "{create}" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
     return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
@@ -75,22 +68,24 @@ def _read_state_dict(path: Path, settings: ModelSettings) -> Logits:
 
 
 def _write_torchscript(model: nn.Module, images: Tensor, path: Path) -> None:
-    with warnings.catch_warnings():
-        # TorchScript is deprecated, but the one format that C++ loads without a compiler; and what a trace may have
-        # frozen in is found when the file is checked with batches of other sizes.
-        warnings.simplefilter("ignore")
+    # TorchScript is deprecated, but the one format that C++ loads without a compiler; and what a trace may have frozen
+    # in is found when the file is checked with batches of other sizes.
+    with warnings.catch_warnings(action="ignore"):
         torch.jit.save(torch.jit.trace(model, images), path)
 
 
 def _read_torchscript(path: Path, settings: ModelSettings) -> Logits:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        program: Logits = torch.jit.load(path)
-    return program
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return torch.jit.load(path)
 
 
 def _write_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
-    _need_onnx()
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise UserError(
+                f"--format onnx needs the package {package}, which is not installed; "
+                f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
+            )
     torch.onnx.export(
         model,
         (images,),
@@ -111,15 +106,6 @@ def _read_onnx(path: Path, settings: ModelSettings) -> Logits:
     options.intra_op_num_threads = torch.get_num_threads()  # its own choice is every core, which may be others'
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-
-def _need_onnx() -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        if find_spec(package) is None:
-            raise UserError(
-                f"--format onnx needs the package {package}, which is not installed; "
-                f"'HPCFAST_EXTRAS=onnx scripts/setup' installs it"
-            )
 
 
 FORMATS = {

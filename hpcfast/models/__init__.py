@@ -4,17 +4,21 @@ Normalisation is the model's first layer: images enter in [0,1], so that eps mea
 """
 
 from collections import OrderedDict
+from functools import partial
 from typing import Annotated, Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from hpcfast.component import Settings, choices
 from hpcfast.errors import UserError
 from hpcfast.models import networks as networks  # registers them with timm
-from hpcfast.models.layout import lay_out
+
+BLOCK = 16
+"""Channels that oneDNN's AVX-512 kernels work on at a time; those for AVX2 take 8."""
 
 
 def _known(name: str) -> str:
@@ -49,7 +53,7 @@ class ModelSettings(Settings):
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).
 
-        Weights are laid out channels-last (:func:`~hpcfast.models.layout.lay_out`).
+        Weights are laid out channels-last (:func:`lay_out`).
 
         Raises:
             UserError: the network does not know one of ``options``.
@@ -75,6 +79,31 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
+
+
+def lay_out(model: nn.Module) -> nn.Module:
+    """Lay out ``model`` channels-last, the memory layout that convolutions prefer, in place, and return it.
+
+    oneDNN 3.12 (torch 2.14) gathers the input of a strided 1x1 convolution before it computes the gradient of its
+    weights. With fewer input channels than ``BLOCK`` it writes past the end of the memory that it reserved for that:
+    wrong gradients, crashes or hangs, at any size of images. The shortcuts of narrow ResNets are such convolutions.
+    Here they take every ``stride``-th pixel first and then have no stride, which is the same function.
+    ``campaigns/sweep_convolutions.py`` looks for others.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and _overruns(module):
+            module.register_forward_pre_hook(partial(_every, module.stride))
+            module.stride = (1, 1)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _overruns(conv: nn.Conv2d) -> bool:
+    pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+    return pointwise and conv.stride != (1, 1) and conv.in_channels < BLOCK
+
+
+def _every(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return F.avg_pool2d(inputs[0], 1, stride)  # one kernel that keeps the layout; slicing is four and slower
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:

@@ -22,8 +22,7 @@ from benchmarks import (
     training,
 )
 from benchmarks.table import Row
-from hpcfast.bench import turns
-from hpcfast.bench.turns import Spread
+from hpcfast.bench import Spread, Taken, take_turns
 from hpcfast.datasets.generate import Recipe, drawn
 
 ROW = Row("ours", "a peer", Spread(0.5, 0.4, 0.625), Spread(0.75, 0.5, 1.0), 3, "luck", 0.25, 0.8)
@@ -77,8 +76,8 @@ def test_the_reference_way_computes_gradients_of_weights_and_does_not_train_on_t
 
 
 def test_ratios_are_of_the_same_round() -> None:
-    taken = {"a": [turns.Taken(1, 1), turns.Taken(8, 2), turns.Taken(3, 3)],
-             "b": [turns.Taken(2, 2), turns.Taken(8, 8), turns.Taken(1, 1)]}  # fmt: skip
+    taken = {"a": [Taken(1, 1), Taken(8, 2), Taken(3, 3)],
+             "b": [Taken(2, 2), Taken(8, 8), Taken(1, 1)]}  # fmt: skip
     row = table.compare(taken, "a", "b", "chance", limit=0.1)
     assert row.wall == Spread(1.0, 0.5, 3.0)
     assert row.cpu == Spread(0.5, 0.25, 3.0)
@@ -87,7 +86,7 @@ def test_ratios_are_of_the_same_round() -> None:
 
 def test_time_counts_work_of_threads_and_rounds_are_interleaved() -> None:
     order: list[str] = []
-    taken = turns.take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)
+    taken = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)
     assert "".join(order) == "ababab", "the first round warms up"
     assert [len(rounds) for rounds in taken.values()] == [2, 2]
 

@@ -1,10 +1,11 @@
 """Weights that somebody else has trained, or that an export left, as a model that takes images in [0,1].
 
-Files differ in where the weights are (:mod:`.layouts`), in where the normalisation is (:mod:`.normalisation`) and in
-what tensors and classes are called (:mod:`.fit`, :mod:`.class_names`). Nothing in a file is ever executed.
+Files differ in where the weights are (:mod:`.files`), in what tensors and classes are called (:mod:`.fit`,
+:mod:`.class_names`) and in where the normalisation is. Nothing in a file is ever executed.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,18 @@ from torch import nn
 from hpcfast.component import Invalid, validate
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
-from hpcfast.models.pretrained import files, fit, layouts, normalisation
-from hpcfast.models.pretrained.normalisation import Numbers
+from hpcfast.models.pretrained import files, fit
+from hpcfast.models.pretrained.files import Normalisation
+
+Numbers = Sequence[float] | None
+USUAL = (
+    "usual are mean 0.485,0.456,0.406 and std 0.229,0.224,0.225 for ImageNet, mean 0.4914,0.4822,0.4465 and std "
+    "0.2471,0.2435,0.2616 for CIFAR-10; 0 and 1 for each channel if the weights expect pixels as they are"
+)
 
 
 class Notes(NamedTuple):
-    """How a file was read."""
+    """How a file was read; ``mean`` and ``std`` are of pixels in [0,1], one a channel."""
 
     model: ModelSettings
     """The network that it turned out to be."""
@@ -31,12 +38,10 @@ class Notes(NamedTuple):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Pixels in [0,1], one a channel."""
         return self.model.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Pixels in [0,1], one a channel."""
         return self.model.std
 
 
@@ -77,11 +82,50 @@ def load(
     known = beside if name == beside.get("name") else {}
     values = {"name": name, "options": options or known.get("options", {})}
     anything = _settings({**values, "mean": (0.5,) * 3, "std": (0.5,) * 3}, f"--arch {name}")
-    found = layouts.find(content, fit.skeleton(anything), path, key)
-    moments, origin, more = normalisation.choose(path, (mean, std), found.normalisations, known)
-    settings = _settings({**values, "mean": moments[0], "std": moments[1]}, origin)
-    model, outputs, renamed = fit.build(settings, found.weights, path, ordered)
-    return model, Notes(settings, outputs, classes if known else None, [*found.notes, *more, *renamed])
+    weights, normalisations, notes = files.find(content, fit.skeleton(anything), path, key)
+    moments, origin, more = _normalisation(path, (mean, std), normalisations, known)
+    settings = _settings({**values, **moments}, origin)
+    model, outputs, renamed = fit.build(settings, weights, path, ordered)
+    return model, Notes(settings, outputs, classes if known else None, [*notes, *more, *renamed])
+
+
+def _normalisation(
+    path: Path, given: tuple[Numbers, Numbers], found: dict[str, Normalisation], known: dict[str, Any]
+) -> tuple[dict[str, list[float]], str, list[str]]:
+    """Mean and standard deviation: those given, else the file's (``found``), else those ``known`` from beside it.
+
+    Besides, where they are from, for messages; and what a person should know.
+    """
+    mean, std = given
+    if (mean is None) != (std is None):
+        raise UserError(f"--mean and --std belong together; give both or neither ({USUAL})")
+    said = []
+    if mean is not None and std is not None:
+        origin = "--mean, --std"
+        if found:
+            said = ["the file's own normalisation is not used: --mean and --std come first"]
+    elif found:
+        (mean, std), *others = found.values()
+        if any(other != (mean, std) for other in others):
+            names = ", ".join(f"'{head}'" for head in found)
+            raise UserError(f"{path} normalises in several ways, in {names}; say how with --mean and --std")
+        origin = f"the normalisation in {path}"
+        said = [f"normalisation from the file: mean {_shown(mean)}, std {_shown(std)}"]
+    elif known:
+        mean, std, origin = known["mean"], known["std"], f"the file beside {path}"
+        said = [f"normalisation as written beside the file: mean {_shown(mean)}, std {_shown(std)}"]
+    else:
+        raise UserError(f"{path} does not say how images are normalised; give --mean and --std ({USUAL})")
+    if len(mean) != len(std):
+        raise UserError(
+            f"{origin}: mean {_shown(mean)} has {len(mean)} numbers, std {_shown(std)} has {len(std)}: "
+            f"both need one for each channel"
+        )
+    return {"mean": list(mean), "std": list(std)}, origin, said
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 def _settings(values: dict[str, Any], origin: str) -> ModelSettings:

@@ -16,14 +16,11 @@ IMAGENET = 1000
 
 
 class ClassNames(NamedTuple):
-    """Names of classes, and how they were found."""
+    """Names in the order of the logits; who says so, for messages; and what a person should know, a sentence each."""
 
     names: tuple[str, ...]
-    """In the order of the logits."""
     origin: str
-    """Who says so, for messages."""
     said: list[str]
-    """What a person should know, a sentence each."""
 
 
 def find(

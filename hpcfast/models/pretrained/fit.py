@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings, not_finite
-from hpcfast.models.pretrained.layouts import Weights, some
+from hpcfast.models.pretrained.files import Weights, some
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -45,13 +45,14 @@ def build(settings: ModelSettings, weights: Weights, path: Path, ordered: bool) 
     own = net.state_dict()
     weights = {**{name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}, **weights}
     if wrong := _differences(_shapes(own), _shapes(weights)):
-        cure = _cure(settings, wanted, given, ordered)
+        cure = _cure(settings, wanted, _shapes(given), ordered)
         raise UserError(f"{path} does not hold weights of {settings.name}: {wrong}. {cure}")
-    if whole := [name for name, tensor in weights.items() if own[name].is_floating_point() and not _is_plain(tensor)]:
-        raise UserError(
-            f"{path}: {whole[0]} holds {weights[whole[0]].dtype}, not plain floating-point numbers; "
-            f"quantised weights are not read, give those they were made from"
-        )
+    for name, tensor in weights.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise UserError(
+                f"{path}: {name} holds {tensor.dtype}, not plain floating-point numbers; "
+                f"quantised weights are not read, give those they were made from"
+            )
     net.load_state_dict(weights)
     if odd := not_finite(net.state_dict()):
         raise UserError(f"{path}: {odd}; no number measured with it would mean anything. Give weights of before that")
@@ -68,10 +69,6 @@ def _shapes(weights: Weights) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and not tensor.is_quantized
-
-
 def _differences(own: Shapes, found: Shapes) -> str:
     """How the names and shapes differ, in words; empty if they don't."""
     groups = {
@@ -84,8 +81,7 @@ def _differences(own: Shapes, found: Shapes) -> str:
     return "; ".join(f"{len(names)} {group} ({some(names)})" for group, names in groups.items() if names)
 
 
-def _cure(settings: ModelSettings, wanted: Shapes, weights: Weights, ordered: bool) -> str:
-    found = _shapes(weights)
+def _cure(settings: ModelSettings, wanted: Shapes, found: Shapes, ordered: bool) -> str:
     first = next((name for name, shape in wanted.items() if len(shape) == 4), "")
     channels = found[first][1] if len(found.get(first, ())) == 4 else len(settings.mean)
     if channels != len(settings.mean):
@@ -95,7 +91,9 @@ def _cure(settings: ModelSettings, wanted: Shapes, weights: Weights, ordered: bo
         )
     for name in COMMON:
         other = skeleton(settings.model_copy(update={"name": name, "options": {}}))
-        if _agree(other, found) or (ordered and _same_order(other, found)):
+        names = {*_counted(other)}
+        agree = names == {*_counted(found)} and all(_alike(other[each], found[each]) for each in names)
+        if agree or (ordered and _same_order(other, found)):
             return f"They fit --arch {name}"
     return (
         "Name the network they were trained for with --arch, and the options it was built with, "
@@ -103,18 +101,12 @@ def _cure(settings: ModelSettings, wanted: Shapes, weights: Weights, ordered: bo
     )
 
 
-def _agree(wanted: Shapes, found: Shapes) -> bool:
-    """Whether both are one network's, but for the number of classes."""
-    names = {*_counted(wanted)}
-    return names == {*_counted(found)} and all(_alike(wanted[name], found[name]) for name in names)
-
-
 def _counted(names: Shapes) -> list[str]:
     return [name for name in names if not name.endswith(COUNTER)]
 
 
 def _alike(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether a shape with ``PROBE`` classes and another are the same, but for the number of classes."""
+    """Whether a shape with ``PROBE`` classes is the other one, but for the number of classes."""
     return len(shape) == len(other) and all(a in (b, PROBE) for a, b in zip(shape, other, strict=True))
 
 
@@ -130,14 +122,10 @@ def _same_order(wanted: Shapes, found: Shapes) -> dict[str, str]:
     pairs = dict(zip(own, theirs, strict=True))
     if own == theirs or any(pairs[name] != name for name in {*own} & {*theirs}):
         return {}
-    if not all(_kind(a) == _kind(b) and _alike(wanted[a], found[b]) for a, b in pairs.items()):
+    if not all(_alike(wanted[a], found[b]) and a.split(".")[-1] == b.split(".")[-1] for a, b in pairs.items()):
         return {}
     overlapping = ((a, b) for a in _blocks(own) for b in _blocks(theirs) if a & b)
     return pairs if all(a <= b or b <= a for a, b in overlapping) else {}
-
-
-def _kind(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _blocks(names: Sequence[str]) -> list[set[int]]:

@@ -86,6 +86,7 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ('name="a\\nscancel --me"', ["name:", r"'a\nscancel --me'", "line break"]),
     ('data.path="images\\x1b[2J"', ["data.path:", "control character"]),
     ('model.options={x: "a\\u2028b"}', ["model.options.x:", "line break"]),
+    ("[=1", ["[=1"]),
     ("threat.eps=.inf", ["threat.eps", "inf"]),
     ("optim.lr=.inf", ["optim.lr", "inf"]),
 ]
@@ -136,6 +137,9 @@ FILES = {
     "no-base": (b"base: nowhere.yaml\n", "no config file .*nowhere.yaml"),
     "number-base": (b"base: 5\n", "base"),
     "list-base": (b"base: [a.yaml, b.yaml]\n", "base"),
+    "interpolated-base": (b"base: ${folder}/a.yaml\n", "bad.yaml is no readable YAML: .*'folder' not found"),
+    "set": (b"epochs: !!set {1, 2}\n", "bad.yaml is no readable YAML"),
+    "null-key": (b"null: 1\n", "bad.yaml is no readable YAML"),
     "own-base": (b"base: bad.yaml\n", "bad.yaml -> .*bad.yaml is a circle"),
     "own-base-elsewhere": (b"base: ../bad/bad.yaml\n", "is a circle"),
 }

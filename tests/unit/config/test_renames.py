@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hpcfast.cli import app
-from hpcfast.config import RunConfig, load
-from hpcfast.config.renames import rename
+from hpcfast.config import RunConfig, load, rename
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import events

@@ -1,17 +1,18 @@
 """The doctor's judgements, over answers that hold a fault; and its probes, on this machine."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from hpcfast import doctor
+from hpcfast.cli import app
 from hpcfast.distributed.comm import World
 from hpcfast.doctor import job
-from hpcfast.doctor.cores import Cores
 from hpcfast.doctor.finding import Answer, Check, Finding, Job
-from hpcfast.doctor.gpus import Gpus
-from hpcfast.doctor.table import rows, table, verdict
+from hpcfast.doctor.node import Cores, Gpus
 
 CHECKS = {check.name: check for check in doctor.CHECKS}
 QUIET = Gpus(2, "H100", "a"), Gpus(2, "H100", "b")
@@ -116,6 +117,20 @@ def test_an_unwritable_run_directory_is_found(world: World, tmp_path: Path, wher
     assert "cannot be written" in finding.value
 
 
+def test_a_folder_that_one_may_not_look_at_is_a_finding_and_removed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe must meet the other ranks all the same: an error that ends it would leave them waiting."""
+
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    problem = CHECKS["run directory"].probe(Job(world, tmp_path, quick=True))
+    assert problem.startswith("cannot be written: [Errno 13] Permission denied")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_probes_tell_of_this_machine(world: World, tmp_path: Path) -> None:
     asked = Job(world, tmp_path, quick=True)
     assert CHECKS["ranks"].probe(asked) == "1, over Gloo"
@@ -132,13 +147,17 @@ def test_a_drivers_tool_that_fails_is_a_finding(tmp_path: Path, world: World, mo
     assert "version mismatch" in found.value
 
 
-def test_the_table_shows_words_and_cures(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
+def test_the_table_and_json_show_words_and_cures(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"a": Finding("[red]x[/red]", "bad", "do y"), "b": Finding("fine", numbers={"seconds": 1.5})}
-    Console(width=100).print(table(found, "2 ranks"))
-    out = capsys.readouterr().out
-    assert "[red]x[/red]" in out
-    assert "-> do y" in out
-    assert verdict(found) == "a"
-    assert rows(found)[1] == {"name": "b", "value": "fine", "verdict": "ok", "cure": "", "numbers": {"seconds": 1.5}}
+    monkeypatch.setattr(doctor, "examine", lambda *_: found)
+    done = CliRunner().invoke(app, ["doctor", "--json", str(tmp_path / "doctor.json")])
+    assert "[red]x[/red]" in done.output
+    assert "-> do y" in done.output
+    assert str(done.exception) == "bad: a; the table says what to do"
+    assert json.loads((tmp_path / "doctor.json").read_text()) == {
+        "ranks": 1,
+        "findings": [
+            {"name": "a", "value": "[red]x[/red]", "verdict": "bad", "cure": "do y", "numbers": {}},
+            {"name": "b", "value": "fine", "verdict": "ok", "cure": "", "numbers": {"seconds": 1.5}},
+        ],
+    }

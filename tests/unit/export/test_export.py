@@ -1,6 +1,7 @@
 """What hpcfast export prints, what it refuses, and what it does where a file is not what it should be."""
 
 import dataclasses
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -15,9 +16,8 @@ from torch import Tensor, nn
 from hpcfast import cli
 from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
-from hpcfast.export import card
+from hpcfast.export import card, publish
 from hpcfast.export.formats import FORMATS
-from hpcfast.export.publish import publish
 from hpcfast.runs.directory import RunDirectory
 from tests.unit.cli.test_cli import Done, assert_refused
 
@@ -70,6 +70,27 @@ def test_places_that_cannot_be_written(hpcfast: Run, plain: RunConfig, tmp_path:
     args = (plain.folder, "--format", "safetensors", "--overwrite", "--out")
     assert_refused(hpcfast(*args, tmp_path / "file" / "x.safetensors"), "cannot be written", "File exists")
     assert_refused(hpcfast(*args, tmp_path), f"{tmp_path} is a folder; name a file")
+
+
+def test_a_link_to_another_disk_stays_one(
+    plain: RunConfig, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every folder is a disk of its own here, between which files cannot be moved."""
+    replace = Path.replace
+
+    def on_one_disk(self: Path, target: Path) -> Path:
+        if target.parent not in self.parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", on_one_disk)
+    out.parent.mkdir()
+    (tmp_path / "scratch").mkdir()
+    out.symlink_to(tmp_path / "scratch" / "large.pt")
+    publish(RunDirectory(plain.folder), plain, "safetensors", out)
+    assert out.is_symlink()
+    assert "normalise.mean" in load_file(tmp_path / "scratch" / "large.pt")
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["large.pt"]
 
 
 def test_runs_that_cannot_be_exported(hpcfast: Run, tiny: Callable[..., RunConfig], tmp_path: Path, out: Path) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
+from hpcfast.export import publish
 from hpcfast.export.formats import FORMATS
-from hpcfast.export.publish import publish
 from hpcfast.models import pretrained, saved
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.training import train

@@ -69,6 +69,24 @@ def test_half_a_file_is_refused(kind: str, part: float, tmp_path: Path) -> None:
     refused(path, "cifar_resnet8", str(path), "copy it again")
 
 
+def test_a_file_with_one_wrong_byte_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(b"\x80\x02Q.")  # an instruction without what it works on
+    refused(path, "cifar_resnet8", "damaged.pt is damaged", "copy it again")
+    torch.save(small().state_dict(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    key = re.search(rb"\d{9,}", whole)
+    assert key
+    path.write_bytes(whole[: key.start()] + bytes([whole[key.start()] ^ 1]) + whole[key.start() + 1 :])
+    refused(path, "cifar_resnet8", "damaged.pt is damaged", "copy it again")
+
+
+def test_a_dict_that_holds_itself_is_refused(saved: Save) -> None:
+    content: dict[str, Any] = {"state_dict": small().state_dict()}
+    content["again"] = content
+    refused(saved(content), "cifar_resnet8", "nests dicts without end", "save the state dict alone")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, world", b"\x08\x0a\x12\x07pytorch", b"\x80\x04\x95nonsense"])
 def test_another_kind_of_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(content)

@@ -14,8 +14,7 @@ from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation.freeze import frozen
-from hpcfast.models import ModelSettings
-from hpcfast.models.layout import lay_out
+from hpcfast.models import ModelSettings, lay_out
 from hpcfast.training.step import Learner
 from tests.unit.whole_runs import different
 
@@ -23,8 +22,7 @@ Tiny = Callable[..., RunConfig]
 SWEEP = Path(__file__).parents[3] / "campaigns" / "sweep_convolutions.py"
 STEPS = """
 import torch
-from hpcfast.models import ModelSettings
-from hpcfast.models.layout import lay_out
+from hpcfast.models import ModelSettings, lay_out
 from hpcfast.training.precision import Network
 
 def look(net, x, threads, compile_it):

@@ -178,10 +178,10 @@ def test_help_imports_nothing_heavy() -> None:
 def test_no_garbage_is_looked_for_while_modules_are_imported_nor_among_what_they_leave() -> None:
     code = """
 import gc
-from hpcfast.cli import imports
+from hpcfast.cli import options
 looks = []
 gc.callbacks.append(lambda phase, info: looks.append(phase))
-with imports.quick():
+with options.quick_imports():
     left = [[] for _ in range(100_000)]
 print(len(looks), gc.get_freeze_count() > 100_000, gc.isenabled())
 """
