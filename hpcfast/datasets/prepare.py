@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from PIL import Image
 
@@ -25,8 +26,12 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
     def write(part: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter()
         for split, label, image, name in source.items():
-            if not label or label.startswith(".") or "/" in label or "\0" in label:
-                raise UserError(f"--source {source.source}: {label!r} is no name of a class; fetch the data set again")
+            for given in (label, name or "image"):
+                if not given or given.startswith(".") or "/" in given or any(category(char) == "Cc" for char in given):
+                    raise UserError(
+                        f"--source {source.source}: {given!r:.100} is no name of a class or an image; fetch the data "
+                        "set again"
+                    )
             target = part / split / label
             if isinstance(image, Path) and name is None:
                 target.parent.mkdir(exist_ok=True)

@@ -141,4 +141,4 @@ def _place(folder: str, pack: Path) -> Path:
             f"data.stage: {folder}: {unset[0]} is not set on node {stage.this_node()}; set it in the job, or name a "
             f"folder on every node's own disk, e.g. data.stage=/tmp"
         )
-    return stage.here(Path(os.path.expandvars(folder)) / f"hpcfast-{os.getuid()}" / pack.absolute().name)
+    return stage.own_folder(stage.here(Path(os.path.expandvars(folder))), "data.stage") / pack.absolute().name

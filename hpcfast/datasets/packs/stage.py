@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -21,6 +22,7 @@ from hpcfast.datasets.unfinished import fill, writable
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+from hpcfast.runs.files import PART
 
 CHUNK = 1 << 24  # bytes that are read at a time
 VARIABLE = "HPCFAST_NODE"
@@ -68,6 +70,11 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
             )
         write = partial(_write, pack, files, setting, count)
         with _alone(target):
+            if not target.exists():  # made here and then looked at: what is ours nobody else can replace
+                with writable(target):
+                    target.with_name(target.name + PART).mkdir(parents=True, exist_ok=True)
+            for place in (target, target.with_name(target.name + PART)):
+                refuse_others(place, setting)
             fill(target, MANIFEST, described.model_dump(mode="json"), "a copy of this pack", write)
 
     try:
@@ -82,6 +89,35 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
         "bytes": sum(blob.bytes for blob in files.values()),
         "bytes_read": sum(comm.gather(sum(copied))),
     }
+
+
+def own_folder(parent: Path, setting: str) -> Path:
+    """A folder in ``parent``, which all users of the node may share, that is this user's alone; made if need be.
+
+    Raises:
+        UserError: it cannot be made, or somebody else was there first.
+    """
+    folder = parent / f"hpcfast-{os.geteuid()}"
+    with writable(folder), suppress(FileExistsError):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+    refuse_others(folder, setting)
+    return folder
+
+
+def refuse_others(place: Path, setting: str) -> None:
+    """Refuse a folder, if there is one, that another user has made or can write to: it may hold any images.
+
+    Raises:
+        UserError: it is such a folder, or a link, which leads anywhere.
+    """
+    with suppress(FileNotFoundError):
+        about = place.lstat()
+        if about.st_uid != os.geteuid() or stat.S_ISLNK(about.st_mode) or about.st_mode & stat.S_IWOTH:
+            raise UserError(
+                f"{setting} {place}: on node {this_node()} this is another user's, a link, or writable by all; remove "
+                f"it, or give another {setting}"
+            )
 
 
 def sentence(pack: Path, to: Path, done: dict[str, Any]) -> str:
@@ -101,7 +137,7 @@ def _mark(mark: Path) -> None:
     """Show nodes that share the folder that this one is about to write to it."""
     with writable(mark.parent):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        os.close(_opened(mark))
 
 
 @contextmanager
@@ -109,9 +145,15 @@ def _alone(target: Path) -> Iterator[None]:
     """Let another job on this node finish the same copy first."""
     with ExitStack() as held:
         with suppress(OSError):  # a disk without locks, or another user's file
-            file = held.enter_context(target.with_name(f".{target.name}.lock").open("w"))
+            file = _opened(target.with_name(f".{target.name}.lock"))
+            held.callback(os.close, file)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _opened(path: Path) -> int:
+    """Open a file, made if it is not there; of a link, which anybody may have left, raise OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def _write(pack: Path, files: dict[str, Blob], setting: str, count: Callable[[int], None], part: Path) -> None:

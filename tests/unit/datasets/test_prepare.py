@@ -110,16 +110,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 class Named(Source):
-    """An image of a class with the name ``label``."""
+    """An image of a class with the name ``label``, in a file called ``file``."""
 
     label: str
+    file: str
 
     def items(self) -> Iterator[Item]:
-        yield Item("train", self.label, Image.new("L", (4, 4)))
+        yield Item("train", self.label, Image.new("L", (4, 4)), self.file)
 
 
-@pytest.mark.parametrize("label", ["../../../other", "..", ".hidden", "a/b", "", "a\0b"])
-def test_a_damaged_sources_class_cannot_lead_out_of_the_folder(tmp_path: Path, label: str) -> None:
-    with pytest.raises(UserError, match="no name of a class"):
-        prepare(Named(name="named", label=label), tmp_path / "deep" / "out", ignore)
+@pytest.mark.parametrize("part", ["label", "file"])
+@pytest.mark.parametrize("name", ["../../../other", "..", ".hidden", "a/b", "a\0b", "a\nb", "/etc/passwd"])
+def test_a_damaged_sources_names_cannot_lead_out_of_the_folder(tmp_path: Path, part: str, name: str) -> None:
+    names = {"label": "class", "file": "image.png", part: name}
+    with pytest.raises(UserError, match="no name of a class or an image"):
+        prepare(Named.model_construct(name="named", **names), tmp_path / "deep" / "out", ignore)
     assert not list(tmp_path.rglob("*.png"))

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hpcfast.datasets.packs import stage
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
 
 
 @pytest.fixture
@@ -51,6 +54,53 @@ def test_only_what_is_missing_is_read(made: Path, tmp_path: Path, copied: Callab
     (half / "val" / "shard-000000.tar").rename(half / "val" / "shard-000000.tar.0f1e2d3c.part")
     assert copied()["bytes_read"] == (made / "val" / "shard-000000.tar").stat().st_size
     assert files(tmp_path / "here" / "copy") == files(made)
+
+
+def plants(what: str, place: Path, tmp_path: Path) -> None:
+    """What another user may have left where the copy is to be."""
+    place.parent.mkdir(exist_ok=True)
+    if what == "link":
+        (tmp_path / "home").mkdir()
+        place.symlink_to(tmp_path / "home")
+    else:
+        place.mkdir()
+        place.chmod(0o777 if what == "open" else 0o755)
+    if what == "other's":
+        os.chown(place, 12345, -1)
+
+
+@pytest.mark.parametrize("what", ["link", "open", pytest.param("other's", marks=root_only)])
+@pytest.mark.parametrize("name", ["copy", "copy.part"])
+def test_what_another_user_has_left_is_not_taken(
+    what: str, name: str, tmp_path: Path, copied: Callable[..., dict]
+) -> None:
+    plants(what, tmp_path / "here" / name, tmp_path)
+    with pytest.raises(UserError, match=rf"{name}: on node here this is another user's, a link, or writable by all"):
+        copied()
+    assert not any((tmp_path / "here" / name).iterdir())
+
+
+@pytest.mark.parametrize("name", [".copy.lock", ".copy.staged-by-here"])
+def test_a_link_that_another_user_has_left_is_not_written_through(
+    name: str, tmp_path: Path, copied: Callable[..., dict]
+) -> None:
+    precious = tmp_path / "thesis.tex"
+    precious.write_text("ten years")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / name).symlink_to(precious)
+    with suppress(UserError):
+        copied()
+    assert precious.read_text() == "ten years"
+
+
+@pytest.mark.parametrize("what", ["link", "open", pytest.param("other's", marks=root_only)])
+def test_a_shared_disk_has_a_folder_of_the_users_own(what: str, tmp_path: Path) -> None:
+    folder = stage.own_folder(tmp_path / "scratch", "data.stage")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert stage.own_folder(tmp_path / "scratch", "data.stage") == folder
+    plants(what, tmp_path / "disk" / folder.name, tmp_path)
+    with pytest.raises(UserError, match="data.stage .* is another user's, a link, or writable by all"):
+        stage.own_folder(tmp_path / "disk", "data.stage")
 
 
 def test_changed_bytes_do_not_arrive(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
