@@ -51,7 +51,8 @@ def train(
     _check_sizes(config, world, data)
     directory = RunDirectory(config.folder)
     with ExitStack() as held:
-        moved = comm.on_root(lambda: held.enter_context(claim.claim(config, overwrite)).path) != config.data.path
+        taken = comm.on_root(lambda: held.enter_context(claim.claim(config, overwrite)).model_dump(mode="json"))
+        before = DataSettings.model_validate(taken)
         comm.leave_traces(directory.failures)
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
@@ -65,8 +66,8 @@ def train(
         run = Run(config, world, data, reporter, stop, began)
         held.enter_context(run.store)
         traces = Profile(profile, world, run.clock) if profile else None
-        run.begin(accept_data, moved)
-        if moved:  # evaluations look for the data where the run had them last
+        run.begin(accept_data, moved=before.path != config.data.path)
+        if before != config.data:  # evaluations look for the data where the run had them last
             comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
         return _train(run, traces)
 
