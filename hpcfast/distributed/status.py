@@ -52,7 +52,7 @@ def end() -> None:
         file: TextIO = sys.stderr
         if _traces and _watchdog:
             _traces.mkdir(exist_ok=True)
-            file = closing.enter_context((_traces / f"stack-rank-{_watchdog.rank:05d}.txt").open("w"))
+            file = closing.enter_context((_traces / f"rank-{_watchdog.rank:05d}.txt").open("w"))
         faulthandler.dump_traceback(file)
     os._exit(1)
 

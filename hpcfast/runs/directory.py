@@ -17,6 +17,7 @@ class RunDirectory:
         self.model = path / "model.json"
         self.summary = path / "summary.json"
         self.failures = path / "failures"
+        self.stacks = path / "stacks"
         self.skips = path / "skips.txt"
         self.evaluations = path / "evaluations"
         self.figures = path / "figures"

@@ -79,7 +79,7 @@ def _clean(run: RunDirectory) -> None:
 
 def _clear(run: RunDirectory) -> None:
     """Remove what a run writes, and nothing else."""
-    for folder in (run.checkpoints, run.evaluations, run.figures, run.failures):
+    for folder in (run.checkpoints, run.evaluations, run.figures, run.failures, run.stacks):
         shutil.rmtree(folder, ignore_errors=True)
     written = (run.summary, run.skips, run.explain, run.report, run.model, run.weights, run.events, run.config)
     for file in written:  # the config last: it claims the rest

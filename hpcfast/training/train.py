@@ -53,7 +53,7 @@ def train(
     with ExitStack() as held:
         taken = comm.on_root(lambda: held.enter_context(claim.claim(config, overwrite)).model_dump(mode="json"))
         before = DataSettings.model_validate(taken)
-        comm.leave_traces(directory.failures)
+        comm.leave_traces(directory.stacks)
         reporter = held.enter_context(Reporter(world.is_root))
         summary = comm.on_root(directory.read_summary)
         if summary:

@@ -14,14 +14,14 @@ def test_a_rank_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(status, "_watchdog", dog)
     monkeypatch.setattr(status, "_traces", None)
     monkeypatch.setattr(os, "_exit", codes.append)
-    status.leave_traces(tmp_path / "failures")
-    assert dog.advice.endswith(f"{tmp_path}/failures")
+    status.leave_traces(tmp_path / "stacks")
+    assert dog.advice.endswith(f"{tmp_path}/stacks")
     status.end()
-    (trace,) = (tmp_path / "failures").iterdir()
-    assert trace.name == "stack-rank-00003.txt"
+    (trace,) = (tmp_path / "stacks").iterdir()
+    assert trace.name == "rank-00003.txt"
     assert "test_a_rank_says_where_it_was" in trace.read_text()
     assert codes == [1]
-    status.leave_traces(tmp_path / "nowhere" / "failures")
+    status.leave_traces(tmp_path / "nowhere" / "stacks")
     status.end()
     assert codes == [1, 1], "a folder that is gone changes nothing"
     dog.stop()

@@ -30,7 +30,7 @@ def refusal(config: RunConfig, overwrite: bool = False) -> str:
 def fill(run: RunDirectory) -> list[Path]:
     """Make all that a run leaves behind."""
     files = [run.checkpoints / "LAST", run.figures / "a.png", run.weights, run.model, run.summary, run.events]
-    files.append(run.failures / "step-00000001-rank-0.json")
+    files += [run.failures / "step-00000001-rank-0.json", run.stacks / "rank-00001.txt"]
     for file in files:
         file.parent.mkdir(exist_ok=True)
         file.write_text("{}")
