@@ -1,14 +1,14 @@
 """Everything that a report shows of one run, read from its directory. A run need not be finished."""
 
 import json
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
-from hpcfast.report import history
-from hpcfast.report.history import History
+from hpcfast.report.history import History, tell
 from hpcfast.runs import events
 from hpcfast.runs.directory import RunDirectory
 
@@ -28,7 +28,7 @@ class Record:
     """Results of ``hpcfast eval``, by the name of their folder."""
     explanation: dict[str, Any]
     """The result of ``hpcfast explain``, or nothing."""
-    unreadable: list[Path] = field(default_factory=list)
+    unreadable: list[Path]
 
     @property
     def progress(self) -> str:
@@ -66,12 +66,10 @@ def read(runs: list[RunDirectory]) -> list[Record]:
     Raises:
         UserError: one is not a run, or its summary is damaged.
     """
-    return [_read(run, name) for run, name in zip(runs, _names(runs), strict=True)]
-
-
-def _names(runs: list[RunDirectory]) -> list[str]:
     names = [run.path.resolve().name for run in runs]
-    return [name if names.count(name) == 1 else str(run.path) for run, name in zip(runs, names, strict=True)]
+    return [
+        _read(run, name if names.count(name) == 1 else str(run.path)) for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def _read(run: RunDirectory, name: str) -> Record:
@@ -83,27 +81,19 @@ def _read(run: RunDirectory, name: str) -> Record:
     unreadable: list[Path] = []
     results = sorted(run.evaluations.glob("*/result.json"))
     evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
-    return Record(
-        run=run,
-        name=name,
-        config=config,
-        summary=summary,
-        history=history.tell(events.read(run.events)),
-        evaluations={key: result for key, result in evaluations.items() if result},
-        explanation=_optional(run.explain, "alignment", unreadable),
-        unreadable=unreadable,
-    )
+    evaluations = {key: result for key, result in evaluations.items() if result}
+    explanation = _optional(run.explain, "alignment", unreadable)
+    history = tell(events.read(run.events))
+    return Record(run, name, config, summary, history, evaluations, explanation, unreadable)
 
 
 def _optional(path: Path, key: str, unreadable: list[Path]) -> dict[str, Any]:
     """The object of a JSON file that has ``key``; else nothing, and a file that is there is noted."""
     if not path.is_file():
         return {}
-    try:
+    with suppress(ValueError, TypeError):
         content = json.loads(path.read_text())
         if key in content:
             return dict(content)
-    except (ValueError, TypeError):
-        pass
     unreadable.append(path)
     return {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from hpcfast.report.format import attack_in_words, duration, moment, with_interval
+from hpcfast.report.format import attack_in_words, duration, moment, percent, with_interval
 from hpcfast.report.runs import Record
 from hpcfast.report.table import UNKNOWN, Table
 
@@ -22,9 +22,8 @@ def results(records: list[Record]) -> Table:
         if summary is None:
             rows.append((*words, f"unfinished, {record.progress}"))
             continue
-        speed = f"{summary['train_images_per_second']:,.0f}"
-        times = (duration(summary[key]) for key in ("train_seconds", "wall_seconds"))
-        rows.append((*words, *_accuracies(summary), speed, *times))
+        speed, training, wall = (summary[key] for key in ("train_images_per_second", "train_seconds", "wall_seconds"))
+        rows.append((*words, *_accuracies(summary), f"{speed:,.0f}", duration(training), duration(wall)))
     attacks = sorted({attack_in_words(record.summary["attack"]) for record in records if record.summary})
     caption = f"robust: under {', '.join(attacks)}; in brackets: 95 % intervals" if attacks else ""
     headings = ("run", "trained with", *MEASURED, "images/s", "training", "wall clock")
@@ -36,19 +35,16 @@ def evaluations(records: list[Record]) -> Table:
     rows = []
     for record in records:
         kept = record.evaluations
-        if record.summary and not any(_same(record.summary, result) for result in kept.values()):
+        last = record.summary or {}
+        same = ("attack", "n_eval", "clean_accuracy", "robust_accuracy")  # training keeps its last evaluation too
+        if last and not any(all(last[key] == result.get(key) for key in same) for result in kept.values()):
             # An evaluation's seconds are those of the evaluation; a summary's are those of the run.
-            kept = {"after training": {k: v for k, v in record.summary.items() if k != "seconds"}, **kept}
+            kept = {"after training": {k: v for k, v in last.items() if k != "seconds"}, **kept}
         for name, result in kept.items():
             time = duration(result["seconds"]) if "seconds" in result else ""
             rows.append((record.name, name, attack_in_words(result["attack"]), *_accuracies(result), time))
     headings = ("run", "evaluation", "attack", *MEASURED, "time")
     return Table("Evaluations", headings, rows, "lllrrrr")
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two results are of one measurement: training keeps its last evaluation too."""
-    return all(one.get(key) == other.get(key) for key in ("attack", "n_eval", "clean_accuracy", "robust_accuracy"))
 
 
 def _accuracies(result: dict[str, Any]) -> tuple[str, ...]:
@@ -67,16 +63,13 @@ def alignment(records: list[Record]) -> Table:
 
 def times(records: list[Record]) -> Table:
     """A row a part of the clock: where the time of each finished run went."""
-    columns: Columns = [
-        {part.replace("_", " "): _share(seconds, sum(clock.values())) for part, seconds in clock.items()}
-        for clock in ((record.summary or {}).get("seconds", {}) for record in records)
-    ]
+    columns: Columns = []
+    for record in records:
+        clock = (record.summary or {}).get("seconds", {})
+        shares = {part: f"{percent(spent / sum(clock.values()))} ({duration(spent)})" for part, spent in clock.items()}
+        columns.append({part.replace("_", " "): share for part, share in shares.items()})
     caption = "communication: waiting for other ranks; see docs/timeline.md"
     return _side_by_side("Time spent on", records, columns, caption)
-
-
-def _share(seconds: float, total: float) -> str:
-    return f"{100 * seconds / total:.1f} % ({duration(seconds)})" if total else UNKNOWN
 
 
 def environment(records: list[Record]) -> Table:
@@ -84,8 +77,8 @@ def environment(records: list[Record]) -> Table:
     columns: Columns = []
     for record in records:
         known: dict[str, Any] = record.summary or record.history.start
-        chosen = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
-        values = chosen | known.get("versions", {})
+        values = {key: known[key] for key in ("device", "world_size", "precision") if key in known}
+        values |= known.get("versions", {})
         columns.append({key.replace("_", " "): str(value) for key, value in values.items()})
     return _side_by_side("Environment", records, columns)
 
@@ -112,10 +105,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def timeline(records: list[Record]) -> Table:
     """What happened to the runs, in order of time."""
     moments = sorted((each.time, record.name, each) for record in records for each in record.history.timeline)
-    rows = [
-        (moment(each.time), name, each.what, each.detail, f"{each.epoch:.4g}", str(each.step))
-        for _, name, each in moments
-    ]
+    rows = [(moment(at), name, m.what, m.detail, f"{m.epoch:.4g}", str(m.step)) for at, name, m in moments]
     return Table("Timeline", ("time", "run", "event", "details", "epoch", "step"), rows, "llllrr")
 
 
