@@ -21,10 +21,10 @@ def plan(study: File, json: options.Json = None) -> None:
     from hpcfast.scaling import planning
 
     given, jobs = read(study)
-    screen = console(120)
+    screen, numbers = console(120), planning.numbers(given, jobs)
     screen.print(planning.table(given, jobs).terminal())
-    screen.print(planning.sentence(given, jobs))
-    options.write_json(json, planning.numbers(given, jobs))
+    screen.print(planning.sentence(numbers))
+    options.write_json(json, numbers)
 
 
 def run(
