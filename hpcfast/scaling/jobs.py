@@ -13,10 +13,7 @@ from typing import Literal, NamedTuple
 from hpcfast.scaling.study import Data, Method, Scaling, Study
 
 START = "== start"
-STOPPED = (None, 75, 143)
-"""Exit codes of a job that was asked to stop, and what stands for the code of one whose end nobody saw."""
 _END = re.compile(r"^== end (\d+) ([\d.]+)$", re.MULTILINE)
-State = Literal["done", "crashed", "unfinished", "missing"]
 
 
 class Kind(NamedTuple):
@@ -77,13 +74,14 @@ class Job:
         return ["train", str(self.method.config), *self.overrides]
 
     @property
-    def state(self) -> State:
+    def state(self) -> Literal["done", "crashed", "unfinished", "missing"]:
         """How far it is: a summary is written last."""
         if (self.folder / "summary.json").is_file():
             return "done"
         if not self.log.is_file():
             return "missing"
-        return "unfinished" if last_end(self.log)[0] in STOPPED else "crashed"
+        asked_to_stop = (None, 75, 143)  # None: nobody saw its end
+        return "unfinished" if last_end(self.log)[0] in asked_to_stop else "crashed"
 
     @property
     def seconds(self) -> float | None:
@@ -106,12 +104,15 @@ def jobs(study: Study) -> list[Job]:
 
 def last_end(log: Path) -> tuple[int | None, float | None]:
     """How the last start in a log ended: the exit code and the seconds, or twice None while it has not."""
-    text = log.read_text(errors="replace").rpartition(START)[2] if log.is_file() else ""
-    ends = _END.findall(text)
+    ends = _END.findall(_last_start(log))
     return (int(ends[-1][0]), float(ends[-1][1])) if ends else (None, None)
 
 
-def tail(log: Path, lines: int = 3) -> str:
-    """The last lines of a log that say something, in one line."""
-    said = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return " | ".join([line.strip() for line in said if line.strip() and not line.startswith("== ")][-lines:])
+def tail(log: Path) -> str:
+    """The last three lines that the last start in a log has said, in one line."""
+    said = [line.strip() for line in _last_start(log).splitlines()[1:]]
+    return " | ".join([line for line in said if line and not line.startswith("== ")][-3:])
+
+
+def _last_start(log: Path) -> str:
+    return log.read_text(errors="replace").rpartition(START)[2] if log.is_file() else ""
