@@ -7,16 +7,15 @@ waited for one another, communication is fitted to that and compute to the rest.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from hpcfast.errors import UserError
 
 Growth = Literal["tree", "ring", "flat"]
-GROWTHS: tuple[Growth, ...] = ("tree", "ring", "flat")
+GROWTHS: tuple[Growth, ...] = get_args(Growth)
 """How communication may grow with the ranks: like messages of a tree, of a ring, or like traffic alone."""
 TOLERATED = 0.01
 """A fit this close, relative, is not worse than a closer one: step times vary by as much."""
@@ -42,7 +41,7 @@ class Steps:
 
     def seconds(self, ranks: int, batch: float) -> float:
         """Of a step of ``ranks`` processes with ``batch`` images each."""
-        terms = _compute(batch) | _communication(ranks, self.growth)
+        terms = _terms(ranks, batch, self.growth)
         return sum(seconds * terms[name] for name, seconds in self.coefficients.items())
 
 
@@ -59,20 +58,14 @@ def fit(points: Sequence[Point], growth: Growth = "tree") -> Steps:
     places = {(p.ranks, p.batch) for p in points}
     if (counts := len({ranks for ranks, _ in places})) < 2:
         raise UserError(f"{counts} rank count measured; a prediction needs at least two")
-    computing = [_compute(p.batch) for p in points]
-    sending = [_communication(p.ranks, growth) for p in points]
     waited = [p.waited for p in points if p.waited is not None]
-    if len(waited) == len(points):
-        rest = [p.seconds - wait for p, wait in zip(points, waited, strict=True)]
-        several = sum(ranks > 1 for ranks, _ in places)
-        return Steps(
-            _solve(computing, ("image", "fixed"), rest, points, 2)
-            | _solve(sending, ("grown", "flat"), waited, points, max(1, several - 1)),
-            growth,
-        )
-    columns = [one | other for one, other in zip(computing, sending, strict=True)]
-    order = ("image", "grown", "fixed", "flat")
-    return Steps(_solve(columns, order, [p.seconds for p in points], points, max(2, len(places) - 1)), growth)
+    if len(waited) < len(points):
+        order = ("image", "grown", "fixed", "flat")
+        return Steps(_solve(points, growth, [p.seconds for p in points], order, max(2, len(places) - 1)), growth)
+    computed = [p.seconds - wait for p, wait in zip(points, waited, strict=True)]
+    most = max(1, sum(ranks > 1 for ranks, _ in places) - 1)
+    compute = _solve(points, growth, computed, ("image", "fixed"), 2)
+    return Steps(compute | _solve(points, growth, waited, ("grown", "flat"), most), growth)
 
 
 def believable(points: Sequence[Point]) -> list[Steps]:
@@ -87,33 +80,25 @@ def believable(points: Sequence[Point]) -> list[Steps]:
     return [model for model, misfit in zip(models, misfits, strict=True) if misfit <= limit or model is models[0]]
 
 
-def _compute(batch: float) -> dict[str, float]:
-    return {"image": batch, "fixed": 1.0}
-
-
-def _communication(ranks: int, growth: Growth) -> dict[str, float]:
-    """Messages one after another, and times that a rank's gradient passes its link; 0 for one rank."""
+def _terms(ranks: int, batch: float, growth: Growth) -> dict[str, float]:
+    """What each coefficient counts: images, steps, messages one after another, and times that a gradient is sent."""
     flat = 2 * (ranks - 1) / ranks
     grown = {"tree": 2 * math.log2(ranks), "ring": 2.0 * (ranks - 1), "flat": flat}[growth]
-    return {"grown": grown, "flat": flat}
+    return {"image": batch, "fixed": 1.0, "grown": grown, "flat": flat}
 
 
 def _solve(
-    columns: list[dict[str, float]], names: Sequence[str], seconds: Sequence[float], points: Sequence[Point], most: int
+    points: Sequence[Point], growth: Growth, seconds: Sequence[float], names: Sequence[str], most: int
 ) -> dict[str, float]:
-    """Coefficients, none negative, of the first ``most`` of ``names`` that can be told apart.
-
-    They make ``seconds`` of ``columns``; errors are relative to whole steps.
-    """
-
-    def matrix(chosen: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([[row[name] / p.seconds for name in chosen] for row, p in zip(columns, points, strict=True)])
-
+    """Fit ``seconds`` by the first ``most`` of the terms ``names`` that can be told apart; relative to whole steps."""
+    whole = np.array([p.seconds for p in points])
+    terms = [_terms(p.ranks, p.batch, growth) for p in points]
+    columns = {name: np.array([row[name] for row in terms]) / whole for name in names}
     chosen: list[str] = []
     for name in names:
-        tried = matrix([*chosen, name])
+        tried = np.column_stack([columns[each] for each in (*chosen, name)])
         scaled = tried / np.maximum(np.abs(tried).max(axis=0), 1e-300)
         if len(chosen) < most and np.linalg.matrix_rank(scaled, tol=1e-6) > len(chosen):
             chosen.append(name)
-    values, _ = nnls(matrix(chosen), np.array([s / p.seconds for s, p in zip(seconds, points, strict=True)]))
+    values, _ = nnls(np.column_stack([columns[name] for name in chosen]), np.array(seconds) / whole)
     return dict(zip(chosen, map(float, values), strict=True))
