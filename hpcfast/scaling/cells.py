@@ -55,7 +55,6 @@ class Cell:
     shares: dict[str, float]
     """Of the clock, by PARTS, over all runs that ended; empty where it was not measured."""
     global_batch: int | None
-    target: float | None
 
     @property
     def series(self) -> tuple[str, str, str]:
@@ -87,7 +86,7 @@ def _cell(kind: Kind, rows: tuple[Row, ...]) -> Cell:
     differs = mixed(ended, ALIKE)
     kept = ended[1:-1] if len(ended) >= ENOUGH else ended
     counted = kept if not differs and all(math.isfinite(row.time) for row in kept) else ()
-    why_none = f"{len(ended) - len(converged)} of {len(ended)} did not converge" if not counted else ""
+    why_none = "" if counted else f"{len(ended) - len(converged)} of {len(ended)} did not converge"
     if differs or not ended:
         why_none = f"not averaged: mixed {', '.join(differs)}" if differs else "no run has ended"
     alike = () if differs else ended
@@ -105,7 +104,6 @@ def _cell(kind: Kind, rows: tuple[Row, ...]) -> Cell:
         images_per_second=_mean(row.images_per_second for row in alike),
         shares={part: sum(each.get(part, 0.0) for each in spent) / total for part in PARTS} if total else {},
         global_batch=alike[0].global_batch if alike else None,
-        target=next((row.target for row in rows if row.target is not None), None),
     )  # fmt: skip
 
 

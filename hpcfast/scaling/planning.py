@@ -7,10 +7,10 @@ from statistics import mean
 from typing import Any
 
 from hpcfast.report.format import duration
+from hpcfast.report.table import Table
 from hpcfast.scaling import tables
 from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study
-from hpcfast.report.table import Table
 
 
 def estimates(jobs: Iterable[Job]) -> dict[Kind, float]:

@@ -11,10 +11,10 @@ from hpcfast.errors import UserError
 from hpcfast.report.format import duration, percent
 from hpcfast.report.table import Table
 from hpcfast.scaling import tables
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import steps
 from hpcfast.scaling.predict.failures import Failures
 from hpcfast.scaling.predict.model import Model, fit, point, usable
-from hpcfast.scaling.collect import Row
 from hpcfast.scaling.study import Scaling
 
 GAIN = 0.1

@@ -7,10 +7,10 @@ from statistics import fmean, median
 
 from hpcfast.errors import UserError
 from hpcfast.scaling.cells import mixed
+from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import epochs, steps
 from hpcfast.scaling.predict.epochs import Epochs, Reached
 from hpcfast.scaling.predict.steps import Point, Steps
-from hpcfast.scaling.collect import Row
 from hpcfast.scaling.study import Scaling
 
 OUTSIDE = ("start", "lost", "communication")

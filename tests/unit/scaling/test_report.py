@@ -15,8 +15,8 @@ from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect, findings, report
 from hpcfast.scaling.cells import cells, gain
-from hpcfast.scaling.figures import pictures
 from hpcfast.scaling.collect import Row
+from hpcfast.scaling.figures import pictures
 from hpcfast.scaling.statistics import Difference
 from tests.unit.report.test_page import Parser
 from tests.unit.studies import cell, row, study_rows
