@@ -198,3 +198,10 @@ def test_the_job_of_a_study_that_was_killed_is_waited_for(
         local.run(planned, say)
     assert said[0].startswith("waiting for what a study that was killed")
     assert said[1].startswith("[1/2]")
+
+
+def test_a_job_that_crashes_without_a_word_is_not_explained_by_its_last_start(planned: list[jobs.Job]) -> None:
+    leave(planned[0], 1)
+    with planned[0].log.open("a") as log:
+        log.write(f"{jobs.START} again $ hpcfast train\n\n== end 9 1.0\n")
+    assert collect.row(planned[0]).note == f"it said nothing; see {planned[0].log}"

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from hpcfast.cli import scaling_predict
-from hpcfast.cli.scaling import app
-from hpcfast.cli.scaling_predict import counts
+from hpcfast.cli import scaling
+from hpcfast.cli.scaling import app, counts
 from hpcfast.errors import UserError
 from hpcfast.scaling import collect
 from hpcfast.scaling.predict import epochs, forecast, steps
@@ -175,7 +174,7 @@ def test_wrong_node_counts(text: str) -> None:
 def test_the_command_prints_and_writes_a_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*studied.rows((1, 2, 4)), *studied.rows((1,), method="pgd7")]
     given = SimpleNamespace(title="A study", folder=tmp_path, price_per_node_hour=None)
-    monkeypatch.setattr(scaling_predict, "read", lambda file: (given, []))
+    monkeypatch.setattr(scaling, "read", lambda file: (given, []))
     monkeypatch.setattr(collect, "rows", lambda study: rows)
     out = tmp_path / "out.json"
     done = CliRunner().invoke(app, ["predict", "any.yaml", "--nodes", "1..64", "--mtbf", "9", "--json", str(out)])

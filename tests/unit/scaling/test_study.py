@@ -1,5 +1,6 @@
 """Studies: what a file says, which jobs follow from it, and what is said of a wrong one."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,20 @@ def test_plan_prints_jobs_and_no_invented_number(
     out = capsys.readouterr().out
     assert "50 jobs, 0 done; 50 left: node-hours unknown" in out
     assert "cost" not in out
+
+
+def test_a_data_set_that_is_not_there_is_named_unless_its_jobs_are_done(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(planned.read_text())
+    values["data"] = [{**values["data"][0], "name": name, "set": [f"data.path={name}"]} for name in ("gone", "there")]
+    planned.write_text(yaml.safe_dump(values))
+    Path("there").mkdir()
+    assert hpcfast(monkeypatch, "run", "try.yaml", "--local") == 2
+    assert "no data set gone; prepare it" in capsys.readouterr().err
+    for job in jobs.jobs(study.load(planned)):
+        job.folder.mkdir(parents=True)
+        (job.folder / "config.yaml").write_text(load_run(job.method.config, job.overrides).dump())
+        done = {"world_size": job.ranks, "time_to_robust_accuracy_seconds": 5, "epochs": 1}
+        (job.folder / "summary.json").write_text(json.dumps(done))
+    assert hpcfast(monkeypatch, "run", "try.yaml", "--local") == 0
