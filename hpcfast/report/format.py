@@ -1,23 +1,27 @@
-"""Numbers and attacks as people write them."""
+"""Numbers, attacks and tables as people write them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+import rich.table
+
+from hpcfast.runs.names import printable
+
+UNKNOWN = "–"
+"""Stands for what is not known."""
 
 
 def attack_in_words(attack: dict[str, Any]) -> str:
-    """An attack, with the threat model where it is given, e.g. ``pgd 50 x 10, L2 eps 2``."""
+    """An attack, with the threat model where it is given, e.g. ``pgd 50 x 10, Linf eps 8/255`` (pixels in [0,1])."""
     numbers = " x ".join(str(attack[key]) for key in ("steps", "restarts") if key in attack)
     words = " ".join(filter(None, (str(attack.get("name", "?")), numbers)))
-    return f"{words}, {threat(attack)}" if "eps" in attack else words
-
-
-def threat(values: dict[str, Any]) -> str:
-    """A threat model, e.g. ``L2 eps 2`` or ``Linf eps 8/255``; eps is in pixels, which lie in [0,1]."""
-    eps, levels = values["eps"], values["eps"] * 255
+    if "eps" not in attack:
+        return words
+    eps, levels = attack["eps"], attack["eps"] * 255
     short = f"{eps:.4g}"
     in_levels = float(short) != eps and abs(levels - round(levels)) < 1e-6
-    return f"{values['norm']} eps {f'{round(levels)}/255' if in_levels else short}"
+    return f"{words}, {attack['norm']} eps {f'{round(levels)}/255' if in_levels else short}"
 
 
 def percent(fraction: float) -> str:
@@ -43,3 +47,29 @@ def with_interval(value: float, interval: Sequence[float]) -> str:
     """E.g. ``0.714 [0.690, 0.737]``."""
     low, high = interval
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+class Table(NamedTuple):
+    """Cells in words."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+    """A letter for each column: ``l`` for text, ``r`` for numbers."""
+    caption: str = ""
+
+    def terminal(self) -> rich.table.Table:
+        """For rich's console."""
+        found = rich.table.Table(title=self.title, title_justify="left", caption=self.caption, caption_justify="left")
+        for heading, side in zip(self.headings, self.align, strict=True):
+            found.add_column(printable(heading), justify="right" if side == "r" else "left")
+        for row in self.rows:
+            found.add_row(*map(printable, row))
+        return found
+
+    def markdown(self) -> str:
+        """Without its title, which belongs to the page."""
+        rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in self.rows]
+        lines = [f"| {' | '.join(row)} |" for row in (self.headings, ["---"] * len(self.headings), *rows)]
+        return "\n".join([self.caption, "", *lines] if self.caption else lines)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from hpcfast.errors import UserError
 from hpcfast.report import charts, html, tables
 from hpcfast.report.charts import Chart
+from hpcfast.report.format import Table
 from hpcfast.report.runs import Record
-from hpcfast.report.table import Table
 from hpcfast.runs import files, plot
 
 MARK = '<meta name="generator" content="hpcfast report">'

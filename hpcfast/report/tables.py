@@ -5,9 +5,8 @@ from typing import Any
 
 import yaml
 
-from hpcfast.report.format import attack_in_words, duration, moment, percent, with_interval
+from hpcfast.report.format import UNKNOWN, Table, attack_in_words, duration, moment, percent, with_interval
 from hpcfast.report.runs import Record
-from hpcfast.report.table import UNKNOWN, Table
 
 MEASURED = ("clean accuracy", "robust accuracy", "images")
 Columns = list[dict[str, str]]

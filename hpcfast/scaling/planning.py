@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
-from hpcfast.report.format import duration
-from hpcfast.report.table import Table
+from hpcfast.report.format import Table, duration
 from hpcfast.scaling import tables
 from hpcfast.scaling.jobs import Job, Kind
 from hpcfast.scaling.study import Study

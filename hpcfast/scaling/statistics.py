@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from hpcfast.report.table import UNKNOWN
+from hpcfast.report.format import UNKNOWN
 from hpcfast.scaling.cells import Cell
 
 LEVEL = 0.05

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from hpcfast.report.format import duration, percent
-from hpcfast.report.table import UNKNOWN, Table
+from hpcfast.report.format import UNKNOWN, Table, duration, percent
 from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.cells import Cell, gain
 from hpcfast.scaling.collect import Row

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from hpcfast.errors import UserError
-from hpcfast.report.format import duration, percent
-from hpcfast.report.table import Table
+from hpcfast.report.format import Table, duration, percent
 from hpcfast.scaling import tables
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import steps
