@@ -113,7 +113,7 @@ def predict(
     from hpcfast.runs.progress import console
     from hpcfast.scaling import collect as gathering
     from hpcfast.scaling.predict import forecast
-    from hpcfast.scaling.predict.failures import Failures
+    from hpcfast.scaling.predict.model import Failures
 
     given, _ = read(study)
     failing = Failures(mtbf * 3600, checkpoint, restart) if mtbf else None

@@ -20,7 +20,7 @@ Status = Literal["converged", "not converged", "crashed", "unfinished", "missing
 NOTES = {"unfinished": "it was stopped; 'hpcfast scaling run' takes care of it", "missing": "not started yet"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One job: what it was to do, how it ended and, if it got so far, what it measured. Times are in seconds."""
 
@@ -35,8 +35,8 @@ class Row:
     status: Status
     note: str = ""
     """Why it has no time to robust accuracy."""
-    global_batch: int | None = None
-    target: float | None = None
+    global_batch: int
+    target: float
     ttra: float | None = None
     """Time to robust accuracy: from the run's first start to the target met, if the confirmation agreed."""
     epochs: float | None = None

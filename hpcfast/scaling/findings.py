@@ -13,9 +13,8 @@ FEW = 8
 
 def asked(data: str, cells: Sequence[Cell]) -> str:
     """The question, of one data set."""
-    targets = sorted({row.target for cell in cells for row in cell.rows if row.target})
-    named = " or ".join(map(percent, targets)) or "the target"
-    return f"How long does it take to {named} robust accuracy on {data}, and on how many nodes?"
+    targets = " or ".join(map(percent, sorted({row.target for cell in cells for row in cell.rows})))
+    return f"How long does it take to {targets} robust accuracy on {data}, and on how many nodes?"
 
 
 def answer(cells: Sequence[Cell]) -> str:

@@ -12,8 +12,7 @@ from hpcfast.report.format import Table, duration, percent
 from hpcfast.scaling import tables
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import steps
-from hpcfast.scaling.predict.failures import Failures
-from hpcfast.scaling.predict.model import Model, fit, point, usable
+from hpcfast.scaling.predict.model import Failures, Model, fit, point, usable
 from hpcfast.scaling.study import Scaling
 
 GAIN = 0.1
@@ -101,8 +100,8 @@ def _forecast(
 ) -> Forecast:
     rows = usable(group)
     best = fit(rows, scaling)
-    possible = [n for n in nodes if not best.why_not(n)]
-    if not possible:
+    impossible = [n for n in nodes if best.why_not(n)]
+    if len(impossible) == len(nodes):
         raise UserError(best.why_not(nodes[0]))
     met = defaultdict(list)
     for row in rows:
@@ -117,11 +116,12 @@ def _forecast(
     slack = max(map(abs, held.values()), default=math.nan)
     models = [replace(best, steps=each) for each in steps.believable([point(row) for row in rows])]
     base = min(row.nodes for row in rows if row.scaling == scaling)
+    possible = [n for n in nodes if n not in impossible]
     found = [_row(n, base, models, slack, price, failing) | {"measured": measured.get(n)} for n in possible]
     doublings = (2**i for i in range(nodes[-1].bit_length()))
     knee = next((n for n in doublings if best.ttra(2 * n) > (1 - GAIN) * best.ttra(n)), None)
     crowded = {row.nodes for row in group if row.scaling == scaling and row.shares}
-    return Forecast(title, found, held, knee, _notes(best, held, knee, crowded, [n for n in nodes if best.why_not(n)]))
+    return Forecast(title, found, held, knee, _notes(best, held, knee, crowded, impossible))
 
 
 def _row(
@@ -159,10 +159,10 @@ def _notes(
     if epochs.unseen:
         lines.append("epochs are a guess: every run met its target before the first look at it; raise the target")
     if crowded:
-        counts = ", ".join(f"{nodes:,}" for nodes in sorted(crowded))
+        counts = ", ".join(map("{:,}".format, sorted(crowded)))
         lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
     if impossible:
-        counts = ", ".join(f"{nodes:,}" for nodes in impossible)
+        counts = ", ".join(map("{:,}".format, impossible))
         lines.append(f"left out: {counts} nodes. {model.why_not(impossible[0])}")
     return lines
 

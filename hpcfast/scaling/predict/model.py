@@ -1,9 +1,15 @@
-"""The time of a run on any number of nodes: its start, and epochs of steps."""
+"""The time of a run on any number of nodes: its start, epochs of steps, and what nodes that fail cost.
+
+Of failures: Daly 2006, "A higher order estimate of the optimum checkpoint interval for restart dumps", FGCS 22. Nodes
+fail independently and without memory, the work since the last checkpoint is lost, and failures can strike during
+checkpoints and restarts too. Queues and time limits are not in it. All times are in seconds.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import NamedTuple
 
 from hpcfast.errors import UserError
 from hpcfast.scaling.cells import mixed
@@ -25,41 +31,64 @@ class Model:
     steps: Steps
     epochs: Epochs
     start: float
-    """Seconds."""
-    images: float
-    """An epoch's."""
-    per_node: int
-    """Ranks."""
+    images_per_epoch: float
+    ranks_per_node: int
     batch: int
     """The global batch if it is strong scaling, else a rank's, in images."""
 
     def global_batch(self, nodes: int) -> int:
         """Images of a step, of all ranks."""
-        return self.batch if self.scaling == "strong" else self.batch * nodes * self.per_node
+        return self.batch if self.scaling == "strong" else self.batch * nodes * self.ranks_per_node
 
     def step(self, nodes: int) -> float:
-        """Seconds of a step."""
-        ranks = nodes * self.per_node
+        ranks = nodes * self.ranks_per_node
         return self.steps.seconds(ranks, self.global_batch(nodes) / ranks)
 
     def ttra(self, nodes: int) -> float:
-        """Seconds to the target; infinite where :meth:`why_not` says why."""
+        """Time to the target; infinite where :meth:`why_not` says why."""
         batch = self.global_batch(nodes)
         needed = self.epochs.at(batch)
         if needed is None or self.why_not(nodes):
             return math.inf
-        return self.start + needed * self.images / batch * self.step(nodes)
+        return self.start + needed * self.images_per_epoch / batch * self.step(nodes)
 
     def why_not(self, nodes: int) -> str:
         """Why nothing can be predicted for so many nodes, or an empty string."""
-        batch, ranks = self.global_batch(nodes), nodes * self.per_node
+        batch, ranks, every = self.global_batch(nodes), nodes * self.ranks_per_node, self.images_per_epoch
         if batch < ranks:
             return f"A batch of {batch:,} images does not feed the {ranks:,} ranks of {nodes:,} nodes"
-        if batch > self.images:
-            return f"A batch of {batch:,} images is more than the {self.images:,.0f} of the data set ({nodes:,} nodes)"
+        if batch > every:
+            return f"A batch of {batch:,} images is more than the {every:,.0f} of the data set ({nodes:,} nodes)"
         if self.epochs.at(batch) is None:
             return f"The epochs that a batch of {batch:,} images needs are unknown: {self.epochs.origin}"
         return ""
+
+
+class Failures(NamedTuple):
+    """What failures of nodes cost a long run, which no small study shows."""
+
+    mtbf: float
+    """Mean time between failures of one node."""
+    checkpoint: float
+    """Writing one keeps the run waiting so long."""
+    restart: float
+    """From a failure to the next step."""
+
+    def interval(self, nodes: int) -> float:
+        """Time of work between checkpoints that loses least."""
+        mean = self.mtbf / nodes
+        if self.checkpoint >= 2 * mean:
+            return mean
+        part = self.checkpoint / (2 * mean)
+        return math.sqrt(2 * self.checkpoint * mean) * (1 + math.sqrt(part) / 3 + part / 9) - self.checkpoint
+
+    def expected(self, nodes: int, work: float) -> float:
+        """Time that ``work`` takes with checkpoints at the best interval; infinite where it would hardly end."""
+        mean, interval = self.mtbf / nodes, min(self.interval(nodes), work)
+        exponent = (interval + self.checkpoint) / mean
+        if exponent + self.restart / mean > 50:
+            return math.inf
+        return mean * math.exp(self.restart / mean) * math.expm1(exponent) * work / interval
 
 
 def fit(rows: Sequence[Row], scaling: Scaling) -> Model:
@@ -68,12 +97,11 @@ def fit(rows: Sequence[Row], scaling: Scaling) -> Model:
     Raises:
         UserError: they are too few, or met no target.
     """
-    own = [row for row in rows if row.scaling == scaling]
-    batches = {row.global_batch or 0 if scaling == "strong" else (row.global_batch or 0) // row.ranks for row in own}
+    batches = {row.global_batch // (1 if scaling == "strong" else row.ranks) for row in rows if row.scaling == scaling}
     if len(batches) != 1:
         raise UserError(f"no single batch: {', '.join(map(str, sorted(batches))) or 'no run has trained'}")
     reached = [
-        Reached(row.global_batch or 0, row.epochs or 0.0, row.noise_scale, row.every or 0)
+        Reached(row.global_batch, row.epochs or 0.0, row.noise_scale, row.every or 0)
         for row in rows
         if row.status == "converged"
     ]
@@ -85,12 +113,13 @@ def fit(rows: Sequence[Row], scaling: Scaling) -> Model:
 
 def point(row: Row) -> Point:
     """The mean step of a run; of the clock's parts if there are any, else of the time in training."""
-    count, batch = row.steps or 1, (row.global_batch or 0) / row.ranks
+    count, batch = row.steps or 1, row.global_batch / row.ranks
     spent = sum(seconds for part, seconds in row.seconds.items() if part not in OUTSIDE)
     if not spent:
         return Point(row.ranks, batch, (row.train_seconds or 0.0) / count)
-    waited = row.seconds.get("communication")
-    return Point(row.ranks, batch, (spent + (waited or 0.0)) / count, None if waited is None else waited / count)
+    if (waited := row.seconds.get("communication")) is None:
+        return Point(row.ranks, batch, spent / count)
+    return Point(row.ranks, batch, (spent + waited) / count, waited / count)
 
 
 def usable(rows: Sequence[Row]) -> list[Row]:
@@ -99,8 +128,7 @@ def usable(rows: Sequence[Row]) -> list[Row]:
     Raises:
         UserError: there are none, or they differ in more than nodes, batch and seed.
     """
-    told = [row for row in rows if row.done and row.steps and row.epochs and row.images and row.global_batch]
-    told = [row for row in told if point(row).seconds > 0]
+    told = [row for row in rows if row.done and row.steps and row.epochs and row.images and point(row).seconds]
     if not told:
         raise UserError("no run has told how long its steps took; run the study first ('hpcfast scaling run')")
     alone = [row for row in told if not row.shares]

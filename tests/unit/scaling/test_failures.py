@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hpcfast.scaling.predict.failures import Failures
+from hpcfast.scaling.predict.model import Failures
 
 YEARS = 365 * 86400.0
 

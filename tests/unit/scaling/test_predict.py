@@ -15,7 +15,7 @@ from hpcfast.errors import UserError
 from hpcfast.scaling import collect
 from hpcfast.scaling.predict import epochs, forecast, steps
 from hpcfast.scaling.predict.epochs import Reached
-from hpcfast.scaling.predict.failures import Failures
+from hpcfast.scaling.predict.model import Failures
 from hpcfast.scaling.predict.steps import Point, Steps
 from tests.unit import studied
 
