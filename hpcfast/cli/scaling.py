@@ -77,7 +77,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="folder to write into; default: studies/NAME")] = None,
 ) -> None:
     """Say what came out of STUDY so far: an HTML page, Markdown, a CSV table and figures."""
-    from hpcfast.scaling import cells, findings
+    from hpcfast.scaling import cells
     from hpcfast.scaling import collect as gathering
     from hpcfast.scaling import report as reporting
 
@@ -87,8 +87,8 @@ def report(
         raise UserError(f"nothing of {study} has run yet; start it with 'hpcfast scaling run {study}'")
     written = reporting.write(given, rows, out)
     for data, own in reporting.by_data(rows).items():
-        print(f"{data}: {findings.answer(own)}")
-    for warning in findings.warnings(cells.cells(rows)):
+        print(f"{data}: {reporting.answer(own)}")
+    for warning in reporting.warnings(cells.cells(rows)):
         print(f"warning: {warning}")
     print(f"page: {written[0]}")
 

@@ -39,9 +39,9 @@ class Epochs:
     """Those that were measured."""
     origin: str
     """Where ``slope`` is from, in words."""
-    late: float = 0.0
+    late: float
     """From the target met to the look that sees it."""
-    unseen: bool = False
+    unseen: bool
     """Every run met its target before the first look."""
 
     @property
@@ -53,9 +53,9 @@ class Epochs:
 
     def at(self, batch: float) -> float | None:
         """Epochs until the target is seen to be met, or None where nothing is known."""
-        if self.slope is None:
-            return self.least + self.late if batch in self.batches else None
-        return self.least + self.slope * batch + self.late
+        if self.slope is None and batch not in self.batches:
+            return None
+        return self.least + (self.slope or 0.0) * batch + self.late
 
 
 def fit(runs: Sequence[Reached]) -> Epochs:

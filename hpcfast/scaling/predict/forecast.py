@@ -65,31 +65,25 @@ class Forecast:
 def forecasts(
     rows: Sequence[Row], nodes: Sequence[int], price: float | None = None, failing: Failures | None = None
 ) -> tuple[list[Forecast], list[str]]:
-    """Predict all that ``rows`` allow; also say, in words, for what they don't.
+    """Predict all that a study's ``rows`` allow; also say, in words, for what they don't.
 
-    Args:
-        rows: a study's.
-        nodes: counts to predict.
-        price: of a node-hour.
-        failing: where failures are to be counted.
+    ``price`` is that of a node-hour; without ``failing`` no node fails.
 
     Raises:
         UserError: they allow nothing.
     """
     found: list[Forecast] = []
     refused: list[str] = []
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.data, row.method].append(row)
-    for (data, method), group in groups.items():
-        for scaling in dict.fromkeys(row.scaling for row in group):
-            title = f"{data}, {method}, {scaling} scaling"
-            try:
-                found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
-            except UserError as error:
-                crowded = any(row.shares for row in group)
-                aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
-                refused.append(f"{title}: {error}{aside}")
+    for data, method, scaling in dict.fromkeys((row.data, row.method, row.scaling) for row in rows):
+        group = [row for row in rows if (row.data, row.method) == (data, method)]
+        title = f"{data}, {method}, {scaling} scaling"
+        try:
+            found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
+        except UserError as error:
+            crowded = any(row.shares for row in group)
+            refused.append(
+                f"{title}: {error}{'; runs whose ranks shared cores or GPUs do not count' if crowded else ''}"
+            )
     if not found:
         raise UserError("nothing can be predicted\n" + "\n".join(f"  {line}" for line in refused or ["no runs"]))
     return found, refused

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from hpcfast.cli.scaling import app
 from hpcfast.errors import UserError
-from hpcfast.scaling import collect, findings, report
+from hpcfast.scaling import collect, report
 from hpcfast.scaling.cells import cells, gain
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.figures import pictures
@@ -82,13 +82,13 @@ def test_few_seeds_are_on_its_face() -> None:
     two = cell(30.0, 31.0, 29.0, nodes=2)
     assert "1 of 3 cells have fewer than 5 runs that ended" in rendered([*SHORT, *two])
     alone, both = cells(two), cells([*two, replace(two[0], job="other", method="other")])
-    assert "Methods cannot be compared" in findings.answer(both)
-    assert "compared" not in findings.answer(alone)
+    assert "Methods cannot be compared" in report.answer(both)
+    assert "compared" not in report.answer(alone)
 
 
 def test_chance_is_called_chance_and_no_answer_is_none() -> None:
     other = cell(30.2, 31.2, 29.7, 30.7, 29.2, method="other")
-    assert "which may be chance" in findings.answer(cells([*SHORT[:5], *other]))
+    assert "which may be chance" in report.answer(cells([*SHORT[:5], *other]))
     nothing = cell(None, None)
     assert "No answer yet" in rendered(nothing)
     assert "2 of 2 did not converge" in rendered(nothing)
@@ -96,7 +96,7 @@ def test_chance_is_called_chance_and_no_answer_is_none() -> None:
 
 def test_hardly_sooner_and_infinitely_late_are_said_so() -> None:
     two = [row(seed, 2, ttra=ttra) for seed, ttra in enumerate((28.5, 29.5, 30.5, 30.0, 29.0))]
-    assert "hardly sooner than on 1 node" in findings.answer(cells([*SHORT[:5], *two]))
+    assert "hardly sooner than on 1 node" in report.answer(cells([*SHORT[:5], *two]))
     never = Difference(*cells([*SHORT[:5], *two]), 2.5, (0.0, math.inf))
     assert never.ratio_in_words == "2.50 [0.00, ∞]"
 
@@ -108,8 +108,8 @@ def test_ranks_that_share_cores_have_no_speed_up_and_it_is_said_once_why(shared:
     every = cells(rows)
     known = [gain(cell, every) != (None, None) for cell in every if cell.kind[1:3] == ("fast", "weak")]
     assert known == ([False] * 3 if shared == 1 else [nodes != shared for nodes in (1, 2, 4)])
-    assert sum("share cores" in warning for warning in findings.warnings(every)) == 1
-    assert ("times sooner than" in findings.answer(every)) == (shared == 2)
+    assert sum("share cores" in warning for warning in report.warnings(every)) == 1
+    assert ("times sooner than" in report.answer(every)) == (shared == 2)
 
 
 def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:
