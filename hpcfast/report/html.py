@@ -11,16 +11,20 @@ from hpcfast.report.format import moment
 
 
 def fill(template: str, *packages: str, **values: Any) -> str:
-    """Fill a template of one of ``packages``, or of this one; in HTML every value is text."""
+    """Fill a template of one of ``packages``, or of this one."""
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in (*packages, "hpcfast.report")]),
-        autoescape=template.endswith("html.j2"),  # a run, a class, a host or an error may have any name
+        autoescape=True,  # a run, a class, a host or an error may have any name
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    now = moment(time.time())
-    return environment.get_template(template).render(version=hpcfast.__version__, now=now, **values)
+    return environment.get_template(template).render(signature=signature(), **values)
+
+
+def signature() -> str:
+    """Who wrote a report, and when."""
+    return f"Written by hpcfast {hpcfast.__version__}, {moment(time.time())}."
 
 
 def is_strange(page: Path, mark: str) -> bool:

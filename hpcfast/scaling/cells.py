@@ -3,7 +3,7 @@
 A cell is all jobs of one data set, method, scaling and node count. Of five seeds or more the fastest and the slowest
 are dropped and the rest is averaged (Mattson et al. 2020, "MLPerf Training Benchmark"). A run that did not converge is
 infinitely slow: one of five is the dropped slowest, with two the cell has no result. With fewer than five none is
-dropped. Jobs that did not end are never averaged over silently: ``findings`` warns of them.
+dropped. Jobs that did not end are never averaged over silently: the report warns of them.
 """
 
 import math

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from hpcfast.errors import UserError
 from hpcfast.report import html
-from hpcfast.report.format import duration, percent
+from hpcfast.report.format import Table, duration, percent
 from hpcfast.runs.files import save_text
 from hpcfast.scaling import collect, tables
 from hpcfast.scaling.cells import ENOUGH, Cell, cells, count
@@ -44,15 +45,16 @@ def write(study: Study, rows: list[collect.Row], out: Path | None = None) -> lis
         for picture in (each for of_data in drawn.values() for each in of_data):
             save_text(folder / "figures" / f"{picture.name}.svg", picture.svg)
         collect.write_csv(table, rows)
-        save_text(markdown, render("study.md.j2", study, rows, drawn))
-        save_text(page, render("study.html.j2", study, rows, drawn))
+        found = contents(study, rows, drawn)
+        save_text(markdown, in_markdown(**found))
+        save_text(page, in_html(**found))
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error}); give --out a folder you may write") from None
     return [page, markdown, table]
 
 
-def render(template: str, study: Study, rows: list[collect.Row], drawn: dict[str, list[Picture]]) -> str:
-    """The page, or the Markdown file; ``drawn`` are the figures by data set."""
+def contents(study: Study, rows: list[collect.Row], drawn: dict[str, list[Picture]]) -> dict[str, Any]:
+    """All that a report says; ``drawn`` are the figures by data set."""
     every = cells(rows)
     parts = [
         {
@@ -64,8 +66,28 @@ def render(template: str, study: Study, rows: list[collect.Row], drawn: dict[str
         }
         for data, own in by_data(rows).items()
     ]
-    values = {"parts": parts, "warnings": warnings(every), "tables": tables.of_runs(every)}
-    return html.fill(template, "hpcfast.scaling", mark=MARK, title=study.title, **values)
+    return {"title": study.title, "parts": parts, "warnings": warnings(every), "tables": tables.of_runs(every)}
+
+
+def in_html(**found: Any) -> str:
+    """The page, of what :func:`contents` returns."""
+    return html.fill("study.html.j2", "hpcfast.scaling", mark=MARK, **found)
+
+
+def in_markdown(title: str, parts: list[dict[str, Any]], warnings: list[str], tables: list[Table]) -> str:
+    """The same for a README or a paper's notes."""
+    lines = [f"# {title}", ""]
+    for part in parts:
+        lines += [part["asked"], f"**{part['answer']}**", ""]
+    lines += [f"- Warning: {warning}".replace("\n", " ") for warning in warnings]
+    for part in parts:
+        lines += ["", f"## {part['data']}"]
+        for table in part["tables"]:
+            lines += ["", f"### {table.title}", "", table.markdown()]
+        lines += ["", *(f"![{picture.title}](figures/{picture.name}.svg)" for picture in part["pictures"])]
+    for table in tables:
+        lines += ["", f"## {table.title}", "", table.markdown()]
+    return "\n".join([*lines, "", f"{html.signature()} docs/scaling-report.md says how it is counted."])
 
 
 def by_data(rows: list[collect.Row]) -> dict[str, list[Cell]]:

@@ -81,9 +81,8 @@ def forecasts(
             found.append(_forecast(title, group, scaling, sorted(set(nodes)), price, failing))
         except UserError as error:
             crowded = any(row.shares for row in group)
-            refused.append(
-                f"{title}: {error}{'; runs whose ranks shared cores or GPUs do not count' if crowded else ''}"
-            )
+            aside = "; runs whose ranks shared cores or GPUs do not count" if crowded else ""
+            refused.append(f"{title}: {error}{aside}")
     if not found:
         raise UserError("nothing can be predicted\n" + "\n".join(f"  {line}" for line in refused or ["no runs"]))
     return found, refused

@@ -30,10 +30,10 @@ def asked(folder: Path, **changed: Any) -> Any:
     return SimpleNamespace(name="s", title="A <title>", price_per_node_hour=2.0, folder=folder, **changed)
 
 
-def rendered(rows: list[Row], template: str = "study.html.j2") -> str:
+def rendered(rows: list[Row], form: str = "html") -> str:
     """Without pictures: they take time."""
-    text = report.render(template, asked(Path("unused")), rows, {"digits": []})
-    return Parser(text).text if template.endswith("html.j2") else text
+    found = report.contents(asked(Path("unused")), rows, {"digits": []})
+    return Parser(report.in_html(**found)).text if form == "html" else report.in_markdown(**found)
 
 
 def test_a_person_finds_question_answer_and_numbers() -> None:
@@ -52,7 +52,7 @@ def test_a_person_finds_question_answer_and_numbers() -> None:
     assert "warning" not in text.lower()
 
 
-@pytest.mark.parametrize("template", ["study.html.j2", "study.md.j2"])
+@pytest.mark.parametrize("form", ["html", "markdown"])
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -67,10 +67,10 @@ def test_a_person_finds_question_answer_and_numbers() -> None:
         ({"stragglers": ("rank 3 on n2: 1.4 times the median step",)}, "seed0: slow ranks: rank 3 on n2: 1.4 times"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_on_its_face(template: str, changed: dict[str, Any], words: str) -> None:
+def test_what_is_wrong_is_on_its_face(form: str, changed: dict[str, Any], words: str) -> None:
     if "status" in changed:
         changed = {"ttra": None, **changed}
-    assert words in rendered([replace(SHORT[0], **changed), *SHORT[1:]], template)
+    assert words in rendered([replace(SHORT[0], **changed), *SHORT[1:]], form)
 
 
 def test_joules_have_a_column_where_somebody_measured_them() -> None:
@@ -116,7 +116,7 @@ def test_names_and_notes_cannot_break_the_page_or_the_table() -> None:
     strange = replace(SHORT[0], ttra=None, status="crashed", note="<script>|\nx", job="<b>|")
     html = rendered([strange])  # the parser checks that elements are closed
     assert "<script>|" in html
-    line = next(line for line in rendered([strange], "study.md.j2").splitlines() if line.startswith("| <b>"))
+    line = next(line for line in rendered([strange], "markdown").splitlines() if line.startswith("| <b>"))
     assert len(re.findall(r"(?<!\\)\|", line)) == 9
 
 
