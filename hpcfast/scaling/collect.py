@@ -104,46 +104,38 @@ def row(job: Job) -> Row:
         note = NOTES.get(state) or tail(job.log) or f"it said nothing; see {job.log}"
         return Row(**known, status=state, note=note)
     try:
-        summary = json.loads(path.read_text())
-    except ValueError as error:
+        summary = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, and run the study again") from None
     if (ranks := summary.get("world_size")) != job.ranks:  # somebody may have run the job by hand
         raise UserError(
             f"{job.folder}: ranks were {ranks}, planned are {job.ranks}; move it away, and run the study again"
         )
-    config = yaml.safe_load((job.folder / "config.yaml").read_text())
-    return Row(**known, **_ending(job, summary), **_measured(summary), every=config.get("evaluation", {}).get("every"))
-
-
-def _ending(job: Job, summary: dict[str, Any]) -> dict[str, Any]:
-    ttra = summary.get("time_to_robust_accuracy_seconds")
-    if ttra is not None:
-        return {"status": "converged", "ttra": ttra}
-    robust, goal = summary.get("robust_accuracy"), job.of.target + job.of.margin
-    if confirmed := _confirmed(summary):
+    known |= _measured(summary)
+    known["every"] = yaml.safe_load((job.folder / "config.yaml").read_text()).get("evaluation", {}).get("every")
+    if known["ttra"] is not None:
+        return Row(**known, status="converged")
+    if confirmed := known["confirmed"]:
         name, least = min(confirmed.items(), key=lambda item: item[1])
         note = f"not confirmed: {name} leaves {least:.3f} of {job.of.target:g}"
     else:
-        reached = "unknown" if robust is None else f"{robust:.3f}"
-        note = f"target {goal:g} was not reached, robust accuracy {reached}"
-    return {"status": "not converged", "note": note}
+        reached = "unknown" if known["robust_accuracy"] is None else f"{known['robust_accuracy']:.3f}"
+        note = f"target {job.of.target + job.of.margin:g} was not reached, robust accuracy {reached}"
+    return Row(**known, status="not converged", note=note)
 
 
 def _measured(summary: dict[str, Any]) -> dict[str, Any]:
     same = ("epochs", "steps", "images", "train_seconds", "clean_accuracy", "robust_accuracy")
     return {
         **{key: summary.get(key) for key in (*same, "noise_scale", "joules", "slots")},
+        "ttra": summary.get("time_to_robust_accuracy_seconds"),
         "images_per_second": summary.get("train_images_per_second"),
-        "confirmed": _confirmed(summary),
+        "confirmed": {_name(check["attack"]): check["robust_accuracy"] for check in summary.get("confirmation") or []},
         "seconds": {part: spent for part, spent in (summary.get("seconds") or {}).items() if spent is not None},
         "hardware": summary.get("hardware") or summary.get("device") or "",
         "versions": ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items()),
         "stragglers": tuple(summary.get("stragglers") or ()),
     }
-
-
-def _confirmed(summary: dict[str, Any]) -> dict[str, float]:
-    return {_name(check["attack"]): check["robust_accuracy"] for check in summary.get("confirmation") or []}
 
 
 def _name(attack: dict[str, Any]) -> str:

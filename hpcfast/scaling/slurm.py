@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections import defaultdict
 from pathlib import Path
 
 from hpcfast.cluster import slurm
@@ -25,13 +24,11 @@ def submit(study: Study, file: Path, pending: list[Job]) -> list[str]:
     if queued := sorted(set(slurm.run(["squeue", "--me", "--noheader", f"--name={name}", "--format=%A"]).split())):
         numbers = " ".join(queued)
         raise UserError(f"jobs of {study.name} are in Slurm's queue already: {numbers}; wait, or scancel {numbers}")
-    by_nodes: dict[int, list[Job]] = defaultdict(list)
-    for job in pending:
-        by_nodes[job.kind.nodes].append(job)
     logs = study.folder / "logs"
     logs.mkdir(exist_ok=True)
     arrays = []
-    for nodes, jobs in sorted(by_nodes.items()):
+    for nodes in sorted({job.kind.nodes for job in pending}):
+        jobs = [job for job in pending if job.kind.nodes == nodes]
         listing = study.folder / "slurm" / f"nodes-{nodes}.txt"
         listing.parent.mkdir(parents=True, exist_ok=True)
         save_text(listing, "".join(f"{shlex.join([str(job.log), *job.arguments])}\n" for job in jobs))

@@ -6,7 +6,7 @@ converge is simply infinitely slow.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -77,17 +77,16 @@ def _ways(n: int, m: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return ways[n]
 
 
-def duels(cells: Iterable[Cell]) -> list[Difference]:
+def duels(cells: Sequence[Cell]) -> list[Difference]:
     """Each method against the slowest one, at equal nodes; of one data set."""
-    known = list(cells)
-    times: dict[str, list[float]] = {cell.kind.method: [] for cell in known}
-    for cell in known:
+    times: dict[str, list[float]] = {cell.kind.method: [] for cell in cells}
+    for cell in cells:
         times[cell.kind.method] += [row.time for row in cell.ended]
     slowest = max(sorted(times), key=lambda method: median(times[method] or [0.0]))
     found = [
         difference(slow, fast)
-        for slow in known
-        for fast in known
+        for slow in cells
+        for fast in cells
         if slow.kind.method == slowest != fast.kind.method and slow.kind[2:] == fast.kind[2:]
     ]
     return sorted(found, key=lambda duel: duel.b.kind[1:])

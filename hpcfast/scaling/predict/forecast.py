@@ -1,7 +1,6 @@
 """Time to robust accuracy, efficiency and cost at node counts that were not measured, and how wrong they may be."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -96,11 +95,8 @@ def _forecast(
     impossible = [n for n in nodes if best.why_not(n)]
     if len(impossible) == len(nodes):
         raise UserError(best.why_not(nodes[0]))
-    met = defaultdict(list)
-    for row in rows:
-        if row.scaling == scaling and row.ttra is not None:
-            met[row.nodes].append(row.ttra)
-    measured = {n: fmean(times) for n, times in met.items()}
+    met = [row for row in rows if row.scaling == scaling and row.status == "converged"]
+    measured = {n: fmean(row.time for row in met if row.nodes == n) for n in dict.fromkeys(row.nodes for row in met)}
     held = {}
     for n, seconds in measured.items():
         with suppress(UserError):  # of too few node counts none can be left out
