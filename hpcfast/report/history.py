@@ -60,19 +60,27 @@ class History(NamedTuple):
 def tell(events: list[Event]) -> History:
     """Read the history of a run from its ``events``."""
     kept: list[Event] = []
-    undone, answers, start = [], [], Event()
+    undone, answers, timeline = [], [], []
+    start, health, reached = Event(), Event(), 0
     for event in events:
-        key, step = event["key"], event["step"]
+        key, value, step = event["key"], event["value"], event["step"]
         if key in STARTS:
-            start = event["value"]
+            start = value
+        if key == "guard":
+            health = value
         if key == "rollback":
             undone.append(_curves([each for each in kept if each["step"] > step]))
-            answers.append(attack_in_words(event["value"]["attack"]))
+            answers.append(attack_in_words(value["attack"]))
         if key in (*STARTS, "rollback"):  # what a start finds to be later was lost and is repeated
             kept = [each for each in kept if each["step"] <= step]
+        if key in TOLD:
+            detail = _detail(key, value, reached - step, health)
+            timeline.append(Moment(event["time"], TOLD[key], step, event["epoch"], detail))
+            reached = step
         kept.append(event)
+        reached = max(reached, step)
     epoch = max((event["epoch"] for event in kept), default=0.0)
-    return History(_curves(kept), undone, answers, _timeline(events), epoch, start)
+    return History(_curves(kept), undone, answers, timeline, epoch, start)
 
 
 def _curves(events: list[Event]) -> Curves:
@@ -84,20 +92,6 @@ def _curves(events: list[Event]) -> Curves:
             if isinstance(value, int | float):  # a loss that is not finite is recorded as text
                 found.setdefault(key, {})[event["step"]] = Point(event["step"], event["epoch"], value)
     return {key: [points[step] for step in sorted(points)] for key, points in found.items()}
-
-
-def _timeline(events: list[Event]) -> list[Moment]:
-    moments: list[Moment] = []
-    reached, health = 0, Event()
-    for event in events:
-        key, step = event["key"], event["step"]
-        if key in TOLD:
-            detail = _detail(key, event["value"], reached - step, health)
-            moments.append(Moment(event["time"], TOLD[key], step, event["epoch"], detail))
-            reached = step
-        health = event["value"] if key == "guard" else health
-        reached = max(reached, step)
-    return moments
 
 
 def _detail(key: str, value: Any, lost: int, health: Event) -> str:

@@ -24,11 +24,10 @@ ALIKE = ("hardware", "versions", "target", "global_batch")
 
 @dataclass(frozen=True)
 class Cell:
-    """The jobs of one data set, method, scaling and node count; what is not known of them is None."""
+    """The jobs of one kind, by seed; what is not known of them is None."""
 
     kind: Kind
     rows: tuple[Row, ...]
-    """By seed."""
     ended: tuple[Row, ...]
     """Those that trained to their end; the fastest first, those that did not converge last."""
     converged: tuple[Row, ...]
@@ -39,7 +38,6 @@ class Cell:
     why_none: str
     """Why there is no time to robust accuracy, or an empty string."""
     ttra: float | None
-    """Seconds to robust accuracy."""
     variation: float | None
     """Coefficient of variation of all runs that converged: sample standard deviation / mean."""
     epochs: float | None
@@ -47,7 +45,6 @@ class Cell:
     seconds_per_epoch: float | None
     """All of the clock over the epochs: the two factors multiply to ``ttra``."""
     node_hours: float | None
-    """To robust accuracy."""
     joules: float | None
     """Over all nodes; None unless it was measured in every run that counts."""
     images_per_second: float | None

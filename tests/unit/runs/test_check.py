@@ -11,7 +11,7 @@ from mlperf_logging.compliance_checker import mlp_compliance
 from mlperf_logging.compliance_checker.mlp_compliance import ComplianceChecker
 from mlperf_logging.compliance_checker.mlp_parser import parse_file
 
-from hpcfast.cli import scaling_check
+from hpcfast.cli import scaling
 from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -199,7 +199,7 @@ SIZES = {"train_samples": 24, "eval_samples": 12}
 
 
 def test_mlperfs_own_parser_and_rules_take_the_log(eventful: Path, tmp_path: Path) -> None:
-    scaling_check.check([eventful], tmp_path / "log.txt")
+    scaling.check([eventful], tmp_path / "log.txt")
     mine = (tmp_path / "log.txt").read_text()
     said = [{"key": key, "value": value, "time_ms": 0, "metadata": {}} for key, value in (SUBMITTER | SIZES).items()]
     (tmp_path / "log.txt").write_text("".join(f":::MLLOG {json.dumps(each)}\n" for each in said) + mine)
@@ -223,7 +223,7 @@ def test_mlperfs_log_is_made_of_one_run_and_replaces_nothing(plain: RunConfig, t
         ([plain.folder, plain.folder], tmp_path / "log.txt", "takes one run, not 2"),
     ):
         with pytest.raises(UserError, match=said):
-            scaling_check.check(runs, out)
+            scaling.check(runs, out)
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
@@ -231,5 +231,5 @@ def test_of_several_runs_the_sound_are_told_and_the_others_refused(
     plain: RunConfig, eventful: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match=f"^{tmp_path} is no run directory"):
-        scaling_check.check([plain.folder, tmp_path, eventful])
+        scaling.check([plain.folder, tmp_path, eventful])
     assert capsys.readouterr().out.count("sound") == 2

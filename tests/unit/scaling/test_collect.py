@@ -90,6 +90,14 @@ def test_a_run_on_other_ranks_is_refused_by_name(planned: list[jobs.Job]) -> Non
         collect.rows(planned[0].study)
 
 
+@pytest.mark.parametrize("content", ["{", "7", "null"])
+def test_a_damaged_summary_is_named(planned: list[jobs.Job], content: str) -> None:
+    leave(planned[0], 0, DONE)
+    (planned[0].folder / "summary.json").write_text(content)
+    with pytest.raises(UserError, match=r"summary\.json is damaged"):
+        collect.rows(planned[0].study)
+
+
 def test_time_left_is_known_by_jobs_of_the_same_kind_only(planned: list[jobs.Job]) -> None:
     assert seconds_left(planned, planned) is None
     leave(planned[0], 0, DONE)

@@ -32,6 +32,11 @@ GOOD = {
 Load = Callable[..., study.Study]
 
 
+def named(data: str, method: str) -> dict[str, Any]:
+    """A data set with one method."""
+    return {**GOOD["data"][0], "name": data, "methods": [{"name": method, "config": "run.yaml"}]}  # type: ignore[index]
+
+
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Load the good study with keys changed; ``digits`` changes its data set."""
@@ -83,6 +88,7 @@ def test_a_run_has_what_the_study_says_of_it(load: Load) -> None:
         ({"digits": {"rank_batch": None}}, ["data.0.rank_batch: missing"]),
         ({"digits": {"target": 1.5}}, ["data.0.target", "got 1.5"]),
         ({"digits": {"methods": []}}, ["data.0.methods"]),
+        ({"data": [named("a", "b-c"), named("a-b", "c")]}, ["data: two methods' runs would be called a-b-c-"]),
         ({"set": ["seed=3"]}, ["seed follows from the study"]),
         ({"set": ["epochs"]}, ["'epochs' is no setting"]),
         ({"name": "../up"}, ["name", "'../up'"]),
