@@ -24,7 +24,7 @@ ALIKE = ("hardware", "versions", "target", "global_batch")
 
 @dataclass(frozen=True)
 class Cell:
-    """The jobs of one kind, by seed; what is not known of them is None."""
+    """The jobs of one kind, by seed; numbers that are not known are NaN."""
 
     kind: Kind
     rows: tuple[Row, ...]
@@ -37,17 +37,17 @@ class Cell:
     """The runs that are averaged; none if the cell has no result."""
     why_none: str
     """Why there is no time to robust accuracy, or an empty string."""
-    ttra: float | None
-    variation: float | None
+    ttra: float
+    variation: float
     """Coefficient of variation of all runs that converged: sample standard deviation / mean."""
-    epochs: float | None
+    epochs: float
     """Epochs to the target: what the method and the batch decide."""
-    seconds_per_epoch: float | None
+    seconds_per_epoch: float
     """All of the clock over the epochs: the two factors multiply to ``ttra``."""
-    node_hours: float | None
-    joules: float | None
-    """Over all nodes; None unless it was measured in every run that counts."""
-    images_per_second: float | None
+    node_hours: float
+    joules: float
+    """Over all nodes; NaN unless it was measured in every run that counts."""
+    images_per_second: float
     """While training. Of all runs that ended: speed does not ask whether they converged."""
     shares: dict[str, float]
     """Of the clock, by PARTS, over all runs that ended; empty where it was not measured."""
@@ -93,10 +93,10 @@ def _cell(kind: Kind, rows: tuple[Row, ...]) -> Cell:
     times = [row.time for row in converged]
     return Cell(
         kind, rows, ended, converged, differs, counted, why_none, ttra,
-        variation=stdev(times) / fmean(times) if len(times) > 1 and alike else None,
+        variation=stdev(times) / fmean(times) if len(times) > 1 and alike else math.nan,
         epochs=epochs,
-        seconds_per_epoch=ttra / epochs if ttra is not None and epochs else None,
-        node_hours=None if ttra is None else kind.nodes * ttra / 3600,
+        seconds_per_epoch=ttra / (epochs or math.nan),
+        node_hours=kind.nodes * ttra / 3600,
         joules=_mean(row.joules for row in counted),
         images_per_second=_mean(row.images_per_second for row in alike),
         shares={part: sum(each.get(part, 0.0) for each in spent) / total for part in PARTS} if total else {},
@@ -113,21 +113,20 @@ def mixed(rows: Iterable[Row], fields: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name} ({'; '.join(values)})" for name, values in names.items())
 
 
-def gain(cell: Cell, among: Iterable[Cell]) -> tuple[float, float] | tuple[None, None]:
+def gain(cell: Cell, among: Iterable[Cell]) -> tuple[float, float]:
     """Speed-up, and efficiency: that over how many times as many nodes (1 is ideal).
 
     Against the cell with the fewest nodes of the same data set, method and scaling; of the time to robust accuracy
-    (strong scaling), of images a second (weak scaling). None where either cell has no result, or had ranks that shared
+    (strong scaling), of images a second (weak scaling). NaN where either cell has no result, or had ranks that shared
     cores or GPUs.
     """
     base = min((each for each in among if each.series == cell.series), key=lambda each: each.nodes)
-    if cell.kind.scaling == "weak":
-        fast, slow = cell.images_per_second, base.images_per_second
-    else:
-        fast, slow = base.ttra, cell.ttra
-    if not fast or not slow or cell.shared or base.shared:
-        return None, None
-    return fast / slow, fast / slow / (cell.nodes / base.nodes)
+    if cell.shared or base.shared:
+        return math.nan, math.nan
+    weak = cell.kind.scaling == "weak"
+    fast, slow = (cell.images_per_second, base.images_per_second) if weak else (base.ttra, cell.ttra)
+    speed_up = fast / (slow or math.nan)
+    return speed_up, speed_up / (cell.nodes / base.nodes)
 
 
 def count(n: int, what: str) -> str:
@@ -135,7 +134,6 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    """None where one is not known, or there are none."""
-    known = list(values)
-    return fmean([each for each in known if each is not None]) if known and None not in known else None
+def _mean(values: Iterable[float | None]) -> float:
+    """NaN where one is not known, or there are none."""
+    return fmean([math.nan if value is None else value for value in values] or [math.nan])

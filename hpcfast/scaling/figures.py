@@ -50,7 +50,7 @@ def pictures(data: str, cells: Sequence[Cell]) -> list[Picture]:
     ]
     found = []
     for name, title, y, say, values in plots:
-        points = [(cell, math.nan if value is None else value) for cell, value in zip(cells, values, strict=True)]
+        points = list(zip(cells, values, strict=True))
         alt = "; ".join(f"{cell.name}: {say.format(value)}" for cell, value in points if not math.isnan(value))
         if alt:
             out = io.StringIO()

@@ -103,14 +103,14 @@ def asked(data: str, own: Sequence[Cell]) -> str:
 
 def answer(own: Sequence[Cell]) -> str:
     """The answer, of one data set, in two sentences."""
-    known = [cell for cell in own if cell.ttra is not None]
+    known = [cell for cell in own if math.isfinite(cell.ttra)]
     if not known:
         return "No answer yet: no cell has a time to robust accuracy."
-    best = min(known, key=lambda cell: cell.ttra or math.inf)
+    best = min(known, key=lambda cell: cell.ttra)
     where = f"{count(best.nodes, 'node')} ({best.kind.scaling} scaling)"
-    text = f"The fastest was {best.kind.method} on {where}: {duration(best.ttra or 0)}"
+    text = f"The fastest was {best.kind.method} on {where}: {duration(best.ttra)}"
     base = min((cell for cell in known if cell.series == best.series), key=lambda cell: cell.nodes)
-    if base is not best and base.ttra and best.ttra and not (base.shared or best.shared):
+    if base is not best and not (base.shared or best.shared):
         times = base.ttra / best.ttra
         than = f"than on {count(base.nodes, 'node')}"
         text += f", {times:.2g} times sooner {than}" if times >= 1.05 else f", hardly sooner {than}"

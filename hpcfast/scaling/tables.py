@@ -1,5 +1,6 @@
 """The tables of a study's report, and how a study's tables are made."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -32,8 +33,8 @@ def table(title: str, columns: str, rows: Iterable[Sequence[str]], caption: str 
 
 
 def known(value: float | None, say: Callable[[float], str] = "{:,.4g}".format) -> str:
-    """A number in words, or a dash for what is not known."""
-    return UNKNOWN if value is None else say(value)
+    """A number in words, or a dash for what is not known: None or NaN."""
+    return UNKNOWN if value is None or math.isnan(value) else say(value)
 
 
 def of_data(cells: Sequence[Cell], price: float | None) -> list[Table]:
@@ -58,14 +59,14 @@ def of_data(cells: Sequence[Cell], price: float | None) -> list[Table]:
 
 
 def _cell(cell: Cell, cells: Sequence[Cell], price: float | None) -> list[str]:
-    hours, whole = cell.node_hours, "{:,.0f}".format
+    whole = "{:,.0f}".format
     speed_up, efficiency = gain(cell, cells)
-    cost = None if price is None or hours is None else hours * price
+    cost = math.nan if price is None else cell.node_hours * price
     return [
         *cell.kind[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
-        "none" if cell.ttra is None else duration(cell.ttra), known(cell.variation, percent),
+        "none" if math.isnan(cell.ttra) else duration(cell.ttra), known(cell.variation, percent),
         known(speed_up, "{:.2f}".format), known(efficiency, percent),
-        known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(hours),
+        known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(cell.node_hours),
         known(cost), known(cell.joules, whole),
         f"{len(cell.counted)} of {len(cell.rows)}" + (f": {cell.why_none}" if cell.why_none else ""),
     ]  # fmt: skip
