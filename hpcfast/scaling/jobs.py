@@ -83,11 +83,6 @@ class Job:
         asked_to_stop = (None, 75, 143)  # None: nobody saw its end
         return "unfinished" if last_end(self.log)[0] in asked_to_stop else "crashed"
 
-    @property
-    def seconds(self) -> float | None:
-        """How long it took in all, if it is done: starts, evaluations and confirmation too."""
-        return last_end(self.log)[1] if self.state == "done" else None
-
 
 def jobs(study: Study) -> list[Job]:
     """All jobs, seed by seed: what is done of a study is then balanced, and a drift of the machine hits all alike."""

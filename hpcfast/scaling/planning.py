@@ -8,7 +8,7 @@ from typing import Any
 
 from hpcfast.report.format import Table, duration
 from hpcfast.scaling import tables
-from hpcfast.scaling.jobs import Job, Kind
+from hpcfast.scaling.jobs import Job, Kind, last_end
 from hpcfast.scaling.study import Study
 
 
@@ -16,9 +16,10 @@ def estimates(jobs: Iterable[Job]) -> dict[Kind, float]:
     """Seconds that a job takes, start and confirmation included, by kind: the mean of those that are done."""
     seen: dict[Kind, list[float]] = defaultdict(list)
     for job in jobs:
-        if job.seconds is not None:
-            seen[job.kind].append(job.seconds)
-    return {kind: mean(seconds) for kind, seconds in seen.items()}
+        _, seconds = last_end(job.log)
+        if job.state == "done" and seconds is not None:
+            seen[job.kind].append(seconds)
+    return {kind: mean(times) for kind, times in seen.items()}
 
 
 def seconds_left(left: Iterable[Job], jobs: Iterable[Job]) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcfast.errors import UserError
 from hpcfast.report import html
-from hpcfast.report.format import Table, duration, percent
+from hpcfast.report.format import duration, percent
 from hpcfast.runs.files import save_text
 from hpcfast.scaling import collect, tables
 from hpcfast.scaling.cells import ENOUGH, Cell, cells, count
@@ -46,8 +46,8 @@ def write(study: Study, rows: list[collect.Row], out: Path | None = None) -> lis
             save_text(folder / "figures" / f"{picture.name}.svg", picture.svg)
         collect.write_csv(table, rows)
         found = contents(study, rows, drawn)
-        save_text(markdown, in_markdown(**found))
-        save_text(page, in_html(**found))
+        save_text(markdown, in_markdown(found))
+        save_text(page, in_html(found))
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error}); give --out a folder you may write") from None
     return [page, markdown, table]
@@ -69,23 +69,23 @@ def contents(study: Study, rows: list[collect.Row], drawn: dict[str, list[Pictur
     return {"title": study.title, "parts": parts, "warnings": warnings(every), "tables": tables.of_runs(every)}
 
 
-def in_html(**found: Any) -> str:
+def in_html(found: dict[str, Any]) -> str:
     """The page, of what :func:`contents` returns."""
     return html.fill("study.html.j2", "hpcfast.scaling", mark=MARK, **found)
 
 
-def in_markdown(title: str, parts: list[dict[str, Any]], warnings: list[str], tables: list[Table]) -> str:
+def in_markdown(found: dict[str, Any]) -> str:
     """The same for a README or a paper's notes."""
-    lines = [f"# {title}", ""]
-    for part in parts:
+    lines = [f"# {found['title']}", ""]
+    for part in found["parts"]:
         lines += [part["asked"], f"**{part['answer']}**", ""]
-    lines += [f"- Warning: {warning}".replace("\n", " ") for warning in warnings]
-    for part in parts:
+    lines += [f"- Warning: {warning}".replace("\n", " ") for warning in found["warnings"]]
+    for part in found["parts"]:
         lines += ["", f"## {part['data']}"]
         for table in part["tables"]:
             lines += ["", f"### {table.title}", "", table.markdown()]
         lines += ["", *(f"![{picture.title}](figures/{picture.name}.svg)" for picture in part["pictures"])]
-    for table in tables:
+    for table in found["tables"]:
         lines += ["", f"## {table.title}", "", table.markdown()]
     return "\n".join([*lines, "", f"{html.signature()} docs/scaling-report.md says how it is counted."])
 

@@ -15,7 +15,7 @@ import yaml
 from hpcfast.errors import UserError
 from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
-from hpcfast.scaling.planning import seconds_left
+from hpcfast.scaling.planning import estimates, seconds_left
 from tests.unit.studies import study_rows
 
 STUDY = """
@@ -70,7 +70,6 @@ def test_a_finished_job(planned: list[jobs.Job], changed: dict[str, Any], status
     assert (row.versions, row.every) == ("hpcfast 0.1.0, torch 2", 2)
     assert (row.ttra is not None) == (status == "converged")
     assert other.status == "missing"
-    assert planned[0].seconds == 20.0
 
 
 @pytest.mark.parametrize(
@@ -101,6 +100,7 @@ def test_a_damaged_summary_is_named(planned: list[jobs.Job], content: str) -> No
 def test_time_left_is_known_by_jobs_of_the_same_kind_only(planned: list[jobs.Job]) -> None:
     assert seconds_left(planned, planned) is None
     leave(planned[0], 0, DONE)
+    assert estimates(planned) == {planned[0].kind: 20.0}
     assert seconds_left(planned, planned) == 40.0
     assert seconds_left([], []) == 0
 

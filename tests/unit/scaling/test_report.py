@@ -33,7 +33,7 @@ def asked(folder: Path, **changed: Any) -> Any:
 def rendered(rows: list[Row], form: str = "html") -> str:
     """Without pictures: they take time."""
     found = report.contents(asked(Path("unused")), rows, {"digits": []})
-    return Parser(report.in_html(**found)).text if form == "html" else report.in_markdown(**found)
+    return Parser(report.in_html(found)).text if form == "html" else report.in_markdown(found)
 
 
 def test_a_person_finds_question_answer_and_numbers() -> None:
