@@ -79,7 +79,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Study":
         names = [f"{data.name}-{method.name}" for data in self.data for method in data.methods]
-        wrong = [f"data: two methods' runs would be called {n}-…; rename one" for n in set(names) if names.count(n) > 1]
+        double = sorted({name for name in names if names.count(name) > 1})
+        wrong = [f"data: two methods' runs would be called {name}-…; rename one" for name in double]
         if not (self.strong or self.weak):
             wrong.append("strong: no node counts, and none in weak; give e.g. strong: [1, 2, 4]")
         for i, data in enumerate(self.data):
