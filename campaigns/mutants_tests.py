@@ -20,7 +20,7 @@ TESTS = (
     *("apgd", "attacks", "augment", "autoattack", "bad_files", "balls", "checkpoint", "checkpoint_writing", "checks"),
     *("class_names", "cli", "corrupted_accuracy", "dali", "evaluate", "failure", "feed", "folder", "freeze"),
     *("gradients", "guard", "kept", "layout", "learner", "masking", "memory", "methods", "mixed", "noise"),
-    *("noise_scale", "not_finite", "pgd", "pgd_search", "plan", "precision", "survey"),
+    *("noise_scale", "not_finite", "pgd", "pgd_search", "course", "precision", "survey"),
     *("random_starts", "resume", "rounds", "session", "skipped_steps", "skips", "target", "train", "training_draws"),
 )
 """Files of tests/unit that test these areas; what others touch of them is not what they are for."""

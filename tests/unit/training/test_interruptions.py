@@ -149,7 +149,7 @@ def test_no_step_is_lost_by_a_stop(plain: RunConfig, tiny: Tiny, world: World) -
 
 def test_a_signal_during_the_export_comes_too_late(plain: RunConfig, tiny: Tiny, world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        at_call(patch, validation, "_write", 1, terminate)
+        at_call(patch, saved, "write", 1, terminate)
         summary = train.train(tiny(), world)
     assert summary["status"] == "finished"
     assert_equal_ends(tiny(), plain)
