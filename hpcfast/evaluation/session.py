@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from omegaconf import OmegaConf
 from torch import nn
+from yaml import YAMLError
 
 from hpcfast.config import RunConfig, parse, read_run
 from hpcfast.data import DataSettings, folder, skips
@@ -78,8 +79,11 @@ def of_weights(weights: Path, given: Elsewhere, changes: list[str], out: Path | 
         if value is None:
             raise UserError(f"{origin}: --{option} is missing, e.g. --{option} {example}")
     mean, std = _numbers("--mean", given.mean), _numbers("--std", given.std)
-    typed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([c for c in changes if c.startswith("model.options.")]))
-    options = typed.get("model", {}).get("options")
+    try:
+        typed = OmegaConf.from_dotlist([change for change in changes if change.startswith("model.options.")])
+    except YAMLError as error:
+        raise UserError(f"{origin}, {' '.join(changes)}: {error}") from None
+    options = cast("dict[str, Any]", OmegaConf.to_container(typed)).get("model", {}).get("options")
     model, notes = pretrained.load(weights, given.arch, mean, std, options, given.weights_key)
     attack = {"attack": {"name": "autoattack"}}
     settings = {  # an evaluation only uses the data, the model, the threat and the attack

@@ -15,6 +15,7 @@ from torch import nn
 from hpcfast.config import RunConfig
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
+from hpcfast.errors import UserError
 from hpcfast.evaluation import corruptions, masking, session
 from hpcfast.evaluation.cache import LOOK, RESULT
 from hpcfast.evaluation.outcomes import Journal, Record
@@ -32,6 +33,12 @@ def subject(tiny: Tiny, tmp_path: Path) -> Subject:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(config.data.channels * config.data.size**2, 3))
     return Subject(config, model, read_splits(config.data.path)[1], tmp_path / "e", ["it is said"])
+
+
+def test_options_of_weights_that_are_no_yaml_are_refused(tmp_path: Path) -> None:
+    given = session.Elsewhere(data=tmp_path, size=8)
+    with pytest.raises(UserError, match=r"--weights w\.pt, .*model\.options\.width=\[1: while parsing"):
+        session.of_weights(Path("w.pt"), given, ["threat.eps=0.01", "model.options.width=[1"], None)
 
 
 def test_a_signal_ends_it_and_the_same_call_goes_on(
