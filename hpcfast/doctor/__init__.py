@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def examine(
     """
     asked = Job(world, folder.absolute(), quick)
     host = socket.gethostname()
-    mine = [Answer(world.rank, host, *attempt(lambda check=check: check.probe(asked))) for check in checks]  # type: ignore[misc]
+    mine = [Answer(world.rank, host, *attempt(partial(check.probe, asked))) for check in checks]
     everyone = [[Answer(*answer) for answer in answers] for answers in comm.gather(mine)]
     if not world.is_root:
         return {}
@@ -40,7 +41,7 @@ def judge(check: Check, answers: Answers) -> Finding:
     if failed:
         told = f"{failed[0].error} (on {hosts(failed)})"
         return Finding(told, "bad", "read the message; if it does not help, ask the administrators, or report it")
-    finding, error = attempt(lambda: check.judge(answers))
+    finding, error = attempt(partial(check.judge, answers))
     return finding or Finding(f"the check itself failed: {error}", "warn", "please report this")
 
 

@@ -143,7 +143,7 @@ def _beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...] | None]:
             about = json.loads(file.read_text())
             about = about.get("hpcfast", about)
             settings = validate(ModelSettings, about["model"]).model_dump()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not ours
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or not ours
             continue
         names = about.get("classes")
         return settings, tuple(map(str, names)) if isinstance(names, list) else None

@@ -124,6 +124,10 @@ def find(
         )
     place, others = _choose(places, wanted, path, key)
     moments = _moments({n: t for n, t in place.tensors.items() if n.removeprefix(place.prefix) not in wanted})
+    for name, tensor in place.tensors.items():
+        used = name.startswith(place.prefix) or any(name in pair for pair in moments.values())
+        if used and (tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested):
+            raise UserError(f"{path}: {name} is sparse, nested or without numbers (meta); save plain tensors: {RESAVE}")
     numbers = {head: (_taken(place, mean), _taken(place, std)) for head, (mean, std) in moments.items()}
     notes = [f"weights found under '{place.nest}'"] if place.nest else []
     if others:

@@ -178,7 +178,7 @@ def test_what_hpcfast_wrote_beside_the_file_says_the_rest(nest: str | None, tmp_
     assert_computes(pretrained.load(tmp_path / "robust.pt")[0], net)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model": {"name": "nonsense"}}', '{"hpcfast": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 10**5, '{"model": {"name": "nonsense"}}', '{"hpcfast": 1}'])
 def test_a_foreign_file_beside_it_does_not_matter(text: str, saved: Save) -> None:
     path = saved(small().state_dict())
     Path(f"{path}.json").write_text(text)

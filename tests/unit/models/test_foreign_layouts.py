@@ -70,6 +70,10 @@ def test_what_stands_before_all_names_is_taken_away(layout: Layout, saved: Save)
 def test_what_is_not_the_networks_is_named(saved: Save) -> None:
     notes = pretrained.load(saved(PREFIXES["lightning"](small().state_dict())), "cifar_resnet8", **GIVEN)[1]
     assert "1 tensors that are not the network's are left out: criterion.weight" in notes.said
+    state = {**before("model.", small().state_dict()), "criterion.adjacency": torch.ones(5, 5).to_sparse()}
+    model, notes = pretrained.load(saved(state), "cifar_resnet8", **GIVEN)
+    assert_computes(model, small())
+    assert "1 tensors that are not the network's are left out: criterion.adjacency" in notes.said
 
 
 NORMALISED: dict[str, Layout] = {

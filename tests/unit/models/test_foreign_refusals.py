@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hpcfast.errors import UserError
 from hpcfast.models import pretrained
@@ -79,6 +79,16 @@ def test_a_file_with_one_wrong_byte_is_refused(tmp_path: Path) -> None:
     assert key
     path.write_bytes(whole[: key.start()] + bytes([whole[key.start()] ^ 1]) + whole[key.start() + 1 :])
     refused(path, "cifar_resnet8", "damaged.pt is damaged", "copy it again")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [torch.ones(5, 64).to_sparse(), torch.ones(5, 64, device="meta"), torch.nested.nested_tensor([torch.ones(2)])],
+)
+@pytest.mark.parametrize("name", ["fc.weight", "mu"])
+def test_a_tensor_that_is_no_plain_one_is_named(name: str, odd: Tensor, saved: Save) -> None:
+    path = saved({**small().state_dict(), "sigma": torch.ones(3), name: odd})
+    refused(path, "cifar_resnet8", f"{name} is sparse, nested or without numbers", "save plain tensors: torch.save")
 
 
 def test_a_dict_that_holds_itself_is_refused(saved: Save) -> None:
