@@ -9,7 +9,7 @@ import hashlib
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -88,8 +88,8 @@ def agreed(splits: tuple[Split, ...], world: World) -> tuple[Identity, ...]:
     everyone = comm.gather((_copy(splits), socket.gethostname()))
     copies = [copy for copy, _ in everyone]
     first = copies.index(copies[world.rank]) == world.rank
-    mine = [identify(split).state() for split in splits] if first else None
-    found = [each and tuple(map(Identity.of_state, each)) for each in comm.gather(mine)]
+    mine = [asdict(identify(split)) for split in splits] if first else None
+    found = [None if each is None else tuple(Identity(**one) for one in each) for each in comm.gather(mine)]
     reference = found[0]
     assert reference is not None  # noqa: S101 - rank 0 is the first of its copy
     for rank, others in enumerate(found):

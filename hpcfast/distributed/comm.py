@@ -184,19 +184,16 @@ def gather(value: T) -> list[T]:
     with waiting("gather"):
         sizes = finish(hvd.allgather_async(torch.tensor([len(mine)]), name="gather.sizes")).tolist()
         everyone = finish(hvd.allgather_async(mine, name="gather"))
-    return [objects.unpack(each.numpy()) for each in everyone.split(sizes)]
+    return [objects.unpack(each.numpy().data) for each in everyone.split(sizes)]
 
 
 def on_root(work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
-    said = objects.pack(_attempt(work)) if hvd.rank() == 0 else b""
+    sent = _bytes(_attempt(work)) if hvd.rank() == 0 else torch.empty(0, dtype=torch.uint8)
     with waiting("on_root"):
-        size = finish(hvd.broadcast_async(torch.tensor([len(said)]), root_rank=0, name="on_root.size"))
-        sent = (
-            torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(size), dtype=torch.uint8)
-        )
-        outcome = finish(hvd.broadcast_async(sent, root_rank=0, name="on_root"))
-    result, error = objects.unpack(outcome.numpy())
+        size = finish(hvd.broadcast_async(torch.tensor([len(sent)]), root_rank=0, name="on_root.size"))
+        outcome = finish(hvd.broadcast_async(sent.resize_(int(size)), root_rank=0, name="on_root"))
+    result, error = objects.unpack(outcome.numpy().data)
     _raise_first([error])
     return result
 

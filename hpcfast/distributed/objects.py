@@ -32,7 +32,7 @@ def pack(value: Any) -> bytes:
     return b"".join([len(text).to_bytes(8, "big"), text, *blobs])
 
 
-def unpack(data: bytes | memoryview | np.ndarray) -> Any:
+def unpack(data: bytes | memoryview) -> Any:
     """The value that :func:`pack` was given; tensors are on the CPU.
 
     Raises:
