@@ -6,7 +6,6 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def init(gpus: bool = True) -> World:
             "pbsdsh starts processes that cannot find one another: start the ranks with mpirun or mpiexec in the batch "
             "script; or, if each is to work alone, unset PBS_TASKNUM first"
         )
-    if launcher.rank() is None or _mpi_aborts():
+    if launcher.rank() is None or launcher.mpi_aborts():
         # Alone, Horovod would start MPI, which not every machine can do without mpirun.
         os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
     elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
@@ -137,12 +136,6 @@ def _see_gpus() -> None:
             f"Slurm has given this job {given} GPUs on {socket.gethostname()}, and torch {torch.__version__} sees "
             f"none: {cause}. To train on CPUs: sbatch --gpus-per-node=0"
         )
-
-
-def _mpi_aborts() -> bool:
-    """Whether MPI would end the process without our message: Open MPI from PyPI, whose prefix is .venv, under Flux."""
-    flux = "FLUX_TASK_RANK" in os.environ and "PMIX_RANK" not in os.environ
-    return flux and os.environ.get("OPAL_PREFIX") == sys.prefix
 
 
 def join() -> World:
@@ -180,7 +173,7 @@ def raise_on_all_ranks(work: Callable[[], T]) -> T:
 
 def gather(value: T) -> list[T]:
     """Every rank's ``value``, by rank, on every rank."""
-    mine = _bytes(value)
+    mine = objects.packed(value)
     with waiting("gather"):
         sizes = finish(hvd.allgather_async(torch.tensor([len(mine)]), name="gather.sizes")).tolist()
         everyone = finish(hvd.allgather_async(mine, name="gather"))
@@ -189,7 +182,7 @@ def gather(value: T) -> list[T]:
 
 def on_root(work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
-    sent = _bytes(_attempt(work)) if hvd.rank() == 0 else torch.empty(0, dtype=torch.uint8)
+    sent = objects.packed(_attempt(work)) if hvd.rank() == 0 else torch.empty(0, dtype=torch.uint8)
     with waiting("on_root"):
         size = finish(hvd.broadcast_async(torch.tensor([len(sent)]), root_rank=0, name="on_root.size"))
         outcome = finish(hvd.broadcast_async(sent.resize_(int(size)), root_rank=0, name="on_root"))
@@ -239,10 +232,6 @@ def abort() -> NoReturn:
 
         MPI.COMM_WORLD.Abort(1)
     os._exit(1)
-
-
-def _bytes(value: object) -> torch.Tensor:
-    return torch.frombuffer(bytearray(objects.pack(value)), dtype=torch.uint8)
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

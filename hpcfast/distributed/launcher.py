@@ -6,6 +6,7 @@ An error found at import time must be printed by rank 0 only, so the rank is rea
 import ctypes
 import os
 import re
+import sys
 from dataclasses import dataclass
 
 # One row a launcher: its variable for this process's rank, then that for how many there are, or those it may be.
@@ -82,6 +83,12 @@ def size() -> int | None:
 def is_complete(mpi: bool) -> bool:
     """Whether Horovod finds the other ranks by itself: horovodrun told it, or MPI will, if it has ``mpi``."""
     return "HOROVOD_RANK" in os.environ or (mpi and _told() is not None)
+
+
+def mpi_aborts() -> bool:
+    """Whether MPI would end the process without our message: Open MPI from PyPI, whose prefix is .venv, under Flux."""
+    flux = "FLUX_TASK_RANK" in os.environ and "PMIX_RANK" not in os.environ
+    return flux and os.environ.get("OPAL_PREFIX") == sys.prefix
 
 
 def is_pbs_task() -> bool:

@@ -32,6 +32,11 @@ def pack(value: Any) -> bytes:
     return b"".join([len(text).to_bytes(8, "big"), text, *blobs])
 
 
+def packed(value: Any) -> Tensor:
+    """The same as a tensor of bytes, shape (n,), uint8."""
+    return torch.frombuffer(bytearray(pack(value)), dtype=torch.uint8)
+
+
 def unpack(data: bytes | memoryview) -> Any:
     """The value that :func:`pack` was given; tensors are on the CPU.
 
