@@ -44,7 +44,8 @@ def unpack(data: bytes | memoryview) -> Any:
         ValueError: ``data`` is no such thing.
     """
     stream = io.BytesIO(data)
-    return _value(json.loads(stream.read(int.from_bytes(stream.read(8), "big"))), stream)
+    size = int.from_bytes(stream.read(8), "big")
+    return _value(json.loads(stream.read(min(size, len(data)))), stream)
 
 
 def _plain(value: Any, blobs: list[bytes]) -> Any:
