@@ -169,6 +169,7 @@ def test_jobs_run_one_after_another_on_as_many_cores_as_threads(
 def test_a_job_that_takes_too_long_is_ended(planned: list[jobs.Job], monkeypatch: pytest.MonkeyPatch) -> None:
     study = planned[0].study.model_copy(update={"minutes": 0.3 / 60})
     fake(monkeypatch, "sleep 60 & wait")
+    monkeypatch.setattr(local, "GRACE", 0.5)
     study.folder.mkdir(parents=True)
     job = replace(planned[0], study=study)
     local.run([job], lambda line: None)
