@@ -32,9 +32,7 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
     """
     for name, value in options.items():
         if not (name + value).isprintable():
-            raise UserError(
-                f"--{printable(f'{name}={value}')}: a batch script has an option in one line; leave out \\n"
-            )
+            raise UserError(f"--{printable(f'{name}={value}')}: a batch script has an option in one line")
     template = slurm.SCRIPTS / TEMPLATES[kind]
     try:
         lines = template.read_text().splitlines()

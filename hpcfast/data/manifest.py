@@ -7,10 +7,10 @@ image lies: a fixed 20 bytes an image, which numpy reads without parsing a line 
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
@@ -65,6 +65,12 @@ class Head(Settings):
     """Digest of the identities of the source's splits; packs of before it was noted have none."""
     left_out: dict[str, int]
     """Images of each split that the source's list of skips names."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_line_breaks(cls, values: Any) -> Any:
+        """Names of class folders are no settings: any that a file system takes will do."""
+        return values
 
 
 class Manifest(Head):

@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 from psutil import net_if_addrs
 
+from hpcfast.distributed.launcher import LIMIT, STALL
 from hpcfast.errors import UserError
 
-LIMIT = 300.0
-"""Seconds of silence after which a rank is lost, unless the variable below says otherwise; 0 switches this off."""
-VARIABLE = "HPCFAST_STALL_SECONDS"
 WARNING = 10.0
-"""Seconds of silence after which a rank is warned of, unless the variable below says otherwise."""
+"""Seconds of silence after which a rank is warned of, unless this variable says otherwise:"""
 WARNING_VARIABLE = "HPCFAST_WARN_SECONDS"
 SHOWN = 20
 """Ranks that a message lists; there may be thousands."""
@@ -90,7 +88,7 @@ def limits() -> tuple[float, float]:
     Raises:
         UserError: a variable is no number of seconds.
     """
-    return _seconds(VARIABLE, LIMIT), _seconds(WARNING_VARIABLE, WARNING)
+    return _seconds(STALL, LIMIT), _seconds(WARNING_VARIABLE, WARNING)
 
 
 def _seconds(variable: str, default: float) -> float:
@@ -98,5 +96,5 @@ def _seconds(variable: str, default: float) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= float(given) < math.inf:
             return float(given)
-    what = "which the job ends, for example 300" if variable == VARIABLE else "which it is warned of, for example 10"
+    what = "which the job ends, for example 300" if variable == STALL else "which it is warned of, for example 10"
     raise UserError(f"{variable}={given}: give the seconds of a rank's silence after {what}, or 0 for never")

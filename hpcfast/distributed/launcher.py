@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 # One row a launcher: its variable for this process's rank, then that for how many there are, or those it may be.
@@ -24,6 +25,12 @@ LAUNCHERS = (
     # PMIx, by srun, jsrun or flux run; last: where srun starts another MPI's daemons, ranks also see their daemon's
     ("PMIX_RANK", "JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE", "SLURM_STEP_NUM_TASKS"),
 )
+
+STALL = "HPCFAST_STALL_SECONDS"
+LIMIT = 300.0
+"""Seconds of silence after which a rank is lost, unless that variable says otherwise; 0: never."""
+LATER, WEEK = 60, 7 * 24 * 3600
+"""Seconds from the watchdog's verdict to Gloo's, and Gloo's where the watchdog is off."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -139,8 +146,10 @@ def prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Likewise Open MPI: Horovod's own thread waits in it all the time, on a core that training could use.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-    # Gloo gives up on a silent rank after 30 s without saying which; our watchdog, which says it, comes first then.
-    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "60")
+    # Gloo gives up on a silent rank after 30 s without saying which; our watchdog, which says it, is to come first.
+    with suppress(ValueError, OverflowError):  # no number: the watchdog says so
+        stall = float(os.environ.get(STALL, LIMIT))
+        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(stall) + LATER if stall else WEEK))
     _keep_memory()
 
 

@@ -1,4 +1,4 @@
-"""Values on their way between ranks: JSON, and the bytes of tensors behind it. Never a pickle, which can run code.
+"""Values on their way between ranks: JSON, and bytes and tensors behind it. Never a pickle, which can run code.
 
 JSON knows no tuples, no keys but strings, no bytes and no tensors: each of these is an object ``{kind: content}``.
 """
@@ -21,8 +21,8 @@ def pack(value: Any) -> bytes:
     """``value`` as bytes.
 
     Args:
-        value: numbers, strings, bytes, paths, tensors, and lists, tuples and dicts of them; a named tuple becomes a
-            tuple, a number of numpy's one of Python's.
+        value: numbers, strings, bytes, paths, tensors, and lists, tuples and dicts of them. A number of numpy's
+            becomes one of Python's. A named tuple would lose its names: give ``tuple(value)``, and make it one again.
 
     Raises:
         TypeError: it holds something else.
@@ -57,12 +57,13 @@ def _plain(value: Any, blobs: list[bytes]) -> Any:
             return value
         case list():
             return each(value)
-        case tuple():
+        case tuple() if not hasattr(value, "_fields"):
             return {"tuple": each(value)}
         case dict():
             return {"dict": [each(pair) for pair in value.items()]}
         case bytes():
-            return {"bytes": value.hex()}
+            blobs.append(value)
+            return {"bytes": len(value)}
         case Path():
             return {"path": str(value)}
         case np.generic():
@@ -85,7 +86,7 @@ def _value(plain: Any, blobs: io.BytesIO) -> Any:
         case "dict":
             return {_value(key, blobs): _value(each, blobs) for key, each in content}
         case "bytes":
-            return bytes.fromhex(content)
+            return blobs.read(content)
         case "path":
             return Path(content)
         case "tensor":

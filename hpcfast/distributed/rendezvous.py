@@ -35,9 +35,14 @@ def meet(step: Step) -> None:
 
     Raises:
         UserError: on rank 0, which finds no free port; or there is no secret.
-        ConnectionError: on any other rank; it has not reached rank 0.
+        ConnectionError: on any other rank; it has not reached rank 0, or has no secret.
     """
-    key = sign(secret(), _name().encode())
+    try:
+        key = sign(secret(), _name().encode())
+    except UserError as error:
+        if step.rank == 0:
+            raise
+        raise ConnectionError(str(error)) from None  # which the rank prints that has it; only rank 0 does a UserError
     ports = random.Random(key).sample(PORTS, CANDIDATES)
     hosts, server = _hosts(step), Server()
     client = _find(server, key, hosts, ports) if step.rank else _serve(server, key, hosts, ports)
@@ -93,7 +98,7 @@ def _serve(server: Server, key: bytes, hosts: list[str], ports: Sequence[int]) -
 
 def _find(server: Server, key: bytes, hosts: list[str], ports: Sequence[int]) -> Client:
     deadline = time.monotonic() + PATIENCE
-    cause = "it has ended, or a firewall closes them"
+    cause = f"it has ended, a firewall closes them, or it has another secret ({VARIABLE}; nodes must share it)"
     while time.monotonic() < deadline:
         for host, port in product(hosts, ports):
             client = Client(key, host, port)

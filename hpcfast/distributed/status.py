@@ -5,19 +5,23 @@ import contextlib
 import faulthandler
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from hpcfast.distributed.heartbeat import Address
 from hpcfast.distributed.watchdog import Watchdog
+
+PATIENCE = 10.0
+"""Seconds for a stack trace to be written."""
 
 _watchdog: Watchdog | None = None
 _traces: Path | None = None
 
 
-def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Address]], Address]) -> None:
+def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Any]], Any]) -> None:
     """Have a rank that falls silent named, and the job ended: Horovod and MPI would wait for it permanently.
 
     Args:
@@ -27,9 +31,9 @@ def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Addre
         on_root: runs a function on rank 0 and returns its result on every rank.
     """
     global _watchdog
-    _watchdog = Watchdog(rank, size, here, end)
-    _watchdog.start(Address(*on_root(_watchdog.listen)))
-    atexit.register(_watchdog.stop)
+    watchdog = _watchdog = Watchdog(rank, size, here, end)
+    watchdog.start(Address(*on_root(lambda: tuple(watchdog.listen()))))
+    atexit.register(watchdog.stop)
 
 
 def set_status(step: int, note: str) -> None:
@@ -48,13 +52,19 @@ def leave_traces(folder: Path) -> None:
 
 def end() -> None:
     """End this process; where its threads are goes into the folder for that, if there is one."""
+    writer = threading.Thread(target=_leave_trace, daemon=True)
+    writer.start()
+    writer.join(PATIENCE)  # what is gone may be the network that the folder is behind
+    os._exit(1)
+
+
+def _leave_trace() -> None:
     with contextlib.suppress(OSError), contextlib.ExitStack() as closing:  # the disk may be what is gone
         file: TextIO = sys.stderr
         if _traces and _watchdog:
             _traces.mkdir(exist_ok=True)
             file = closing.enter_context((_traces / f"rank-{_watchdog.rank:05d}.txt").open("w"))
         faulthandler.dump_traceback(file)
-    os._exit(1)
 
 
 def waiting(collective: str) -> AbstractContextManager[None]:

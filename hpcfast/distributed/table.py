@@ -24,8 +24,11 @@ from hpcfast.distributed.secret import SIGNATURE, sign
 
 SECONDS = 5.0
 """In which whoever connects must have shown that it knows the secret, and in which rank 0 answers."""
-LIMIT = 1 << 20
+LIMIT = 1 << 24
 """Bytes of a message."""
+
+ESTABLISHED = "01"
+"""As the kernel writes it."""
 
 Answer = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
@@ -103,6 +106,8 @@ class Client:
                 async with asyncio.timeout(SECONDS):
                     return await self._ask(pack((secrets.token_bytes(16), method, path, value)))
             except BaseException:
+                if self._streams:
+                    self._streams[1].close()
                 self._streams = None  # what comes late is no answer to the next question
                 raise
 
@@ -155,7 +160,8 @@ def _of_this_user(writer: StreamWriter) -> bool:
     """Whether a process of this user is at the other end of a connection inside this machine."""
     ends = [_as_the_kernel_writes(*writer.get_extra_info(name)) for name in ("peername", "sockname")]
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
-    return any(row[1:3] == ends and row[7] == str(os.geteuid()) for row in rows)
+    # of a connection that is being closed the kernel gives root as the user
+    return any(row[1:4] == [*ends, ESTABLISHED] and row[7] == str(os.geteuid()) for row in rows)
 
 
 def _as_the_kernel_writes(host: str, port: int) -> str:

@@ -24,7 +24,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from hpcfast.distributed.heartbeat import SHOWN, VARIABLE, Address, Beat, deadlock, interfaces, limits, some
+from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, limits, some
+from hpcfast.distributed.launcher import STALL
 from hpcfast.distributed.secret import SIGNATURE, sign
 
 INTERVAL = 2.0
@@ -58,7 +59,6 @@ class Watchdog:
         self._beats: dict[int, tuple[Beat, tuple[str, int]]] = {}  # the last, and the way back to its sender
         self._left: set[int] = set()  # whose late datagrams must not bring them back
         self._path = 0
-        self._unheard = False  # it was said which ranks never were
         self._warned: dict[int, float] = {}  # when they fell silent, of the ranks that are warned of
         self.advice = ""
         self._stopping = threading.Event()
@@ -149,8 +149,8 @@ class Watchdog:
             self._end_all(f"{text}: stopped, or its node or network is gone; ending the job")
         elif not self.rank and len(self._heard) == self.size - 1 and (why := self._deadlock()):
             self._end_all(f"{why}; ending the job")
-        elif not self.rank and not self._unheard and now - self._started >= min(DEADLOCK, self._limit):
-            self._unheard = True
+        elif not self.rank and self._started + min(DEADLOCK, self._limit) <= now:
+            self._started = math.inf  # it is said once
             if unheard := sorted(set(range(1, self.size)) - self._heard.keys() - self._left):
                 text = f"warning: no heartbeat from ranks {some(unheard)}, so no one will notice if they stall; "
                 text += f"is UDP port {self._address.port} of host {self._host} closed to them?"
@@ -166,7 +166,7 @@ class Watchdog:
                 text = (
                     f"warning: {self._describe(fresh[0])} has been silent for {now - silent[fresh[0]]:.0f} s{others}; "
                 )
-                _say(f"{text}the job waits for up to {self._limit:.0f} s ({VARIABLE})")
+                _say(f"{text}the job waits for up to {self._limit:.0f} s ({STALL})")
             if back := sorted(self._warned.keys() & self._heard.keys() - silent.keys()):
                 _say(f"ranks {some(back)} are heard again, after {now - self._warned[back[0]]:.0f} s")
             self._warned = silent

@@ -1,7 +1,7 @@
 """``hpcfast doctor``: what is wrong with a machine or a cluster, and what to do about it."""
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,22 @@ def examine(
     """
     asked = Job(world, folder.absolute(), quick)
     host = socket.gethostname()
-    mine = [Answer(world.rank, host, *attempt(partial(check.probe, asked))) for check in checks]
-    everyone = [[Answer(*answer) for answer in answers] for answers in comm.gather(mine)]
+    mine = [attempt(partial(check.probe, asked)) for check in checks]
+    plain = [
+        (tuple(value) if check.kind and value else value, error)
+        for check, (value, error) in zip(checks, mine, strict=True)
+    ]
+    everyone = comm.gather((host, plain))
     if not world.is_root:
         return {}
-    return {check.name: judge(check, [answers[i] for answers in everyone]) for i, check in enumerate(checks)}
+    return {check.name: judge(check, list(_answers(check, i, everyone))) for i, check in enumerate(checks)}
+
+
+def _answers(check: Check, place: int, everyone: list[tuple[str, list[tuple[Any, str]]]]) -> Iterator[Answer]:
+    """All ranks' answers to the check that has this place in their lists."""
+    for rank, (host, answers) in enumerate(everyone):
+        value, error = answers[place]
+        yield Answer(rank, host, check.kind(*value) if check.kind and value else value, error)
 
 
 def judge(check: Check, answers: Answers) -> Finding:

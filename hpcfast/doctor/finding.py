@@ -53,6 +53,8 @@ class Check(NamedTuple):
     probe: Callable[[Job], Any]
     """Run by all ranks at the same time, so that it may communicate; it must do so even where it finds a fault."""
     judge: Callable[[Answers], Finding]
+    kind: Callable[..., Any] | None = None
+    """Of what the probe returns, if that is a named tuple: only plain values travel between ranks."""
 
 
 def same(answers: Answers, cure: str) -> Finding:

@@ -139,7 +139,7 @@ CHECKS = (
     ),
     Check("NCCL", _nccl, _agree),
     Check("DALI", _dali, _agree),
-    Check("cores", _cores, _judge_cores),
-    Check("GPUs", lambda _: _seen()._replace(driver=_driver()), _judge_gpus),
-    Check("GPU binding", lambda _: _seen(), _judge_binding),
+    Check("cores", _cores, _judge_cores, Cores),
+    Check("GPUs", lambda _: _seen()._replace(driver=_driver()), _judge_gpus, Gpus),
+    Check("GPU binding", lambda _: _seen(), _judge_binding, Gpus),
 )

@@ -88,7 +88,7 @@ def attacked(
     """
     outcomes = Outcomes(split, ids, planned)
     if journal:
-        outcomes.note(Record(*each) for each in comm.on_root(journal.read))
+        outcomes.note(map(Record._make, comm.on_root(lambda: [*map(tuple, journal.read())])))
     still = frozen(model, torch.rand(2, config.data.channels, config.data.size, config.data.size).to(world.device))
     pieces = Pieces(_agreed(batch_size([still], config, world), config.evaluation.batch_size, say))
 
@@ -111,10 +111,10 @@ def attacked(
                     pieces.each(attack, batch)
                     done += len(batch.ids)
                     progress(before + min(done * world.size, len(dealt)))  # the others are about as far
-        everyone = comm.gather((fresh, outcomes.bad, pieces.size))
+        everyone = comm.gather(([*map(tuple, fresh)], outcomes.bad, pieces.size))
         pieces = Pieces(_agreed(min(size for *_, size in everyone), pieces.most, say))
         for records, bad, _ in everyone:
-            outcomes.note(Record(*each) for each in records)
+            outcomes.note(map(Record._make, records))
             outcomes.bad.update(bad)
         outcomes.refuse()
     progress(len(ids) * len(planned))  # the last rounds may have had nothing left to do

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 from yaml import YAMLError
 
@@ -81,9 +82,9 @@ def of_weights(weights: Path, given: Elsewhere, changes: list[str], out: Path | 
     mean, std = _numbers("--mean", given.mean), _numbers("--std", given.std)
     try:
         typed = OmegaConf.from_dotlist([change for change in changes if change.startswith("model.options.")])
-    except YAMLError as error:
+        options = cast("dict[str, Any]", OmegaConf.to_container(typed, resolve=True)).get("model", {}).get("options")
+    except (OmegaConfBaseException, YAMLError, IndexError) as error:
         raise UserError(f"{origin}, {' '.join(changes)}: {error}") from None
-    options = cast("dict[str, Any]", OmegaConf.to_container(typed)).get("model", {}).get("options")
     model, notes = pretrained.load(weights, given.arch, mean, std, options, given.weights_key)
     attack = {"attack": {"name": "autoattack"}}
     settings = {  # an evaluation only uses the data, the model, the threat and the attack

@@ -65,7 +65,9 @@ def times(records: list[Record]) -> Table:
     columns: Columns = []
     for record in records:
         clock = (record.summary or {}).get("seconds", {})
-        shares = {part: f"{percent(spent / sum(clock.values()))} ({duration(spent)})" for part, spent in clock.items()}
+        shares = {
+            part: f"{percent(spent / (sum(clock.values()) or 1))} ({duration(spent)})" for part, spent in clock.items()
+        }
         columns.append({part.replace("_", " "): share for part, share in shares.items()})
     caption = "communication: waiting for other ranks; see docs/timeline.md"
     return _side_by_side("Time spent on", records, columns, caption)

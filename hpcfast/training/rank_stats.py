@@ -64,7 +64,7 @@ class RankStats:
         """
         meter = self._meter
         mine = Report(socket.gethostname(), self._hardware, self._slots, seconds, noise, meter.take(), meter.by)
-        everyone = self._reports = [Report(*each) for each in comm.gather(mine)]
+        everyone = self._reports = [*map(Report._make, comm.gather(tuple(mine)))]
         used = [report.joules for report in everyone if report.joules is not None]
         if self.joules is None or len(used) < len(everyone):
             self.joules, self.by = None, energy.UNMEASURED

@@ -72,7 +72,7 @@ def stage(pack: Path, to: Path, world: World, progress: Callable[[int], None], s
         with _alone(target):
             if not target.exists():  # made here and then looked at: what is ours nobody else can replace
                 with writable(target):
-                    target.with_name(target.name + PART).mkdir(parents=True, exist_ok=True)
+                    target.with_name(target.name + PART).mkdir(0o755, parents=True, exist_ok=True)
             for place in (target, target.with_name(target.name + PART)):
                 refuse_others(place, setting)
             fill(target, MANIFEST, described.model_dump(mode="json"), "a copy of this pack", write)
@@ -98,10 +98,12 @@ def own_folder(parent: Path, setting: str) -> Path:
         UserError: it cannot be made, or somebody else was there first.
     """
     folder = parent / f"hpcfast-{os.geteuid()}"
-    with writable(folder), suppress(FileExistsError):
+    with writable(folder):
         parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
     refuse_others(folder, setting)
+    folder.chmod(0o700)
     return folder
 
 

@@ -148,6 +148,14 @@ def test_skipped_images_are_left_out_and_counted(images: Path, tmp_path: Path) -
     assert len(read_splits(tmp_path / "pack")[0]) == 23
 
 
+def test_a_class_may_have_any_name_that_a_file_system_takes(tmp_path: Path) -> None:
+    write_images(tmp_path / "odd", {"train": 2, "val": 1}, classes=2)
+    for split in ("train", "val"):
+        (tmp_path / "odd" / split / "class1").rename(tmp_path / "odd" / split / "a\tb")
+    pack(tmp_path / "odd", tmp_path / "pack", PLAIN, ignore)
+    assert read_splits(tmp_path / "pack")[0].classes == ("a\tb", "class0")
+
+
 def test_an_image_that_cannot_be_read_is_named(images: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(images, tmp_path / "data"))
     bad = data / "val" / "class1" / "003.png"

@@ -103,6 +103,20 @@ def test_a_shared_disk_has_a_folder_of_the_users_own(what: str, tmp_path: Path) 
         stage.own_folder(tmp_path / "disk", "data.stage")
 
 
+def test_the_users_umask_does_not_matter(tmp_path: Path, copied: Callable[..., dict]) -> None:
+    before = os.umask(0)
+    try:
+        assert copied()["nodes"] == ["here"]
+    finally:
+        os.umask(before)
+
+
+def test_a_file_where_the_disk_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()
+    with pytest.raises(UserError, match="disk.* cannot be written"):
+        stage.own_folder(tmp_path / "disk", "data.stage")
+
+
 def test_changed_bytes_do_not_arrive(made: Path, tmp_path: Path, copied: Callable[..., dict]) -> None:
     shard = made / "train" / "shard-000000.tar"
     data = bytearray(shard.read_bytes())

@@ -149,3 +149,17 @@ def test_memory_that_is_freed_is_kept_for_the_next_step(size: int) -> None:
         for keep in (True, False)
     )
     assert kept < 100 < size // 4096 < plain
+
+
+@pytest.mark.parametrize(
+    ("stall", "gloo"), [(None, "360"), ("6", "66"), ("0", str(7 * 24 * 3600)), ("soon", None), ("inf", None)]
+)
+def test_gloo_waits_for_longer_than_the_watchdog(
+    stall: str | None, gloo: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOROVOD_GLOO_TIMEOUT_SECONDS", raising=False)
+    monkeypatch.delenv(launcher.STALL, raising=False)
+    if stall is not None:
+        monkeypatch.setenv(launcher.STALL, stall)
+    launcher.prepare()
+    assert os.environ.get("HOROVOD_GLOO_TIMEOUT_SECONDS") == gloo

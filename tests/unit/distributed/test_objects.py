@@ -53,16 +53,19 @@ def test_a_tensor_laid_out_channels_last_arrives() -> None:
     assert torch.equal(unpack(pack(sent)), sent)
 
 
-def test_a_named_tuple_becomes_a_tuple_and_a_number_of_numpys_one_of_pythons() -> None:
-    class Pair(NamedTuple):
-        a: int
-        b: Any
+class Pair(NamedTuple):
+    """Would arrive without its names."""
 
-    assert unpack(pack(Pair(1, np.float64(0.5)))) == (1, 0.5)
+    a: int
+    b: Any
+
+
+def test_a_number_of_numpys_becomes_one_of_pythons() -> None:
+    assert repr(unpack(pack([np.float64(0.5), np.int64(3), np.bool_(True)]))) == "[0.5, 3, True]"
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1}, print, np.zeros(2), ValueError("x")], ids=lambda each: type(each).__name__
+    "value", [object(), {1}, print, np.zeros(2), ValueError("x"), Pair(1, 2)], ids=lambda each: type(each).__name__
 )
 def test_nothing_else_travels(value: Any) -> None:
     with pytest.raises(TypeError, match="does not travel between ranks"):

@@ -71,6 +71,23 @@ def test_who_has_another_secret_is_not_rank_0(monkeypatch: pytest.MonkeyPatch) -
         meet(1)
 
 
+def test_a_rank_without_a_secret_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0, which has one, would say nothing, and wait."""
+    monkeypatch.setenv(VARIABLE, "short")
+    with pytest.raises(UserError, match="can be guessed"):
+        meet(0)
+    with pytest.raises(ConnectionError, match="can be guessed"):
+        meet(1)
+
+
+def test_ranks_with_secrets_of_their_own_are_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    meet(0)
+    monkeypatch.setattr(rendezvous, "PATIENCE", 0.1)
+    monkeypatch.setenv(VARIABLE, "secret of another home")
+    with pytest.raises(ConnectionError, match=f"another secret .{VARIABLE}"):
+        meet(1)
+
+
 def test_where_rank_0_never_comes_the_others_say_where_they_looked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_ID", "9")
     monkeypatch.setattr(rendezvous, "PATIENCE", 0.1)

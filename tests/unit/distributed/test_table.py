@@ -5,6 +5,7 @@ import pwd
 import socket
 import subprocess
 
+import psutil
 import pytest
 
 from hpcfast.distributed import table
@@ -80,6 +81,26 @@ def test_an_answer_belongs_to_its_question(served: tuple[Server, int]) -> None:
     there = impostor.listen(answer, [HERE], 0)
     with pytest.raises(Stranger):
         impostor.run(Client(KEY, HERE, there).ask("GET", "x"))
+
+
+def test_questions_that_nobody_answers_leave_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "SECONDS", 0.05)
+    with socket.socket() as silent:
+        silent.bind((HERE, 0))
+        silent.listen()
+        server = Server()
+        before = psutil.Process().num_fds()
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                server.run(Client(KEY, HERE, silent.getsockname()[1]).ask("GET", "x"))
+        assert psutil.Process().num_fds() <= before + 2
+
+
+def test_a_table_of_thousands_of_ranks_travels(served: tuple[Server, int]) -> None:
+    server, port = served
+    client, value = Client(KEY, HERE, port), bytes(2 * 10**6)
+    server.run(client.ask("PUT", "x", value))
+    assert server.run(client.ask("GET", "x")) == value
 
 
 def test_a_late_answer_is_none_to_the_next_question(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,3 +161,9 @@ def test_the_table_and_json_show_words_and_cures(world: World, tmp_path: Path, m
             {"name": "b", "value": "fine", "verdict": "ok", "cure": "", "numbers": {"seconds": 1.5}},
         ],
     }
+
+
+def test_every_judgement_gets_what_its_probe_returned(world: World, tmp_path: Path) -> None:
+    found = doctor.examine(world, tmp_path)
+    assert {name: each for name, each in found.items() if "check itself failed" in each.value} == {}
+    assert found["cores"].value.endswith("threads")

@@ -1,6 +1,7 @@
 """An evaluation that a person has asked for: stopped politely, gone on with, looked over."""
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -35,10 +36,11 @@ def subject(tiny: Tiny, tmp_path: Path) -> Subject:
     return Subject(config, model, read_splits(config.data.path)[1], tmp_path / "e", ["it is said"])
 
 
-def test_options_of_weights_that_are_no_yaml_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["[1", "${", "${x}"])
+def test_options_of_weights_that_are_no_yaml_are_refused(value: str, tmp_path: Path) -> None:
     given = session.Elsewhere(data=tmp_path, size=8)
-    with pytest.raises(UserError, match=r"--weights w\.pt, .*model\.options\.width=\[1: while parsing"):
-        session.of_weights(Path("w.pt"), given, ["threat.eps=0.01", "model.options.width=[1"], None)
+    with pytest.raises(UserError, match=rf"--weights w\.pt, .*model\.options\.width={re.escape(value)}: "):
+        session.of_weights(Path("w.pt"), given, ["threat.eps=0.01", f"model.options.width={value}"], None)
 
 
 def test_a_signal_ends_it_and_the_same_call_goes_on(
