@@ -33,14 +33,14 @@ def rank(cluster: Cluster, job: str, node: str) -> int:
     ("number", "message"),
     [
         (signal.SIGKILL, "was killed, by somebody, or because"),
-        pytest.param(signal.SIGSTOP, "has been silent for", marks=pytest.mark.long),
+        pytest.param(signal.SIGSTOP, "or its node or network is gone; ending the job", marks=pytest.mark.long),
     ],
 )
 def test_a_lost_rank_ends_the_job_and_is_named(
     cluster: Cluster, uninterrupted: str, number: signal.Signals, message: str
 ) -> None:
     name = f"lost-{number.name}"
-    job = cluster.train(name, 2, ENDS)
+    job = cluster.train(name, 2, ENDS, HPCFAST_STALL_SECONDS="30")
     cluster.until_trained(name)
     os.kill(rank(cluster, job, "n2"), number)
     started = time.monotonic()
