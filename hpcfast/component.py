@@ -57,6 +57,7 @@ def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """All strings in ``values`` that hold control characters, and their keys."""
     if isinstance(values, dict):
         for name, value in values.items():
+            yield from _broken(name, key)
             yield from _broken(value, f"{key}.{name}" if key else str(name))
     elif isinstance(values, list | tuple):
         for place, value in enumerate(values):

@@ -34,15 +34,17 @@ def meet(step: Step) -> None:
     """Set the environment by which ``hvd.init()`` finds the other ranks of ``step``.
 
     Raises:
-        UserError: on rank 0, which finds no free port; or there is no secret.
-        ConnectionError: on any other rank; it has not reached rank 0, or has no secret.
+        UserError: on rank 0, which finds no free port or has no secret; or HPCFAST_SECRET is none.
+        ConnectionError: on any other rank; it has not reached rank 0, or its node has no secret.
     """
     try:
         key = sign(secret(), _name().encode())
     except UserError as error:
-        if step.rank == 0:
+        if step.rank == 0 or VARIABLE in os.environ:
             raise
-        raise ConnectionError(str(error)) from None  # which the rank prints that has it; only rank 0 does a UserError
+        raise ConnectionError(
+            str(error)
+        ) from None  # a file of this node: rank 0, which prints UserErrors, may have one
     ports = random.Random(key).sample(PORTS, CANDIDATES)
     hosts, server = _hosts(step), Server()
     client = _find(server, key, hosts, ports) if step.rank else _serve(server, key, hosts, ports)

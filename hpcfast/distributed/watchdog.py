@@ -162,11 +162,8 @@ class Watchdog:
         if 0 < seconds < self._limit:
             silent = {rank: when for rank, when in self._heard.items() if now - when >= seconds}
             if fresh := sorted(silent.keys() - self._warned.keys()):
-                others = f" (so have ranks {some(fresh[1:])})" if fresh[1:] else ""
-                text = (
-                    f"warning: {self._describe(fresh[0])} has been silent for {now - silent[fresh[0]]:.0f} s{others}; "
-                )
-                _say(f"{text}the job waits for up to {self._limit:.0f} s ({STALL})")
+                waits = f"the job waits for up to {self._limit:.0f} s ({STALL})"
+                _say(f"warning: {self._silent(fresh[0], fresh[1:], now)}; {waits}")
             if back := sorted(self._warned.keys() & self._heard.keys() - silent.keys()):
                 _say(f"ranks {some(back)} are heard again, after {now - self._warned[back[0]]:.0f} s")
             self._warned = silent

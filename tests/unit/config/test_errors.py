@@ -85,6 +85,7 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("attack=[1", ["attack=[1"]),
     ('name="a\\nscancel --me"', ["name:", r"'a\nscancel --me'", "line break"]),
     ('data.path="images\\x1b[2J"', ["data.path:", "control character"]),
+    ('model.options={"a\\nb": 1}', ["model.options:", r"'a\nb'", "line break"]),
     ('model.options={x: "a\\u2028b"}', ["model.options.x:", "line break"]),
     ("[=1", ["[=1"]),
     ("threat.eps=.inf", ["threat.eps", "inf"]),

@@ -4,6 +4,7 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -71,13 +72,22 @@ def test_who_has_another_secret_is_not_rank_0(monkeypatch: pytest.MonkeyPatch) -
         meet(1)
 
 
-def test_a_rank_without_a_secret_says_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank 0, which has one, would say nothing, and wait."""
-    monkeypatch.setenv(VARIABLE, "short")
-    with pytest.raises(UserError, match="can be guessed"):
+def test_a_rank_without_a_secret_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0, which may have one, would say nothing, and wait."""
+    (tmp_path / "hpcfast").touch()
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="cannot be written or read"):
         meet(0)
-    with pytest.raises(ConnectionError, match="can be guessed"):
+    with pytest.raises(ConnectionError, match="cannot be written or read"):
         meet(1)
+
+
+def test_a_secret_that_is_wrong_on_all_ranks_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "short")
+    for rank in (0, 1):
+        with pytest.raises(UserError, match="can be guessed"):
+            meet(rank)
 
 
 def test_ranks_with_secrets_of_their_own_are_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
