@@ -81,16 +81,18 @@ def test_what_another_user_has_left_is_not_taken(
 
 
 @pytest.mark.parametrize("name", [".copy.lock", ".copy.staged-by-here"])
+@pytest.mark.parametrize("there", [True, False])
 def test_a_link_that_another_user_has_left_is_not_written_through(
-    name: str, tmp_path: Path, copied: Callable[..., dict]
+    there: bool, name: str, tmp_path: Path, copied: Callable[..., dict]
 ) -> None:
     precious = tmp_path / "thesis.tex"
-    precious.write_text("ten years")
+    if there:
+        precious.write_text("ten years")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / name).symlink_to(precious)
     with suppress(UserError):
         copied()
-    assert precious.read_text() == "ten years"
+    assert precious.read_text() == "ten years" if there else not precious.exists()
 
 
 @pytest.mark.parametrize("what", ["link", "open", pytest.param("other's", marks=root_only)])
@@ -98,6 +100,8 @@ def test_a_shared_disk_has_a_folder_of_the_users_own(what: str, tmp_path: Path) 
     folder = stage.own_folder(tmp_path / "scratch", "data.stage")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert stage.own_folder(tmp_path / "scratch", "data.stage") == folder
+    folder.chmod(0o775)  # as an earlier version made it
+    assert stage.own_folder(tmp_path / "scratch", "data.stage").stat().st_mode & 0o777 == 0o700
     plants(what, tmp_path / "disk" / folder.name, tmp_path)
     with pytest.raises(UserError, match="data.stage .* is another user's, a link, or writable by all"):
         stage.own_folder(tmp_path / "disk", "data.stage")

@@ -1,6 +1,7 @@
 """What a rank does when the job ends because another has fallen silent."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,15 @@ def test_a_rank_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     status.end()
     assert codes == [1, 1], "a folder that is gone changes nothing"
     dog.stop()
+
+
+def test_a_file_system_that_hangs_does_not_keep_a_rank_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, gone = [], threading.Event()
+    monkeypatch.setattr(status, "_leave_trace", gone.wait)
+    monkeypatch.setattr(status, "PATIENCE", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    ending = threading.Thread(target=status.end, daemon=True)
+    ending.start()
+    ending.join(10)
+    assert codes == [1]
+    gone.set()

@@ -58,6 +58,12 @@ def test_who_does_not_know_the_secret_is_cut_off(sent: bytes, served: tuple[Serv
     assert server.run(Client(KEY, HERE, port).ask("GET", "x")) == b"1"
 
 
+def test_who_announces_too_much_is_cut_off_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "SECONDS", 60.0)
+    port = Server().listen(Table(KEY).answer, [HERE], 0)
+    assert ended(port, GARBAGE["huge"]) == b""
+
+
 def test_hundreds_of_silent_connections_keep_nobody_waiting(served: tuple[Server, int]) -> None:
     server, port = served
     silent = [socket.create_connection((HERE, port)) for _ in range(300)]
