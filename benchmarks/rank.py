@@ -22,6 +22,7 @@ from benchmarks import ours
 from hpcfast.bench import Taken, timed
 from hpcfast.config import RunConfig
 from hpcfast.distributed import comm, launcher
+from hpcfast.distributed.engines import Distributed
 
 CLASSES = 10
 
@@ -34,7 +35,7 @@ class Way:
     """Which is attacked."""
     wrapped: Callable[[Tensor], Tensor]
     """The same, through what sends its gradients."""
-    optimizer: torch.optim.Optimizer
+    distributed: Distributed
     buffers: Callable[[nn.Module], Callable[[], object]] = lambda net: lambda: None
     """Begins to send BatchNorm's statistics and returns what waits for the end."""
     sharers: int = 1
@@ -53,15 +54,20 @@ def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
     """As :class:`hpcfast.training.step.Learner` has it, BatchNorm's statistics included."""
     world = comm.init()
     comm.broadcast_parameters(net)
-    optimizer = comm.distribute(config.optim.build(net), net, config.allreduce, summed=True)
-    return Peers(world.rank, comm.barrier), Way(net, net, optimizer, comm.average_buffers, world.size)
+    distributed = comm.distribute(config.optim.build(net), net, config.allreduce, summed=True)
+    return Peers(world.rank, comm.barrier), Way(net, net, distributed, comm.average_buffers, world.size)
+
+
+def alone(optimizer: torch.optim.Optimizer) -> Distributed:
+    """For gradients that nobody waits for."""
+    return Distributed(optimizer, lambda: None)
 
 
 def ddp(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
     """As its documentation has it; it sends BatchNorm's statistics from rank 0."""
     torch.distributed.init_process_group("gloo")
     peers = Peers(torch.distributed.get_rank(), torch.distributed.barrier)
-    return peers, Way(net, DistributedDataParallel(net), config.optim.build(net))
+    return peers, Way(net, DistributedDataParallel(net), alone(config.optim.build(net)))
 
 
 def step(
@@ -69,11 +75,11 @@ def step(
 ) -> None:
     """Attack, forward, backward, step, and what comes ``last``."""
     images = config.attack.perturb(way.net, x, y, config.threat.ball, source)
-    way.optimizer.zero_grad()
+    way.distributed.optimizer.zero_grad()
     logits = way.wrapped(images)
     wait = way.buffers(way.net)
     (F.cross_entropy(logits, y) / way.sharers).backward()
-    way.optimizer.step()
+    way.distributed.step()
     wait()
     last()
 
@@ -95,7 +101,7 @@ def main() -> None:
     net = config.model.build(CLASSES)
     copied = copy.deepcopy(net)
     peers, sending = {"horovod": horovod, "ddp": ddp}[options.kind](net, config)
-    silent = Way(copied, copied, config.optim.build(copied))
+    silent = Way(copied, copied, alone(config.optim.build(copied)))
     source = torch.Generator().manual_seed(peers.rank)
     x, y = torch.rand(batch, 3, size, size, generator=source), torch.arange(batch) % CLASSES
     taken: dict[str, list[Taken]] = {name: [] for name in options.kinds}

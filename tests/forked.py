@@ -8,11 +8,12 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import runpy
+import secrets
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -38,19 +39,20 @@ def prepared() -> ForkServerContext:
     return context
 
 
-def run(ranks: int, command: list[str], place: Path, env: dict[str, str], limit: float) -> tuple[int, str]:
+def run(
+    ranks: int, command: list[str], place: Path, env: dict[str, str], limit: float, engine: str = "horovod"
+) -> tuple[int, str]:
     """Run ``python command`` in the folder ``place`` on ``ranks`` ranks; 0 means in a process that is no rank.
 
     Returns:
         The exit code of the rank that failed first (0: all ended well), and what they wrote, rank by rank.
     """
     context = prepared()
-    with tempfile.TemporaryDirectory() as folder, _rendezvous(ranks) as found:
+    with tempfile.TemporaryDirectory() as folder, _told(ranks, engine) as told:
         outputs = [Path(folder) / str(rank) for rank in range(max(ranks, 1))]
         jobs: list[BaseProcess] = []
         for rank, output in enumerate(outputs):
-            mine = env | ({"HOROVOD_RANK": str(rank), "HOROVOD_LOCAL_RANK": str(rank)} | found if ranks else {})
-            jobs.append(context.Process(target=_rank, args=(command, place, mine, output)))
+            jobs.append(context.Process(target=_rank, args=(command, place, env | told(rank), output)))
         for job in jobs:
             job.start()
         code = _ended(jobs, limit)
@@ -58,11 +60,23 @@ def run(ranks: int, command: list[str], place: Path, env: dict[str, str], limit:
 
 
 @contextmanager
-def _rendezvous(ranks: int) -> Iterator[dict[str, str]]:
-    """What all ranks are told, so that they find one another."""
+def _told(ranks: int, engine: str) -> Iterator[Callable[[int], dict[str, str]]]:
+    """What a rank is told, so that it finds the others."""
     if not ranks:
-        yield {}
-        return
+        yield lambda rank: {}
+    elif engine == "torch":
+        name, size = secrets.token_hex(16), str(ranks)
+        same = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+        same |= {"TORCHELASTIC_RUN_ID": name, "HPCFAST_SECRET": name}
+        yield lambda rank: same | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    else:
+        with _rendezvous(ranks) as found:
+            yield lambda rank: found | {"HOROVOD_RANK": str(rank), "HOROVOD_LOCAL_RANK": str(rank)}
+
+
+@contextmanager
+def _rendezvous(ranks: int) -> Iterator[dict[str, str]]:
+    """What Horovod's ranks are told all alike."""
     from horovod.runner.http.http_server import RendezvousServer
 
     server = RendezvousServer()

@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Train CONFIG, alone or as one rank of horovodrun or mpirun; the same command again resumes it."""
     with options.quick_imports():
-        from hpcfast.config import load
+        from hpcfast.config import engine, load
         from hpcfast.distributed import comm
         from hpcfast.training import train
 
@@ -49,4 +49,4 @@ def command(
         attempts = itertools.count()
         comm.elastically(lambda: run(first=next(attempts) == 0, world=comm.join()))
     else:
-        run(comm.init())
+        run(comm.init(engine(config, overrides)))

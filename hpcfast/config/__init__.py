@@ -5,6 +5,7 @@ any device or file of the run is touched.
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
         if said and launcher.rank() in (None, 0):
             print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
     return parse(values, overrides or [], str(path))
+
+
+def engine(path: Path, overrides: list[str] | None = None) -> str:
+    """The engine that a configuration asks for, before ranks have joined it: what else is wrong is told after that."""
+    with suppress(UserError, OmegaConfBaseException, yaml.YAMLError, IndexError, OSError):
+        return str(_merge(_read(path), OmegaConf.from_dotlist(overrides or [])).get("engine") or "auto")
+    return "auto"
 
 
 def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig:

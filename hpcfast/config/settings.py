@@ -22,7 +22,7 @@ from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Invalid, Settings, chosen_from
 from hpcfast.config.checks import DURATIONS, problems
 from hpcfast.data import DataSettings
-from hpcfast.distributed.settings import AllreduceSettings
+from hpcfast.distributed.settings import AllreduceSettings, EngineName
 from hpcfast.models import ModelSettings
 from hpcfast.optim import OptimSettings
 from hpcfast.optim.schedules import Schedule
@@ -143,6 +143,7 @@ class RunConfig(Settings):
     ema: Annotated[Fraction | None, Field(description="decay a step of the averaged weights; null: none")] = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    engine: Annotated[EngineName, Field(description="what carries gradients; auto: as the launcher asks")] = "auto"
     allreduce: AllreduceSettings = AllreduceSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluation: EvaluationSettings

@@ -11,59 +11,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-# MPI may bring UCX along, whose handler of crashes waits for the heap's lock: in a damaged heap it never gets it, and
-# the job hangs instead of ending. It looks when it is loaded.
-os.environ.setdefault("UCX_HANDLE_ERRORS", "none")
-
-import horovod.torch as hvd
 import torch
-from horovod.common.exceptions import HorovodInternalError
+from torch import Tensor
 
-from hpcfast.distributed import launcher, objects, rendezvous
-from hpcfast.distributed.elastic import commit, elastically
-from hpcfast.distributed.gradients import (
-    average_buffers,
-    broadcast_parameters,
-    distribute,
-    finish,
-    mean,
-    slow_down,
-    start_timeline,
-    stop_timeline,
-)
+from hpcfast.distributed import joined, launcher, objects
+from hpcfast.distributed.engines import choice
+from hpcfast.distributed.gradients import average_buffers, broadcast_parameters, distribute, mean
+from hpcfast.distributed.joined import chosen, engine, lost_a_peer
 from hpcfast.distributed.status import leave_traces, peers, set_status, tell_before_end, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
-    "PeerLost",
     "Vote",
     "World",
     "abort",
     "average_buffers",
     "barrier",
     "broadcast_parameters",
+    "chosen",
     "commit",
     "distribute",
     "elastically",
+    "engine",
     "gather",
     "init",
     "join",
     "leave_traces",
+    "lost_a_peer",
     "mean",
     "on_root",
     "peers",
     "raise_on_all_ranks",
     "set_status",
-    "start_timeline",
-    "stop_timeline",
     "tell_before_end",
     "total",
 ]
 
 T = TypeVar("T")
-
-PeerLost = HorovodInternalError
-"""Raised by every collective once another rank has died."""
 
 
 @dataclass(frozen=True)
@@ -90,38 +74,29 @@ class World:
         return torch.device("cpu")
 
 
-def init(gpus: bool = True) -> World:
-    """Join the job this process was started in (launcher.LAUNCHERS, srun), or be a job of one rank.
+def init(setting: str = "auto", gpus: bool = True) -> World:
+    """Join the job this process was started in (launcher.LAUNCHERS, torchrun, srun), or be a job of one rank.
 
     Args:
+        setting: the engine.
         gpus: the work uses those that the job has; without any that torch sees it would run on CPUs, for days.
 
     Raises:
-        UserError: the ranks do not find one another (a ConnectionError where only some know), or do not see their GPUs.
+        UserError: there is no such engine, the ranks do not find one another (a ConnectionError where only some know),
+            or do not see their GPUs.
     """
-    slow_down()
     if launcher.is_pbs_task():
         raise UserError(
             "pbsdsh starts processes that cannot find one another: start the ranks with mpirun or mpiexec in the batch "
             "script; or, if each is to work alone, unset PBS_TASKNUM first"
         )
-    if launcher.rank() is None or launcher.mpi_aborts():
-        # Alone, Horovod would start MPI, which not every machine can do without mpirun.
-        os.environ.update(HOROVOD_CONTROLLER="gloo", HOROVOD_CPU_OPERATIONS="gloo")
-    elif (step := launcher.slurm_step()) and not launcher.is_complete(hvd.mpi_built()):
-        rendezvous.meet(step)
-    rendezvous.listen_there()
-    hvd.init()
-    if launcher.size() not in (None, hvd.size()):
-        raise UserError(
-            f"this is rank {launcher.rank()} of {launcher.size()}, but Horovod finds {hvd.size()}: its MPI does not "
-            "know this launcher; use that MPI's own mpirun or mpiexec, or with Slurm srun --mpi=none (Gloo, no MPI) or "
-            "srun --mpi=pmix; docs/batch-systems.md says what jsrun and flux run need"
-        )
+    why = choice.choose(setting)
+    carrier = choice.load(why)
+    joined.join(why, carrier)
     if gpus:
         raise_on_all_ranks(_see_gpus)
     world = join()
-    here = "127.0.0.1" if hvd.local_size() == world.size else os.environ.get(rendezvous.ADDRESS, "")
+    here = "127.0.0.1" if carrier.local_size == world.size else carrier.address
     watch(world.rank, world.size, here, on_root)
     return world
 
@@ -140,9 +115,11 @@ def _see_gpus() -> None:
 
 
 def join() -> World:
-    """Who this process is, once Horovod runs; a collective."""
+    """Who this process is; a collective."""
     mine = sorted(os.sched_getaffinity(0))
-    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), *shares(mine, gather((socket.gethostname(), mine))))
+    known = engine()
+    known.look()
+    world = World(known.rank, known.size, known.local_rank, *shares(mine, gather((socket.gethostname(), mine))))
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
@@ -174,34 +151,33 @@ def raise_on_all_ranks(work: Callable[[], T]) -> T:
 
 def gather(value: T) -> list[T]:
     """Every rank's ``value``, by rank, on every rank."""
-    mine = objects.packed(value)
     with waiting("gather"):
-        sizes = finish(hvd.allgather_async(torch.tensor([len(mine)]), name="gather.sizes")).tolist()
-        everyone = finish(hvd.allgather_async(mine, name="gather"))
-    return [objects.unpack(each.numpy().data) for each in everyone.split(sizes)]
+        everyone = engine().gather(objects.packed(value), "gather")
+    return [objects.unpack(each.numpy().data) for each in everyone]
 
 
 def on_root(work: Callable[[], T]) -> T:
     """Run ``work`` on rank 0 only and return its result, or raise its UserError, on every rank."""
-    sent = objects.packed(_attempt(work)) if hvd.rank() == 0 else torch.empty(0, dtype=torch.uint8)
+    sent = objects.packed(_attempt(work)) if engine().rank == 0 else torch.empty(0, dtype=torch.uint8)
     with waiting("on_root"):
-        size = finish(hvd.broadcast_async(torch.tensor([len(sent)]), root_rank=0, name="on_root.size"))
-        outcome = finish(hvd.broadcast_async(sent.resize_(int(size)), root_rank=0, name="on_root"))
-    result, error = objects.unpack(outcome.numpy().data)
+        size = torch.tensor([len(sent)])
+        engine().broadcast([size], "on_root.size")
+        engine().broadcast([sent.resize_(int(size))], "on_root")
+    result, error = objects.unpack(sent.numpy().data)
     _raise_first([error])
     return result
 
 
-def total(counts: torch.Tensor) -> torch.Tensor:
+def total(counts: Tensor) -> Tensor:
     """Sum ``counts`` (int64 or float64) over all ranks."""
     with waiting("total"):
-        return finish(hvd.allreduce_async(counts, op=hvd.Sum, name="total"))
+        return engine().sum(counts, "total").result()
 
 
 def barrier() -> None:
     """Wait until every rank has come here."""
     with waiting("barrier"):
-        finish(hvd.allreduce_async(torch.zeros(1), op=hvd.Sum, name="barrier"))
+        engine().sum(torch.zeros(1), "barrier").result()
 
 
 class Vote:
@@ -213,7 +189,7 @@ class Vote:
     def cast(self, *votes: bool) -> list[int]:
         """Vote, and return how many ranks voted for each at the call before; all zeros at the first."""
         before = self.count() or [0] * len(votes)
-        self._open = hvd.allreduce_async(torch.tensor(votes, dtype=torch.int32), op=hvd.Sum, name="vote")
+        self._open = engine().sum(torch.tensor(votes, dtype=torch.int32), "vote")
         return before
 
     def count(self) -> list[int]:
@@ -221,17 +197,39 @@ class Vote:
         if self._open is None:
             return []
         with waiting("vote"):
-            counts: list[int] = finish(self._open).tolist()
+            counts: list[int] = self._open.result().tolist()
         self._open = None
         return counts
 
 
+def elastically(work: Callable[[], T]) -> T:
+    """Run ``work`` on all ranks there are, from its beginning again each time their number has changed.
+
+    Ranks that join begin with ``work`` too, so no collective may come before it.
+
+    Raises:
+        UserError: the job was not started elastically.
+    """
+    if os.environ.get("HOROVOD_ELASTIC") != "1":
+        raise UserError("--elastic: start the job with horovodrun --min-np N --host-discovery-script FILE")
+    from hpcfast.distributed.engines.elastic import ElasticHorovod
+
+    elastic = ElasticHorovod()
+    joined.join(choice.Choice("horovod", "elastic jobs are Horovod's"), elastic)
+    return elastic.run(work)
+
+
+def commit() -> None:
+    """Where a checkpoint has just been saved: begin anew if ranks want to join or must leave; a collective.
+
+    Does nothing in a job that is not elastic.
+    """
+    engine().commit()
+
+
 def abort() -> NoReturn:
     """End this rank, and with it the job, at once: an orderly exit would wait for ranks that wait for us."""
-    if hvd.is_initialized() and hvd.mpi_enabled() and hvd.size() > 1:
-        from mpi4py import MPI  # importing it starts MPI, which a Gloo job must not do
-
-        MPI.COMM_WORLD.Abort(1)
+    joined.abort()
     os._exit(1)
 
 

@@ -26,6 +26,7 @@ LAUNCHERS = (
     ("PMIX_RANK", "JSM_NAMESPACE_SIZE", "FLUX_JOB_SIZE", "SLURM_STEP_NUM_TASKS"),
 )
 
+TORCHRUN = "TORCHELASTIC_RUN_ID"
 STALL = "HPCFAST_STALL_SECONDS"
 LIMIT = 300.0
 """Seconds of silence after which a rank is lost, unless that variable says otherwise; 0: never."""
@@ -47,6 +48,8 @@ class Step:
     """Processes on each node."""
     nodes: str
     """The nodes' names as Slurm writes them, such as ``gpu[001-004,007],login``."""
+    name: str = ""
+    """What no other step has: a job that starts again counts its restarts."""
 
     @property
     def size(self) -> int:
@@ -112,6 +115,8 @@ def _told() -> tuple[int, int | None] | None:
     A job of one process has no ranks: it is often a shell, from which people start what they like. But one that
     horovodrun has started may be the first of an elastic job.
     """
+    if TORCHRUN in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for name, *numbers in LAUNCHERS:
         if name in os.environ:
             number = next((int(os.environ[each]) for each in numbers if each in os.environ), None)
@@ -136,7 +141,28 @@ def slurm_step() -> Step | None:
         local_rank=int(env["SLURM_LOCALID"]),
         tasks=tuple(int(count) for count, times in groups for _ in range(int(times or 1))),
         nodes=env["SLURM_STEP_NODELIST"],
+        name=_values("SLURM_CLUSTER_NAME", "SLURM_JOB_UID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
     )
+
+
+def torchrun_step() -> Step | None:
+    """Read what torchrun says; None where it has not started this process."""
+    env = os.environ
+    if TORCHRUN not in env:
+        return None
+    local_size = int(env["LOCAL_WORLD_SIZE"])
+    return Step(
+        rank=int(env["RANK"]),
+        node=int(env["GROUP_RANK"]),
+        local_rank=int(env["LOCAL_RANK"]),
+        tasks=(local_size,) * (int(env["WORLD_SIZE"]) // local_size),
+        nodes=env["MASTER_ADDR"],
+        name=_values(TORCHRUN, "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"),
+    )
+
+
+def _values(*variables: str) -> str:
+    return "-".join(os.environ.get(each, "0") for each in variables)
 
 
 def prepare() -> None:
@@ -147,10 +173,16 @@ def prepare() -> None:
     # Likewise Open MPI: Horovod's own thread waits in it all the time, on a core that training could use.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     # Gloo gives up on a silent rank after 30 s without saying which; our watchdog, which says it, is to come first.
+    os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(patience()))
+    _keep_memory()
+
+
+def patience() -> int:
+    """Seconds until Gloo gives up on a silent rank."""
     with suppress(ValueError, OverflowError):  # no number: the watchdog says so
         stall = float(os.environ.get(STALL, LIMIT))
-        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(int(stall) + LATER if stall else WEEK))
-    _keep_memory()
+        return int(stall) + LATER if stall else WEEK
+    return WEEK
 
 
 def _keep_memory() -> None:

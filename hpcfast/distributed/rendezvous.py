@@ -31,23 +31,8 @@ ADDRESS = "HPCFAST_GLOO_ADDRESS"
 
 
 def meet(step: Step) -> None:
-    """Set the environment by which ``hvd.init()`` finds the other ranks of ``step``.
-
-    Raises:
-        UserError: on rank 0, which finds no free port or has no secret; or HPCFAST_SECRET is none.
-        ConnectionError: on any other rank; it has not reached rank 0, or its node has no secret.
-    """
-    try:
-        key = sign(secret(), _name().encode())
-    except UserError as error:
-        if step.rank == 0 or VARIABLE in os.environ:
-            raise
-        raise ConnectionError(
-            str(error)
-        ) from None  # a file of this node: rank 0, which prints UserErrors, may have one
-    ports = random.Random(key).sample(PORTS, CANDIDATES)
-    hosts, server = _hosts(step), Server()
-    client = _find(server, key, hosts, ports) if step.rank else _serve(server, key, hosts, ports)
+    """Set the environment by which ``hvd.init()`` finds the other ranks of ``step``; raises what :func:`find` does."""
+    client, server, interface = find(step)
     os.environ.update(
         step.horovod(),
         HOROVOD_HOSTNAME=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
@@ -57,21 +42,41 @@ def meet(step: Step) -> None:
         HOROVOD_GLOO_RENDEZVOUS_PORT=str(server.listen(client.answer, [LOOPBACK], 0)),
     )
     # Gloo would take the address of the host's name, which on many machines is 127.0.1.1.
-    if interface := _interface(step, [client.host] if step.node else hosts):
+    if interface:
         os.environ.setdefault("HOROVOD_GLOO_IFACE", interface)
+
+
+def find(step: Step) -> tuple[Client, Server, str | None]:
+    """This rank's way to the table of ``step``, its own server, and the interface by which it reaches the others.
+
+    Raises:
+        UserError: on rank 0, which finds no free port or has no secret; or HPCFAST_SECRET is none.
+        ConnectionError: on any other rank; it has not reached rank 0, or its node has no secret.
+    """
+    try:
+        key = sign(secret(), step.name.encode())
+    except UserError as error:
+        if step.rank == 0 or VARIABLE in os.environ:
+            raise
+        raise ConnectionError(
+            str(error)
+        ) from None  # a file of this node: rank 0, which prints UserErrors, may have one
+    ports = random.Random(key).sample(PORTS, CANDIDATES)
+    hosts, server = _hosts(step), Server()
+    client = _find(server, key, hosts, ports) if step.rank else _serve(server, key, hosts, ports)
+    return client, server, _interface(step, [client.host] if step.node else hosts)
 
 
 def listen_there() -> None:
     """Have Horovod's process sets use the interface that ``HOROVOD_GLOO_IFACE`` names (scripts/horovod_build)."""
     os.environ.pop(ADDRESS, None)  # of a process on another node, which has started this one
-    if address := interfaces().get(os.environ.get("HOROVOD_GLOO_IFACE", "")):
+    if address := address_of(os.environ.get("HOROVOD_GLOO_IFACE", "")):
         os.environ[ADDRESS] = address
 
 
-def _name() -> str:
-    """What no other step has; a requeued job counts its restarts."""
-    parts = ("SLURM_CLUSTER_NAME", "SLURM_JOB_UID", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return "-".join(os.environ.get(part, "0") for part in parts)
+def address_of(interface: str) -> str:
+    """The address of a network interface of this machine; empty if it has none of that name."""
+    return interfaces().get(interface, "")
 
 
 def _hosts(step: Step) -> list[str]:

@@ -6,6 +6,9 @@ from pydantic import model_validator
 
 from hpcfast.component import Invalid, Settings
 
+EngineName = Literal["auto", "horovod", "torch", "single"]
+"""What carries tensors between ranks (:mod:`hpcfast.distributed.engines`)."""
+
 GONE = {
     "fusion_megabytes": "HOROVOD_FUSION_THRESHOLD, in bytes",
     "cycle_milliseconds": "HOROVOD_CYCLE_TIME",

@@ -79,7 +79,9 @@ class Table:
                 content, signature = await _receive(reader, self._key)
             seconds = None  # it may ask again at any time
             _, method, path, value = unpack(content)
-            if method == "PUT":
+            if method == "ADD":
+                value = str(int(self._values.get(path, b"0")) + int(value)).encode()
+            if method in ("PUT", "ADD"):
                 self._values[path] = value
             found = self._values.pop(path, None) if method == "DELETE" else self._values.get(path)
             await _send(writer, self._key, pack(found), signature)
@@ -94,7 +96,7 @@ class Client:
         self._streams: tuple[StreamReader, StreamWriter] | None = None
 
     async def ask(self, method: str, path: str, value: bytes = b"") -> bytes | None:
-        """Do what ``method`` (GET, PUT, DELETE) says with the entry ``path``, and return it; None if there is none.
+        """Do what ``method`` (GET, PUT, ADD, DELETE) says with the entry ``path``; return it, None if there is none.
 
         Raises:
             Stranger: it does not know the secret, if it is rank 0 at all.

@@ -60,9 +60,9 @@ def attempt(work: Callable[[], Any]) -> tuple[Any, str]:
     """The result of ``work`` and '', or None and what went wrong: one check must not stop the others."""
     try:
         return work(), ""
-    except comm.PeerLost:
-        raise
-    except Exception as error:  # noqa: BLE001 - any fault of the machine is a finding
+    except Exception as error:
+        if comm.lost_a_peer(error):
+            raise
         return None, f"{type(error).__name__}: {error}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hpcfast.distributed import about, comm
+from hpcfast.distributed import comm
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, hosts
 
 SKEW = 1.0
@@ -85,7 +85,7 @@ def _allreduce(job: Job) -> tuple[int, float] | None:
     tensor, seconds = torch.ones(size * 2**18, device=job.world.device), []
     for _ in range(7):
         start = time.perf_counter()
-        about.allreduce(tensor)
+        comm.engine().average([tensor], f"doctor.{tensor.numel()}").result()
         if tensor.is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)

@@ -14,7 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 import hpcfast
-from hpcfast.distributed import about
+from hpcfast.distributed import comm
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, same
 
 NO_GPU = Finding("no GPU on any node", "not here")
@@ -29,12 +29,12 @@ class Cores(NamedTuple):
 
 
 class Gpus(NamedTuple):
-    """What torch sees, the name and UUID of this rank's own, what Horovod was built with, and the driver's version."""
+    """What torch sees, the name and UUID of this rank's own, whether gradients stay on GPUs, and the driver."""
 
     number: int
     name: str = ""
     mine: str = ""
-    horovod: str = "NCCL"
+    reaches: bool = True
     driver: str = ""
 
 
@@ -86,7 +86,7 @@ def _seen() -> Gpus:
         return Gpus(0)
     count, own = torch.cuda.device_count(), torch.cuda.current_device()
     properties = torch.cuda.get_device_properties(own)
-    return Gpus(count, properties.name, str(properties.uuid), about.features())
+    return Gpus(count, properties.name, str(properties.uuid), comm.engine().reaches_gpus)
 
 
 def _judge_gpus(answers: Answers) -> Finding:
@@ -97,7 +97,7 @@ def _judge_gpus(answers: Answers) -> Finding:
             return Finding(told, "bad", cure + "CUDA_VISIBLE_DEVICES hides all GPUs: unset it")
     if not any(answer.value.number for answer in answers):
         return NO_GPU
-    if any(answer.value.number and "NCCL" not in answer.value.horovod for answer in answers):
+    if any(answer.value.number and not answer.value.reaches for answer in answers):
         cure = "'rm -r .venv' and scripts/setup where torch is a CUDA build; without NCCL gradients go through the CPU"
         return Finding("Horovod was built without NCCL", "bad", cure)
     names = [answer._replace(value="{0} x {1}, driver {4}".format(*answer.value)) for answer in answers]
@@ -128,14 +128,16 @@ _agree = partial(
     cure="use one .venv on a shared file system on all nodes, or run scripts/setup again on the node that differs",
 )
 CHECKS = (
-    Check("ranks", lambda job: f"{job.world.size}, over {'MPI' if about.mpi() else 'Gloo'}", _agree),
+    Check("ranks", lambda job: f"{job.world.size}, over {comm.engine().carrier}", _agree),
     Check("Python", lambda _: platform.python_version(), _agree),
     Check("hpcfast", lambda _: hpcfast.__version__, _agree),
     Check("torch", lambda _: torch.__version__, _agree),
     Check("CUDA runtime", lambda _: torch.version.cuda, _agree),
-    Check("Horovod", lambda _: f"{about.version()}, {about.features()}", _agree),
+    Check("engine", lambda _: comm.engine().about, _agree),
     Check(
-        "MPI", lambda _: about.mpi(), partial(same, cure="load the same MPI module on all nodes, in the batch script")
+        "MPI",
+        lambda _: comm.engine().mpi,
+        partial(same, cure="load the same MPI module on all nodes, in the batch script"),
     ),
     Check("NCCL", _nccl, _agree),
     Check("DALI", _dali, _agree),

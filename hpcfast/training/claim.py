@@ -57,7 +57,7 @@ def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     # A run may be moved, and so may its data, which it knows by content; earlier versions noted nothing.
     path = config.data.path if summary is None or "data" in summary else before.data.path
     data = before.data.model_copy(update={"path": path, "stage": config.data.stage})
-    moved = before.model_copy(update={"runs": config.runs, "data": data})
+    moved = before.model_copy(update={"runs": config.runs, "data": data, "engine": config.engine})
     if moved != config:
         old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]

@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from hpcfast.distributed.engines import Distributed
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -92,16 +94,16 @@ class Scaler:
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Take a step of a distributed optimizer and return True, or skip it on all ranks."""
+    def step(self, distributed: Distributed) -> bool:
+        """Take a step and return True, or skip it on all ranks."""
         if not self.enabled:
-            optimizer.step()
+            distributed.step()
             return True
-        optimizer.synchronize()  # type: ignore[attr-defined]  # Horovod's
-        self._scaler.unscale_(optimizer)
+        distributed.wait()
+        self._scaler.unscale_(distributed.optimizer)
         before = self.scale
-        with optimizer.skip_synchronize():  # type: ignore[attr-defined]
-            self._scaler.step(optimizer)
+        with distributed.stepping():
+            self._scaler.step(distributed.optimizer)
         self._scaler.update()
         skipped = self.scale < before
         self.skipped += skipped

@@ -50,7 +50,7 @@ class Profile:
         """A step of training is done, on all ranks."""
         self._steps += 1
         if self._steps == SKIPPED:
-            comm.start_timeline(self._folder / "horovod.json")
+            comm.engine().start_timeline(str(self._folder / "horovod.json"))
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self._running = profile(activities=activities)
             self._running.start()
@@ -70,7 +70,7 @@ class Profile:
         self._clock.watch = lambda part: None
         self._range.close()
         self._running.stop()
-        comm.stop_timeline()
+        comm.engine().stop_timeline()
         try:
             self._running.export_chrome_trace(str(self._own))
         except (OSError, RuntimeError) as error:

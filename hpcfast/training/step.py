@@ -39,9 +39,10 @@ class Learner:
         # Dividing the loss by the ranks saves dividing all gradients; in half precision small ones would vanish.
         exact = config.allreduce.op == "average" and config.allreduce.compression == "none" and not self.scaler.enabled
         self._sharers = world.size if exact else 1
-        self.optimizer = comm.distribute(
+        self._distributed = comm.distribute(
             config.optim.build(self.model), self.model, config.allreduce, config.accumulate, exact, self._waiting
         )
+        self.optimizer = self._distributed.optimizer
         self.network.register_forward_pre_hook(self._turn)
         self.noise = NoiseScaleMeter(self.model, world.device)
         self._noisy = world.size * config.accumulate > 1 and config.allreduce.op == "average"
@@ -90,7 +91,7 @@ class Learner:
         self._generator.manual_seed(seed)
 
     def _update(self, averaged: Any, good: list[Tensor]) -> None:
-        stepped = self.scaler.step(self.optimizer)
+        stepped = self.scaler.step(self._distributed)
         with self.clock.part("communication"):
             averaged()
         if good and not self.finite():  # float16 overflowed on the way forward: BatchNorm's statistics are lost

@@ -12,7 +12,7 @@ import torch
 import hpcfast
 from hpcfast.config import Check
 from hpcfast.data import skips
-from hpcfast.distributed import about, comm
+from hpcfast.distributed import comm
 from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
@@ -179,6 +179,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
         "time_to_robust_accuracy_seconds": run.target_reached if confirmed else None,
         "confirmation": [_measured(each) for each in confirmation],
         "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
+        "engine": comm.chosen()._asdict(),
         "precision": run.learner.network.precision,
         "device": str(run.world.device),
         "versions": {
@@ -186,7 +187,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
             "python": platform.python_version(),
             "torch": torch.__version__,
             "timm": timm.__version__,
-            "horovod": about.version(),
+            **comm.engine().versions(),
             "dali": importlib.metadata.version("nvidia-dali-cuda130"),
         },
     }

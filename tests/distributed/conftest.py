@@ -19,12 +19,15 @@ LIMIT = 200
 """Seconds that a job may take."""
 FORKED = "forked"
 """Ranks without a launcher: a job begins in a second instead of ten. Its exit code is that of a rank that failed."""
+TORCH = "torch"
+"""The same, as torchrun starts them: their engine is torch's."""
 PLAIN = "plain"
 """One process, for scripts that fork ranks themselves."""
 LAUNCHERS = {
     "gloo": ["horovodrun", "--gloo", "-np"],
     "horovodrun-mpi": ["horovodrun", "--mpi", "-np"],
     "mpirun": ["mpirun", "--oversubscribe", "-n"],
+    "torchrun": ["torchrun", "--no-python", "--nproc-per-node"],
 }
 CONFIG = """
 threat: {{norm: L2, eps: 1.0}}
@@ -65,8 +68,9 @@ class Playground:
         # One thread a rank: sums in another order would hide whether ranks agree.
         env = dict(os.environ, PATH=f"{BIN}:{os.environ['PATH']}", OMP_NUM_THREADS="1")
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        if launcher == FORKED:
-            return Job(*forked.run(ranks, [*command], self.path, env, LIMIT))
+        if launcher in (FORKED, TORCH):
+            engine = "torch" if launcher == TORCH else "horovod"
+            return Job(*forked.run(ranks, [*command], self.path, env, LIMIT, engine))
         started = [*([] if launcher == PLAIN else [*LAUNCHERS[launcher], str(ranks)]), sys.executable, *command]
         done = subprocess.run(
             started, cwd=self.path, env=env, text=True, timeout=LIMIT,

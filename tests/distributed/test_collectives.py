@@ -1,10 +1,10 @@
-"""What Horovod is used for, on real ranks, over Gloo and over MPI."""
+"""What engines are used for, on real ranks: Horovod over Gloo and over MPI, and torch."""
 
 import re
 
 import pytest
 
-from tests.distributed.conftest import FORKED, WORKERS, Job, Playground
+from tests.distributed.conftest import FORKED, TORCH, WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
 
@@ -13,14 +13,14 @@ def checks(worker: str) -> list[str]:
     return re.findall(r"^def (check_\w+)", (WORKERS / worker).read_text(), re.MULTILINE)
 
 
-@pytest.fixture(scope="module", params=[FORKED, "mpirun"])
+@pytest.fixture(scope="module", params=[FORKED, "mpirun", TORCH])
 def collectives(request: pytest.FixtureRequest, playground: Playground) -> Job:
     return playground.start(2, str(WORKERS / "collectives.py"), launcher=request.param)
 
 
-@pytest.fixture(scope="module")
-def learning(playground: Playground) -> Job:
-    return playground.start(2, str(WORKERS / "learning.py"))
+@pytest.fixture(scope="module", params=[FORKED, TORCH])
+def learning(request: pytest.FixtureRequest, playground: Playground) -> Job:
+    return playground.start(2, str(WORKERS / "learning.py"), launcher=request.param)
 
 
 @pytest.mark.parametrize("check", checks("collectives.py"))

@@ -1,12 +1,9 @@
 """What steps of training do to the ranks, on every rank; prints ``ok NAME`` for each check that held on this rank."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import horovod.torch.mpi_ops as ops
 import torch
+from counting import counting
 from torch import Tensor
 
 from hpcfast.attacks.standard import Standard
@@ -71,60 +68,34 @@ def check_gradients_become_the_mean_of_the_ranks() -> None:
         )
 
 
-@contextmanager
-def counting() -> Iterator[dict[str, Counter[str]]]:
-    """Count tensors and bytes that this rank gives to Horovod, by what they are."""
-    found: dict[str, Counter[str]] = {"tensors": Counter(), "bytes": Counter()}
-    single, grouped = ops._allreduce_async, ops._grouped_allreduce_async
-
-    def note(tensors: list[Tensor], name: str) -> None:
-        kind = name if name in ("buffers", "vote") else "gradients"  # these go by their parameter's name
-        found["tensors"][kind] += len(tensors)
-        found["bytes"][kind] += sum(tensor.nbytes for tensor in tensors)
-
-    def one(tensor: Tensor, output: Tensor, name: str, *arguments: Any) -> Any:
-        note([tensor], name)
-        return single(tensor, output, name, *arguments)
-
-    def group(tensors: list[Tensor], outputs: list[Tensor], name: str, *arguments: Any) -> Any:
-        note(tensors, name)
-        return grouped(tensors, outputs, name, *arguments)
-
-    ops._allreduce_async, ops._grouped_allreduce_async = one, group
-    try:
-        yield found
-    finally:
-        ops._allreduce_async, ops._grouped_allreduce_async = single, grouped
-
-
 def check_a_step_sends_each_gradient_and_buffer_once_and_a_ballot() -> None:
     subject, vote = learner(), comm.Vote()
     step(subject, 0)
-    with counting() as found:
+    with counting() as sent:
         step(subject, 1)
         vote.cast(True, False, False)
     vote.count()
     parameters = list(subject.model.parameters())
     buffers = [buffer for buffer in subject.model.buffers() if buffer.is_floating_point()]
     assert not all(parameter.is_contiguous() for parameter in parameters), "the weights are channels-last"
-    assert found["tensors"] == {"gradients": len(parameters), "buffers": len(buffers), "vote": 1}, found
-    expected = {"gradients": sum(p.nbytes for p in parameters), "buffers": sum(b.nbytes for b in buffers), "vote": 12}
-    assert found["bytes"] == expected, found
+    assert sum(sent) == sum(each.nbytes for each in (*parameters, *buffers)) + 12, sent
 
 
 def check_accumulated_batches_are_sent_once() -> None:
     subject = learner(accumulate=2)
-    with counting() as found:
+    with counting() as sent:
         subject.step([batch(0), batch(1)], Standard(name="standard"), 0.1, 0)
-    assert found["tensors"]["gradients"] == len(list(subject.model.parameters())), found
+    buffers = [buffer for buffer in subject.model.buffers() if buffer.is_floating_point()]
+    assert sum(sent) == sum(each.nbytes for each in (*subject.model.parameters(), *buffers)), sent
     assert not differ(weights(subject))
 
 
 def check_half_precision_on_the_wire_halves_the_bytes() -> None:
     subject = learner(allreduce={"compression": "fp16"})
-    with counting() as found:
+    with counting() as sent:
         step(subject, 0)
-    assert 2 * found["bytes"]["gradients"] == sum(p.nbytes for p in subject.model.parameters()), found
+    buffers = sum(buffer.nbytes for buffer in subject.model.buffers() if buffer.is_floating_point())
+    assert 2 * (sum(sent) - buffers) == sum(p.nbytes for p in subject.model.parameters()), sent
 
 
 def check_weights_stay_equal_while_ranks_see_other_images() -> None:
@@ -176,12 +147,12 @@ def check_the_noise_scale_is_measured_from_each_ranks_own_gradients() -> None:
 class Hasty(precision.Scaler):
     """The order that looks standard, and is wrong: each rank looks for an overflow in its own gradients."""
 
-    def step(self, optimizer: Any) -> bool:
-        self._scaler.unscale_(optimizer)
-        optimizer.synchronize()
+    def step(self, distributed: Any) -> bool:
+        self._scaler.unscale_(distributed.optimizer)
+        distributed.wait()
         before = self._scaler.get_scale()
-        with optimizer.skip_synchronize():
-            self._scaler.step(optimizer)
+        with distributed.stepping():
+            self._scaler.step(distributed.optimizer)
         self._scaler.update()
         skipped = self._scaler.get_scale() < before
         self.skipped += skipped

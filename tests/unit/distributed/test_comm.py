@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast.distributed import comm, elastic, gradients
+from hpcfast.distributed import comm, joined
 from hpcfast.distributed.comm import World
+from hpcfast.distributed.engines import elastic, horovod
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.errors import UserError
 
@@ -87,11 +88,11 @@ def test_a_distributed_optimizer_takes_the_plain_ones_step(compression: str, wor
         model = nn.Linear(4, 2)
         optimizer: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
         if wrap:
-            optimizer = comm.distribute(optimizer, model, AllreduceSettings(compression=compression))
+            distributed = comm.distribute(optimizer, model, AllreduceSettings(compression=compression))
         for _ in range(3):
             optimizer.zero_grad()
             model(torch.ones(1, 4)).square().sum().backward()
-            optimizer.step()
+            (distributed if wrap else optimizer).step()
         weights.append(model.weight.detach())
     torch.testing.assert_close(*weights)
 
@@ -99,7 +100,7 @@ def test_a_distributed_optimizer_takes_the_plain_ones_step(compression: str, wor
 @pytest.mark.parametrize("compression", ["none", "fp16"])
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 1, 1, 1), (1, 3, 3, 3), (5, 3), (7,)])
 def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, ...], compression: str) -> None:
-    wire = gradients.HalfWire if compression == "fp16" else gradients.Wire
+    wire = horovod.HalfWire if compression == "fp16" else horovod.Wire
     tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
     if len(shape) == 4:
         tensor = tensor.to(memory_format=torch.channels_last)
@@ -113,7 +114,7 @@ def test_what_is_sent_is_contiguous_and_comes_back_as_it_was(shape: tuple[int, .
 
 def test_uncompressed_gradients_are_sent_without_a_copy() -> None:
     tensor = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
-    assert gradients.Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
+    assert horovod.Wire.compress(tensor)[0].data_ptr() == tensor.data_ptr()
 
 
 @pytest.mark.parametrize(
@@ -153,10 +154,10 @@ def test_votes_are_counted_at_the_next_call(world: World) -> None:
 
 def test_who_waits_for_gradients_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     answers, pauses = [False, False, True], []
-    monkeypatch.setattr(gradients.hvd, "poll", lambda handle: answers.pop(0))
-    monkeypatch.setattr(gradients.time, "sleep", pauses.append)
-    gradients.rest(7)
-    assert (answers, pauses) == ([], [gradients.PAUSE] * 2)
+    monkeypatch.setattr(horovod.hvd, "poll", lambda handle: answers.pop(0))
+    monkeypatch.setattr(horovod.time, "sleep", pauses.append)
+    horovod.rest(7)
+    assert (answers, pauses) == ([], [horovod.PAUSE] * 2)
 
 
 def test_gradients_of_several_passes_are_added_up(world: World) -> None:
@@ -165,12 +166,12 @@ def test_gradients_of_several_passes_are_added_up(world: World) -> None:
         torch.manual_seed(0)
         model = nn.Linear(4, 2)
         plain: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        optimizer = comm.distribute(plain, model, AllreduceSettings(), passes=passes)
+        distributed = comm.distribute(plain, model, AllreduceSettings(), passes=passes)
         for _ in range(2):
-            optimizer.zero_grad()
+            distributed.optimizer.zero_grad()
             for x in torch.eye(4).split(4 // passes):
                 model(x).square().sum().backward()
-            optimizer.step()
+            distributed.step()
         weights.append(model.weight.detach())
     torch.testing.assert_close(*weights)
 
@@ -182,7 +183,7 @@ def test_on_cpus_horovod_looks_less_often_unless_told(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     environment = {} if own is None else {"HOROVOD_CYCLE_TIME": own}
     monkeypatch.setattr(os, "environ", environment)
-    gradients.slow_down()
+    horovod.slow_down()
     assert environment.get("HOROVOD_CYCLE_TIME") == expected
 
 
@@ -190,6 +191,9 @@ def test_elastic_jobs_look_less_often_too(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(os, "environ", environment := {"HOROVOD_ELASTIC": "1"})
     monkeypatch.setattr(elastic.hvd, "init", lambda: None)
+    monkeypatch.setattr(elastic.ElasticHorovod, "look", lambda self: None)
     monkeypatch.setattr(elastic, "_Members", lambda: None)
     monkeypatch.setattr(elastic.hvd.elastic, "run", lambda work: work)
-    assert elastic.elastically(lambda: environment["HOROVOD_CYCLE_TIME"]) == "20.0"
+    monkeypatch.setattr(joined, "_engine", None)
+    monkeypatch.setattr(joined, "_choice", None)
+    assert comm.elastically(lambda: environment["HOROVOD_CYCLE_TIME"]) == "20.0"

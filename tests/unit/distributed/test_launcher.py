@@ -37,6 +37,9 @@ def test_alone_there_is_no_rank() -> None:
     assert launcher.rank() is None
 
 
+WEEK = str(7 * 24 * 3600)
+
+
 @pytest.mark.parametrize(("name", "number"), VARIABLES)
 def test_each_launchers_variables_are_read(name: str, number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "12")
@@ -151,9 +154,7 @@ def test_memory_that_is_freed_is_kept_for_the_next_step(size: int) -> None:
     assert kept < 100 < size // 4096 < plain
 
 
-@pytest.mark.parametrize(
-    ("stall", "gloo"), [(None, "360"), ("6", "66"), ("0", str(7 * 24 * 3600)), ("soon", None), ("inf", None)]
-)
+@pytest.mark.parametrize(("stall", "gloo"), [(None, "360"), ("6", "66"), ("0", WEEK), ("soon", WEEK), ("inf", WEEK)])
 def test_gloo_waits_for_longer_than_the_watchdog(
     stall: str | None, gloo: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

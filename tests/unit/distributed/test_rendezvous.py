@@ -25,7 +25,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def meet(rank: int) -> int:
     """The port of this rank's proxy."""
-    rendezvous.meet(launcher.Step(rank, 0, rank, (2,), "localhost"))
+    rendezvous.meet(launcher.Step(rank, 0, rank, (2,), "localhost", f"{os.getpid()}-{os.environ.get('SLURM_STEP_ID')}"))
     assert os.environ["HOROVOD_RANK"] == str(rank)
     assert os.environ["HOROVOD_GLOO_IFACE"] == "lo"
     return int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])

@@ -9,6 +9,7 @@ from hpcfast.attacks import Attack, input_gradient
 from hpcfast.attacks.norms import L2
 from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
+from hpcfast.distributed.engines import Distributed
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.training import precision
 from hpcfast.training.precision import DTYPES, Network, Scaler
@@ -121,26 +122,26 @@ def test_a_cpu_chooses_what_it_computes_fast(
     assert precision.choose("auto", CPU) == chosen
 
 
-def stepping(dtype: torch.dtype) -> tuple[nn.Module, torch.optim.Optimizer, Scaler]:
+def stepping(dtype: torch.dtype) -> tuple[nn.Module, Distributed, Scaler]:
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     plain: torch.optim.Optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     return model, comm.distribute(plain, model, AllreduceSettings()), Scaler(dtype, CPU)
 
 
-def take_step(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: Scaler, factor: float = 1.0) -> None:
-    optimizer.zero_grad()
+def take_step(model: nn.Module, distributed: Distributed, scaler: Scaler, factor: float = 1.0) -> None:
+    distributed.optimizer.zero_grad()
     scaler.backward(factor * model(torch.ones(3, 4)).square().mean())
-    scaler.step(optimizer)
+    scaler.step(distributed)
 
 
 def test_a_scaled_step_is_the_plain_one(world: World) -> None:
     found = []
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        model, optimizer, scaler = stepping(dtype)
+        model, distributed, scaler = stepping(dtype)
         assert scaler.enabled == (dtype == torch.float16)
         for _ in range(3):
-            take_step(model, optimizer, scaler)
+            take_step(model, distributed, scaler)
         assert scaler.skipped == 0
         found.append(model.weight.detach())
     assert torch.equal(found[0], found[1])
@@ -149,25 +150,25 @@ def test_a_scaled_step_is_the_plain_one(world: World) -> None:
 
 @pytest.mark.parametrize("factor", [float("inf"), float("nan")])
 def test_an_overflow_skips_the_step_and_halves_the_scale(factor: float, world: World) -> None:
-    model, optimizer, scaler = stepping(torch.float16)
-    take_step(model, optimizer, scaler)
+    model, distributed, scaler = stepping(torch.float16)
+    take_step(model, distributed, scaler)
     before, scale = model.weight.detach().clone(), scaler._scaler.get_scale()
     for skipped in (1, 2):
-        take_step(model, optimizer, scaler, factor)
+        take_step(model, distributed, scaler, factor)
         assert torch.equal(model.weight, before)
         assert scaler._scaler.get_scale() == scale / 2**skipped
         assert scaler.skipped == skipped
-    take_step(model, optimizer, scaler)
+    take_step(model, distributed, scaler)
     assert not torch.equal(model.weight, before)
     assert torch.isfinite(model.weight).all()
     assert scaler.skipped == 2
 
 
 def test_only_many_overflows_in_a_row_exhaust_the_scale(world: World) -> None:
-    model, optimizer, scaler = stepping(torch.float16)
+    model, distributed, scaler = stepping(torch.float16)
     overflows = 0
     while not scaler.exhausted:
-        take_step(model, optimizer, scaler, float("inf"))
+        take_step(model, distributed, scaler, float("inf"))
         overflows += 1
         assert overflows < 100
     assert overflows == 17, "from 2^16 to below 1"
@@ -175,8 +176,8 @@ def test_only_many_overflows_in_a_row_exhaust_the_scale(world: World) -> None:
 
 
 def test_scale_and_count_survive_a_checkpoint(world: World) -> None:
-    model, optimizer, scaler = stepping(torch.float16)
-    take_step(model, optimizer, scaler, float("inf"))
+    model, distributed, scaler = stepping(torch.float16)
+    take_step(model, distributed, scaler, float("inf"))
     other = Scaler(torch.float16, CPU)
     other.load_state_dict(scaler.state_dict())
     assert other.skipped == 1

@@ -21,7 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
+from hpcfast.distributed import joined
 from hpcfast.distributed.comm import World
+from hpcfast.distributed.engines.horovod import Horovod
 from hpcfast.training import precision
 from hpcfast.training.step import Learner
 
@@ -102,6 +104,7 @@ def test_a_step_sends_each_gradient_once(
 ) -> None:
     """However many passes the attack takes, and no larger than asked for."""
     monkeypatch.setenv("HOROVOD_ELASTIC", "1")  # a rank alone sends, too: another might join
+    monkeypatch.setattr(joined, "_engine", Horovod())
     learner = Learner(tiny(f"attack={METHODS[method]}", f"allreduce.compression={compression}"), 3, world)
     sent, send = [], optimizer.allreduce_async_
     monkeypatch.setattr(optimizer, "allreduce_async_", lambda x, **how: sent.append(x.nbytes) or send(x, **how))
