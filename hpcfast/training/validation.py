@@ -13,6 +13,7 @@ import hpcfast
 from hpcfast.config import Check
 from hpcfast.data import skips
 from hpcfast.distributed import comm
+from hpcfast.distributed.engines import choice
 from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
@@ -187,7 +188,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
             "python": platform.python_version(),
             "torch": torch.__version__,
             "timm": timm.__version__,
-            **comm.engine().versions(),
+            **choice.versions(),
             "dali": importlib.metadata.version("nvidia-dali-cuda130"),
         },
     }

@@ -106,10 +106,6 @@ class Engine(ABC):
     def abort(self) -> None:  # noqa: B027
         """End the other ranks where the launcher would not."""
 
-    def versions(self) -> dict[str, str]:
-        """Of its library, if it has one besides torch."""
-        return {}
-
     @property
     @abstractmethod
     def about(self) -> str:

@@ -1,6 +1,7 @@
 """Which engine carries a job, and why."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
@@ -78,6 +79,11 @@ def _require_horovod(who: str) -> None:
         raise UserError(
             f"{who}, but {why}. Build it for this torch with 'make setup', or use torchrun, or srun with engine=torch"
         )
+
+
+def versions() -> dict[str, str]:
+    """Horovod's, where it is installed: whatever carries a run, runs of one installation say the same."""
+    return {} if missing_horovod() else {"horovod": importlib.metadata.version("horovod")}
 
 
 def missing_horovod() -> str:

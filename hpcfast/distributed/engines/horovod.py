@@ -150,9 +150,6 @@ class Horovod(Engine):
 
             MPI.COMM_WORLD.Abort(1)
 
-    def versions(self) -> dict[str, str]:
-        return {"horovod": str(horovod.__version__)}
-
     @property
     def about(self) -> str:
         built = {"Gloo": hvd.gloo_built(), "MPI": hvd.mpi_built(), "NCCL": hvd.nccl_built()}
