@@ -68,8 +68,9 @@ def _fail(error: Exception, rank: int | None) -> None:
         raise error
     from hpcfast.distributed import comm
 
-    if isinstance(error, comm.PeerLost):
+    lost = isinstance(error, comm.PeerLost)
+    if lost:
         print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)
     else:
         print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-    comm.abort()
+    comm.abort(comm.EXIT_LOST if lost else 1)
