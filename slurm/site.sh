@@ -26,8 +26,8 @@ HPCFAST_MPI=${HPCFAST_MPI:-none}
 #    job again; where that is forbidden, chain), chain (submits a job that follows) or never (the next command is yours).
 HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue}
 HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-20}
-#    Ranks that a fault has ended (killed, crashed, silent) start again in the same job, up to so often without progress;
-#    0: the job fails. A node is left out of the job's next start after so many faults; 0: never.
+#    After a fault (a rank killed, crashed, silent) ranks start again in the same job, so often without progress, and a
+#    node is left out of the job's next start after so many faults; 0: never.
 HPCFAST_MAX_RESTARTS=${HPCFAST_MAX_RESTARTS:-3}
 HPCFAST_EXCLUDE_AFTER=${HPCFAST_EXCLUDE_AFTER:-0}
 

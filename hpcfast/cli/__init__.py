@@ -1,8 +1,8 @@
 """The ``hpcfast`` command. Each file here is one subcommand; heavy imports wait until it runs.
 
 Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 stopped early, the same command resumes;
-130, 140, 143 ended by a signal, the same command starts again; anything else is a failure, with a traceback from the
-rank that failed first.
+76 another rank has failed; 130, 140, 143 ended by a signal, the same command starts again; anything else is a failure,
+with a traceback from the rank that failed first.
 """
 
 import io

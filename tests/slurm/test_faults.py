@@ -20,12 +20,13 @@ MEMORY, LIMIT = (V1, "memory.limit_in_bytes") if V1.is_dir() else (V2, "memory.m
 
 def rank(cluster: Cluster, job: str, node: str) -> int:
     """The process number of the job's rank on ``node``."""
+    ours = {f"{name}={value}".encode() for name, value in (("SLURMD_NODENAME", node), ("SLURM_CONF", cluster.conf))}
     rows = cluster.run("pgrep", "-f", rf"hpcfast train .*--json train-{job}.json").split()
     for pid in map(int, rows):
         process = Path("/proc", str(pid))
         words = (process / "cmdline").read_bytes().split(b"\0")
         is_python = b"python" in words[0] and words[1].endswith(b"hpcfast")
-        if is_python and f"SLURMD_NODENAME={node}\0".encode() in (process / "environ").read_bytes():
+        if is_python and ours <= {*(process / "environ").read_bytes().split(b"\0")}:
             return pid
     raise AssertionError(f"no rank on {node} among {rows}")
 
