@@ -18,10 +18,11 @@ from hpcfast.distributed import joined, launcher, objects
 from hpcfast.distributed.engines import choice
 from hpcfast.distributed.gradients import average_buffers, broadcast_parameters, distribute, mean
 from hpcfast.distributed.joined import chosen, engine, lost_a_peer
-from hpcfast.distributed.status import leave_traces, peers, set_status, tell_before_end, waiting, watch
+from hpcfast.distributed.status import EXIT_LOST, leave_traces, peers, set_status, tell_before_end, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
+    "EXIT_LOST",
     "Vote",
     "World",
     "abort",
@@ -61,6 +62,8 @@ class World:
     """This rank's fair share of its machine's cores: more threads than cores make every rank slower."""
     cores: int = 1
     """Of this machine, which its ranks may use together."""
+    nodes: int = 1
+    """On which the ranks are."""
 
     @property
     def is_root(self) -> bool:
@@ -119,7 +122,9 @@ def join() -> World:
     mine = sorted(os.sched_getaffinity(0))
     known = engine()
     known.look()
-    world = World(known.rank, known.size, known.local_rank, *shares(mine, gather((socket.gethostname(), mine))))
+    everyone = gather((socket.gethostname(), mine))
+    nodes = len({host for host, _ in everyone})
+    world = World(known.rank, known.size, known.local_rank, *shares(mine, everyone), nodes)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
@@ -227,10 +232,10 @@ def commit() -> None:
     engine().commit()
 
 
-def abort() -> NoReturn:
+def abort(code: int = 1) -> NoReturn:
     """End this rank, and with it the job, at once: an orderly exit would wait for ranks that wait for us."""
-    joined.abort()
-    os._exit(1)
+    joined.abort(code)
+    os._exit(code)
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -29,7 +29,7 @@ def join(chosen: choice.Choice, engine: Engine) -> None:
     _engine, _choice = engine, chosen
 
 
-def abort() -> None:
+def abort(code: int) -> None:
     """End the other ranks where the launcher would not."""
     if _engine is not None:
-        _engine.abort()
+        _engine.abort(code)

@@ -103,8 +103,8 @@ class Engine(ABC):
     def stop_timeline(self) -> None:  # noqa: B027
         """End it."""
 
-    def abort(self) -> None:  # noqa: B027
-        """End the other ranks where the launcher would not."""
+    def abort(self, code: int) -> None:  # noqa: B027
+        """End the other ranks with ``code``, where the launcher would not."""
 
     @property
     @abstractmethod

@@ -144,11 +144,11 @@ class Horovod(Engine):
     def stop_timeline(self) -> None:
         hvd.stop_timeline()
 
-    def abort(self) -> None:
+    def abort(self, code: int) -> None:
         if hvd.is_initialized() and hvd.mpi_enabled() and hvd.size() > 1:
             from mpi4py import MPI  # importing it starts MPI, which a Gloo job must not do
 
-            MPI.COMM_WORLD.Abort(1)
+            MPI.COMM_WORLD.Abort(code)
 
     @property
     def about(self) -> str:
