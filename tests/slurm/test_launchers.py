@@ -7,6 +7,11 @@ from tests.slurm.conftest import Cluster
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 LAUNCHERS = {
     "none": "srun --mpi=none",
+    "torch": "srun --mpi=none env HPCFAST_ENGINE=torch",
+    "torchrun": (
+        "srun --mpi=none torchrun --nnodes {ranks} --nproc-per-node 1 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID "
+        "--rdzv-endpoint $SLURMD_NODENAME:29500 --no-python"
+    ),
     "pmix": "srun --mpi=pmix",
     "mpirun": "mpirun --bind-to none",
     "horovodrun": "horovodrun --gloo -np {ranks}",

@@ -118,6 +118,13 @@ def test_without_the_variables_of_the_login_node_a_job_is_the_same(strange: Clus
     assert strange.weights("bare") == strange.weights(undisturbed)
 
 
+def test_torchs_ranks_find_one_another_too(strange: Cluster, undisturbed: str) -> None:
+    """Though their nodes know themselves as 127.0.1.1, and all have docker0's address."""
+    job = strange.train("by-torch", 2, ENDS, "engine=torch")
+    assert strange.end(job) == "COMPLETED 0:0", strange.log(job)
+    assert strange.weights("by-torch") == strange.weights(undisturbed)
+
+
 def test_gpus_that_torch_cannot_see_are_an_error_and_no_training_on_cpus(strange: Cluster) -> None:
     job = strange.train("blind", 2, flags=("--gpus-per-node=1",))
     assert strange.end(job) == "FAILED 2:0", strange.log(job)
