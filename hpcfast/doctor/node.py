@@ -128,7 +128,7 @@ _agree = partial(
     cure="use one .venv on a shared file system on all nodes, or run scripts/setup again on the node that differs",
 )
 CHECKS = (
-    Check("ranks", lambda job: f"{job.world.size}, over {comm.engine().carrier}", _agree),
+    Check("ranks", lambda job: ", over ".join(filter(None, (str(job.world.size), comm.engine().carrier))), _agree),
     Check("Python", lambda _: platform.python_version(), _agree),
     Check("hpcfast", lambda _: hpcfast.__version__, _agree),
     Check("torch", lambda _: torch.__version__, _agree),

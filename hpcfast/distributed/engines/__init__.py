@@ -53,7 +53,7 @@ class Engine(ABC):
     local_rank: int
     local_size: int
     carrier: str
-    """What carries CPU tensors: Gloo, MPI, or nothing."""
+    """What carries CPU tensors: Gloo or MPI; empty where nothing does."""
     address: str = ""
     """Of this rank's on the network that Gloo uses, where it is known."""
 

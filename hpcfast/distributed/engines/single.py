@@ -23,7 +23,7 @@ class Done(NamedTuple):
 class Single(Engine):
     """No other rank, no socket."""
 
-    name, carrier, lost = "single", "nothing", ConnectionError
+    name, carrier, lost = "single", "", ConnectionError
     rank = local_rank = 0
     size = local_size = 1
 

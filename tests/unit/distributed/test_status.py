@@ -25,10 +25,10 @@ def test_a_rank_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (trace,) = (tmp_path / "stacks").iterdir()
     assert trace.name == "rank-00003.txt"
     assert "test_a_rank_says_where_it_was" in trace.read_text()
-    assert codes == [1]
+    assert codes == [status.EXIT_LOST]
     status.leave_traces(tmp_path / "nowhere" / "stacks")
     status.end()
-    assert codes == [1, 1], "a folder that is gone changes nothing"
+    assert codes == [status.EXIT_LOST] * 2, "a folder that is gone changes nothing"
     dog.stop()
 
 
@@ -40,5 +40,5 @@ def test_a_file_system_that_hangs_does_not_keep_a_rank_from_ending(monkeypatch: 
     ending = threading.Thread(target=status.end, daemon=True)
     ending.start()
     ending.join(10)
-    assert codes == [1]
+    assert codes == [status.EXIT_LOST]
     gone.set()
