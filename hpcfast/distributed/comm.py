@@ -4,6 +4,7 @@ Everything else sees a :class:`World` (numbers) and the few collectives below. E
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
 """
 
+import errno
 import os
 import socket
 from collections import Counter
@@ -60,6 +61,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk that has no room for this user."""
 
 PeerLost = HorovodInternalError
 """Raised by every collective once another rank has died."""
@@ -239,6 +242,10 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
         return work(), None
     except UserError as error:
         return None, str(error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return None, f"{error}: the disk is full, or your share of it. Make room and give the same command again"
 
 
 def _raise_first(errors: list[str | None]) -> None:

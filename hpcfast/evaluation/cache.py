@@ -19,7 +19,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import attacked, chosen_images, rounds
 from hpcfast.evaluation.outcomes import Journal, summarise, table
-from hpcfast.runs import files, lock
+from hpcfast.runs import files, lock, results
 
 RESULT = "result.json"
 """The numbers; written last, so that it says that the evaluation is complete."""
@@ -61,7 +61,8 @@ def _begin(place: Path, keep_images: bool, overwrite: bool) -> dict[str, Any] | 
             shutil.rmtree(place / folder, ignore_errors=True)
     if keep_images:
         (place / ADVERSARIAL).mkdir(exist_ok=True)
-    return json.loads((place / RESULT).read_text()) if (place / RESULT).is_file() else None
+    cure = "remove it, and the same command measures again"
+    return results.read(place / RESULT, results.Kept, cure) if (place / RESULT).is_file() else None
 
 
 def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from hpcfast.attacks import Try
 from hpcfast.attacks.norms import Ball
@@ -39,6 +40,9 @@ class Record(NamedTuple):
     ids: list[int]
     clean: list[int]
     predicted: list[int]
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class Outcomes:
@@ -124,8 +128,8 @@ class Journal:
         records = []
         for file in self._files():
             for line in file.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError, TypeError):  # empty or torn
-                    records.append(Record(*json.loads(line)))
+                with contextlib.suppress(ValueError):  # empty or torn
+                    records.append(_RECORD.validate_json(line))
         return sorted(records, key=lambda record: record.round)
 
     def remove(self) -> None:
