@@ -19,7 +19,7 @@ from random import Random
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads don't survive a fork
 
 try:
-    import atheris
+    import atheris  # type: ignore[import-untyped]  # optional, and without types
 except ImportError:
     sys.exit("campaigns/fuzz.py needs atheris; make a copy of .venv, or one beside it, and pip install atheris there")
 
@@ -34,12 +34,13 @@ with atheris.instrument_imports(include=["hpcfast"]):
 LONGEST = 1 << 16
 """Bytes of a file that is tried."""
 PLACE = Path("runs/fuzz")
+SHORT = ["epochs=1", "schedule.warmup=0", "guard.every=0", "checkpoint.minutes=0", "log_every=2"]
 
 
 def material(folder: Path) -> dict[str, targets.Target]:
     """All targets, of a tiny run and a pack that are made here."""
     kill_runs.write_data(folder)
-    config = load(folder / "tiny.yaml", ["name=tiny"])
+    config = load(folder / "tiny.yaml", ["name=tiny", *SHORT])
     train.train(config, comm.init())
     write.pack(folder / "data", folder / "packed", write.Recipe(1, None, 0), lambda done, of: None)
     (folder / "targets").mkdir()

@@ -105,7 +105,7 @@ class Campaign:
 
     def kill(self, what: str, call: int) -> bool:
         """Kill a run before this call of a window, let it finish, and compare; whether there was such a call."""
-        name, window = f"run-{self.kills.total()}", WINDOWS[what]
+        name, window = f"run-{what}-{call}".replace(" ", "-"), WINDOWS[what]
         if not system_calls.killed_at(call, lambda switch: self.train(name, window, switch)):
             return False
         self.kills[what] += 1

@@ -57,7 +57,7 @@ class Invalid(UserError, ValueError):
 
 
 def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All strings in ``values`` that hold control characters, and their keys."""
+    """All strings in ``values`` that hold control characters or halves of characters, and their keys."""
     if isinstance(values, dict):
         for name, value in values.items():
             yield from _broken(name, key)
@@ -65,7 +65,7 @@ def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(values, list | tuple):
         for place, value in enumerate(values):
             yield from _broken(value, f"{key}.{place}")
-    elif isinstance(values, str) and any(category(char) in ("Cc", "Zl", "Zp") for char in values):
+    elif isinstance(values, str) and any(category(char) in ("Cc", "Cs", "Zl", "Zp") for char in values):
         yield key, values
 
 

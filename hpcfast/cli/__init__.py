@@ -14,6 +14,7 @@ import typer
 from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
 from hpcfast.distributed import launcher
 from hpcfast.errors import UserError
+from hpcfast.runs.names import in_lines
 from hpcfast.runs.signals import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
 
 app = typer.Typer(
@@ -48,11 +49,11 @@ def main() -> None:
             app()
     except UserError as error:
         if not rank:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(in_lines(f"error: {error}"), file=sys.stderr, flush=True)
         sys.exit(2)
     except Stopped as stopped:
         if not rank:
-            print(stopped, file=sys.stderr, flush=True)
+            print(in_lines(str(stopped)), file=sys.stderr, flush=True)
         sys.exit(EXIT_STOPPED)
     except Interrupted as interrupted:
         sys.exit(interrupted.code)

@@ -121,11 +121,11 @@ class Summary(Measured):
     train_seconds: float
     wall_seconds: float
     data: _Digests | None = None
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] | None = None
     catastrophic_overfitting: _Collapses | None = None
-    confirmation: list[_Confirmed] = []
-    stragglers: list[str] = []
-    hardware: str = ""
+    confirmation: list[_Confirmed] | None = None
+    stragglers: list[str] | None = None
+    hardware: str | None = None
     steps: int | None = None
     images: int | None = None
     slots: int | None = None
