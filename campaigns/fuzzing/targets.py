@@ -29,6 +29,7 @@ from hpcfast.report import page, tables
 from hpcfast.report import runs as reports
 from hpcfast.runs import check, lock
 from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.reading import read_yaml
 from hpcfast.scaling import collect, jobs, study
 from hpcfast.training import checkpoint
 
@@ -84,10 +85,9 @@ def of_run(run: Path, folder: Path) -> Iterator[tuple[str, Target]]:
     result = next(directory.evaluations.glob("*/result.json"))
     directory.explain.write_text('{"alignment": {"image": {"mean": 0.25, "ci95": [0.1, 0.4], "n": 500}}}')
     config = read_run(directory)
-    reports.__dict__["read_run"] = cached(
-        reports.read_run, lambda run: run.config
-    )  # else most of the time is spent there
-    check.__dict__["read_yaml"] = cached(check.read_yaml, lambda path: path)
+    # Else most of the time would be spent there:
+    vars(reports)["read_run"] = cached(read_run, lambda run: run.config)
+    vars(check)["read_yaml"] = cached(read_yaml, lambda path: path)
 
     def report() -> None:
         (record,) = reports.read([directory])

@@ -96,7 +96,7 @@ def understood(origin: str) -> Iterator[None]:
     except RecursionError:
         raise UserError(f"{origin}: it nests too deeply") from None
     except Exception as error:  # noqa: BLE001 - see above
-        raise UserError(f"{origin}: {error or repr(error)}") from None
+        raise UserError(f"{origin}: {str(error) or repr(error)}") from None
 
 
 def schema() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def read_numbered(path: Path) -> tuple[list[Event], list[Fault]]:
     events, faults, cut = [], [], 0
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         found = _whole(line)
-        event = found and Event(number, *(found[key] for key in KEYS))
+        event = Event(number, *(found[key] for key in KEYS)) if found else None
         if cut and (event is None or event.key != "init_start"):
             faults.append((cut, "is no event"))
         cut = number if event is None else 0
