@@ -27,7 +27,7 @@ class Settings(BaseModel):
     def _refuse_line_breaks(cls, values: Any) -> Any:
         """Settings get into batch scripts, logs and pages, where what follows a line break could be a command."""
         if wrong := [
-            f"{key}: {_short(ascii(text))} holds a line break or another control character"
+            f"{_short(key)}: {_short(ascii(text))} holds a line break or another control character"
             for key, text in _broken(values)
         ]:
             raise Invalid(wrong)
@@ -148,7 +148,7 @@ def _settings_in(annotation: Any) -> type[Settings]:
 
 def _explain(cls: type[Settings], detail: Any) -> list[str]:
     """Lines for one of pydantic's error details: the key, the value, what is legal."""
-    key = ".".join(str(part) for part in detail["loc"])
+    key = _short(".".join(str(part) for part in detail["loc"]))
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, Invalid):
         return [f"{key}.{line}" if key else line for line in cause.lines]

@@ -4,7 +4,6 @@ Everything else sees a :class:`World` (numbers) and the few collectives below. E
 unnamed one after ranks ran unequal numbers of operations hangs without an error.
 """
 
-import errno
 import os
 import socket
 from collections import Counter
@@ -33,7 +32,7 @@ from hpcfast.distributed.gradients import (
     stop_timeline,
 )
 from hpcfast.distributed.status import leave_traces, peers, set_status, waiting, watch
-from hpcfast.errors import UserError
+from hpcfast.errors import UserError, to_cure
 
 __all__ = [
     "PeerLost",
@@ -61,8 +60,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk that has no room for this user."""
 
 PeerLost = HorovodInternalError
 """Raised by every collective once another rank has died."""
@@ -243,9 +240,9 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
     except UserError as error:
         return None, str(error)
     except OSError as error:
-        if error.errno not in FULL:
+        if (said := to_cure(error)) is None:
             raise
-        return None, f"{error}: the disk is full, or your share of it. Make room and give the same command again"
+        return None, said
 
 
 def _raise_first(errors: list[str | None]) -> None:

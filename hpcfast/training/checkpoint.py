@@ -19,7 +19,7 @@ import torch
 
 from hpcfast.config import CheckpointSettings
 from hpcfast.distributed import comm
-from hpcfast.errors import UserError
+from hpcfast.errors import FULL, UserError
 from hpcfast.runs.files import PART, save_text, write_atomically
 
 FORMAT = 1
@@ -123,7 +123,7 @@ def write(folder: Path, step: int, data: memoryview, keep: int) -> None:
         write_atomically(path, lambda part: part.write_bytes(data))
         save_text(folder / LAST, path.name)
     except OSError as error:
-        if error.errno not in comm.FULL:
+        if error.errno not in FULL:
             raise
         free = shutil.disk_usage(folder.parent).free
         raise UserError(

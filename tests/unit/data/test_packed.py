@@ -169,7 +169,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "suffix": (lambda p: rename(p, b"\xff\xfe"), "val/shard-000000.npy: an image would be a file of the kind"),
     "truncated": (lambda p: cut(p / "val/shard-000000.tar", 512), "val/shard-000000.tar: truncated: 512 of "),
     "huge": (lambda p: reindex(p, header(f"{{{KIND}, 'shape': (10000000000,)}}")), "is no index of"),
-    "empty": (lambda p: reindex(p, header(f"{{{KIND}, 'shape': (8,)}}")), "is no index of 8 images"),
+    "empty": (lambda p: reindex(p, header(f"{{{KIND}, 'shape': (8,)}}")), "is no index of"),
     "no header": (lambda p: reindex(p, header("[" * 5000)), "val/shard-000000.npy: "),
     "archive": (lambda p: reindex(p, archive()), "val/shard-000000.npy: "),
     "no shard": (lambda p: (p / "train/shard-000000.tar").unlink(), "train/shard-000000.tar: No such file"),
