@@ -53,6 +53,7 @@ def write(place: Path, result: dict[str, Any]) -> None:
 
 def _begin(place: Path, keep_images: bool, overwrite: bool) -> dict[str, Any] | None:
     """The result, if all that is wanted was measured before; what is to be measured anew is removed."""
+    files.clean(place)
     if overwrite or (keep_images and not (place / ADVERSARIAL).exists()):
         for file in (RESULT, IMAGES):  # the result first, for it vouches for the rest
             (place / file).unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Whatever is given where a command takes text: it is refused in one message or used as data; nothing else happens."""
+"""Whatever is given where a command takes text: it is refused in one message or used as data; nothing else happens.
+
+``HOSTILE=all pytest tests/unit/cli/test_hostile_options.py`` gives every string to every parameter.
+"""
 
 import os
 import sys
@@ -29,11 +32,13 @@ def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 GIVEN = [
-    pytest.param(words, parameter.name, id=f"{' '.join(words)} {parameter.name}")
+    (words, parameter.name)
     for words, command in COMMANDS.items()
     for parameter in command.params
     if parameter.type_descriptor.annotation in TEXT
 ]
+SHARE = 1 if os.environ.get("HOSTILE") == "all" else 6
+"""Each parameter gets one string of so many."""
 
 
 def line(words: tuple[str, ...], name: str, text: str) -> list[str]:
@@ -67,11 +72,12 @@ def test_there_are_many() -> None:
     assert len(GIVEN) > 60
 
 
-@pytest.mark.parametrize(("words", "name"), GIVEN)
+@pytest.mark.parametrize("number", range(len(GIVEN)), ids=[f"{' '.join(words)} {name}" for words, name in GIVEN])
 def test_it_is_refused_in_one_message_or_is_data(
-    words: tuple[str, ...], name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    number: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for text in STRINGS if os.environ.get("HOSTILE") == "all" else STRINGS[GIVEN_NAMES.index((words, name)) % 6 :: 6]:
+    words, name = GIVEN[number]
+    for text in STRINGS[number % SHARE :: SHARE]:
         monkeypatch.setattr(sys, "argv", line(words, name, text))
         with pytest.raises(SystemExit) as ended:
             cli.main()
