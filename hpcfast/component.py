@@ -27,7 +27,8 @@ class Settings(BaseModel):
     def _refuse_line_breaks(cls, values: Any) -> Any:
         """Settings get into batch scripts, logs and pages, where what follows a line break could be a command."""
         if wrong := [
-            f"{key}: {text!a} holds a line break or another control character" for key, text in _broken(values)
+            f"{_short(key)}: {_short(ascii(text))} holds a line break or another control character"
+            for key, text in _broken(values)
         ]:
             raise Invalid(wrong)
         return values
@@ -35,6 +36,8 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+LONGEST = 200
+"""Characters of a wrong value that a message shows."""
 RENAMED = {"hpcfast.attacks": {"fgsm": "fgsm_rs", "natural": "standard"}}
 """What components were called before, and in other projects, by their package."""
 
@@ -54,7 +57,7 @@ class Invalid(UserError, ValueError):
 
 
 def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All strings in ``values`` that hold control characters, and their keys."""
+    """All strings in ``values`` that hold control characters or halves of characters, and their keys."""
     if isinstance(values, dict):
         for name, value in values.items():
             yield from _broken(name, key)
@@ -62,7 +65,7 @@ def _broken(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(values, list | tuple):
         for place, value in enumerate(values):
             yield from _broken(value, f"{key}.{place}")
-    elif isinstance(values, str) and any(category(char) in ("Cc", "Zl", "Zp") for char in values):
+    elif isinstance(values, str) and any(category(char) in ("Cc", "Cs", "Zl", "Zp") for char in values):
         yield key, values
 
 
@@ -121,15 +124,20 @@ def components(package: str) -> dict[str, type[Component]]:
 
 def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     """Say, for an error message, that ``value`` is none of ``legal``, and which of those come nearest."""
-    legal = sorted(legal)
+    legal, value = sorted(legal), _short(str(value))
     folded = {name.lower(): name for name in legal}  # of other case is near
 
     def near(n: int, cutoff: float) -> list[str]:
-        return [folded[name] for name in difflib.get_close_matches(str(value).lower(), folded, n, cutoff)]
+        return [folded[name] for name in difflib.get_close_matches(value.lower(), folded, n, cutoff)]
 
     hint = f" (did you mean '{near(1, 0.6)[0]}'?)" if near(1, 0.6) else ""
     listed = legal if len(legal) <= shown else [*(near(5, 0.3) or legal[:5]), "…"]
     return f"'{value}' is not one of: {', '.join(listed)}{hint}"
+
+
+def _short(shown: str) -> str:
+    """A value for a message: of a long one, which may be a file's worth, the start."""
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
 
 
 def _settings_in(annotation: Any) -> type[Settings]:
@@ -140,7 +148,7 @@ def _settings_in(annotation: Any) -> type[Settings]:
 
 def _explain(cls: type[Settings], detail: Any) -> list[str]:
     """Lines for one of pydantic's error details: the key, the value, what is legal."""
-    key = ".".join(str(part) for part in detail["loc"])
+    key = _short(".".join(str(part) for part in detail["loc"]))
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, Invalid):
         return [f"{key}.{line}" if key else line for line in cause.lines]
@@ -154,4 +162,4 @@ def _explain(cls: type[Settings], detail: Any) -> list[str]:
     if detail["type"] == "missing":
         return [f"{key}: missing; it has no default"]
     message = str(cause) if cause else detail["msg"][0].lower() + detail["msg"][1:]
-    return [f"{key}: {message} (got {detail['input']!r})" if key else message]
+    return [f"{key}: {message} (got {_short(repr(detail['input']))})" if key else message]

@@ -1,5 +1,10 @@
 """The errors that reach a user as one message instead of a traceback."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Of a disk that has no room for this user."""
+
 
 class UserError(Exception):
     """The user's input is wrong.
@@ -7,3 +12,12 @@ class UserError(Exception):
     The message names the bad value, the legal ones and the cure. The command line prints it on rank 0 and
     exits with 2 on every rank.
     """
+
+
+def to_cure(error: OSError) -> str | None:
+    """What to say of an error of the file system that a person can cure, whichever file it met; None of others."""
+    if error.errno in FULL:
+        return f"{error}: the disk is full, or your share of it. Make room and give the same command again"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.strerror}: {str(error.filename)[:200]!r}…; give a shorter one"
+    return None

@@ -8,12 +8,14 @@ with a traceback from the rank that failed first.
 import io
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
 from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
 from hpcfast.distributed import launcher
-from hpcfast.errors import UserError
+from hpcfast.errors import UserError, to_cure
+from hpcfast.runs.names import in_lines
 from hpcfast.runs.signals import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
 
 app = typer.Typer(
@@ -48,21 +50,26 @@ def main() -> None:
             app()
     except UserError as error:
         if not rank:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(in_lines(f"error: {error}"), file=sys.stderr, flush=True)
         sys.exit(2)
     except Stopped as stopped:
         if not rank:
-            print(stopped, file=sys.stderr, flush=True)
+            print(in_lines(str(stopped)), file=sys.stderr, flush=True)
         sys.exit(EXIT_STOPPED)
     except Interrupted as interrupted:
         sys.exit(interrupted.code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if rank is not None or (said := to_cure(error)) is None:
+            _fail(error, rank)
+        print(in_lines(f"error: {said}"), file=sys.stderr, flush=True)
+        sys.exit(2)
     except Exception as error:  # noqa: BLE001 - the last stop: every fault must end the whole job
         _fail(error, rank)
 
 
-def _fail(error: Exception, rank: int | None) -> None:
+def _fail(error: Exception, rank: int | None) -> NoReturn:
     """Print what went wrong on this rank and end the whole job."""
     if rank is None:
         raise error

@@ -48,6 +48,7 @@ def command(
         from hpcfast.distributed import comm
         from hpcfast.errors import UserError
         from hpcfast.evaluation import session
+        from hpcfast.runs.names import in_lines
 
     settings = list(overrides or [])
     if run and "=" in str(run):  # without RUN a setting stands in its place
@@ -84,7 +85,7 @@ def command(
         result, place = session.measure(what, world, save_images, overwrite)
         printed = [*_attacked(result), f"{'kept in':16} {place}"]
     if world.is_root:
-        print(*printed, sep="\n")
+        print(*map(in_lines, printed), sep="\n")
     comm.on_root(lambda: options.write_json(json, result))
 
 

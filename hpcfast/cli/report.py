@@ -22,7 +22,7 @@ def command(
     from hpcfast.report import page, tables
     from hpcfast.report import runs as reading
     from hpcfast.runs.directory import RunDirectory
-    from hpcfast.runs.names import printable
+    from hpcfast.runs.names import in_lines, printable
     from hpcfast.runs.progress import console
 
     records = reading.read([RunDirectory(run) for run in runs])
@@ -41,7 +41,7 @@ def command(
     for record in records:
         if record.account.wall:
             screen.print(printable(tables.effective(record)))
-    print(f"no picture: {why}" if why else f"picture: {drawn}")
+    print(in_lines(f"no picture: {why}") if why else f"picture: {drawn}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]
     options.write_json(json, {"runs": summaries, "picture": None if why else str(drawn), "page": str(target)})

@@ -4,12 +4,13 @@ A file may name another with ``base:`` and then holds only what differs. Validat
 any device or file of the run is touched.
 """
 
+import io
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +21,7 @@ from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
+from hpcfast.runs.reading import read_yaml
 
 __all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
 
@@ -35,7 +37,8 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
-    values = OmegaConf.to_container(OmegaConf.merge({"name": path.stem}, _read(path)))
+    with understood(str(path)):
+        values = OmegaConf.to_container(OmegaConf.merge({"name": path.stem}, _read(path)))
     if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
         said = rename(values)  # it may be a run of an earlier version
         if said and launcher.rank() in (None, 0):
@@ -45,7 +48,7 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 def engine(path: Path, overrides: list[str] | None = None) -> str:
     """The engine that a configuration asks for, before ranks have joined it: what else is wrong is told after that."""
-    with suppress(UserError, OmegaConfBaseException, yaml.YAMLError, IndexError, OSError):
+    with suppress(UserError), understood(str(path)):
         return str(_merge(_read(path), OmegaConf.from_dotlist(overrides or [])).get("engine") or "auto")
     return "auto"
 
@@ -78,15 +81,29 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
                 f"or give a link to it that has another name"
             ) from None
     try:
-        merged = _merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
-        plain: Any = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError, IndexError) as error:  # IndexError: of a key such as "["
-        raise UserError(f"{origin}, {' '.join(overrides)}: {error}") from None
-    try:
-        return validate(RunConfig, plain)
+        with understood(f"{origin}, {' '.join(overrides)}"):
+            merged = _merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
+            plain: Any = OmegaConf.to_container(merged, resolve=True)
+            return validate(RunConfig, plain)
     except Invalid as error:
         lines = "\n".join(f"  {line}" for line in error.lines)
         raise UserError(f"{origin}: wrong settings\n{lines}\n'hpcfast config schema' lists all settings") from None
+
+
+@contextmanager
+def understood(origin: str) -> Iterator[None]:
+    """Raise a UserError that names ``origin`` for whatever odd text makes OmegaConf raise in this block.
+
+    That is nearly everything: IndexError for a key such as "[", RecursionError where lists nest by the hundred.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError(f"{origin}: it nests too deeply") from None
+    except Exception as error:  # noqa: BLE001 - see above
+        raise UserError(f"{origin}: {str(error) or repr(error)}") from None
 
 
 def schema() -> dict[str, Any]:
@@ -107,18 +124,18 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
     if path.resolve() in [p.resolve() for p in seen]:
         raise UserError(f"base: {' -> '.join(str(p) for p in (*seen, path))} is a circle; remove one 'base:'")
     try:
-        values = OmegaConf.load(path)
+        values = read_yaml(path, lambda text: OmegaConf.load(io.StringIO(text)))
         base = values.pop("base", None) if isinstance(values, DictConfig) else None
     except FileNotFoundError:
         near = sorted(str(p) for p in Path("configs").glob("*.yaml"))
         origin = f" (the base of {seen[-1]})" if seen else ""
         raise UserError(f"no config file {path}{origin}; there are: {', '.join(near) or 'none in configs/'}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, DictConfig):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")
-    if not isinstance(base, str | None):
-        raise UserError(f"{path}: base: {base} is no file name; write e.g. 'base: digits_l2.yaml'")
+    if not isinstance(base, str | None) or (base and not base.isprintable()):
+        raise UserError(f"{path}: base: {base!a} is no file name; write e.g. 'base: digits_l2.yaml'")
     return values if base is None else _merge(_read(path.parent / base, (*seen, path)), values)
 
 

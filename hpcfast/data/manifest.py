@@ -5,7 +5,6 @@ class's number, ASCII) of image after image, as WebDataset has them; ``train/sha
 image lies: a fixed 20 bytes an image, which numpy reads without parsing a line for each of a million.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
+from hpcfast.runs.reading import read_json
 
 MANIFEST = "manifest.json"
 FORMAT = "hpcfast-pack"
@@ -90,7 +90,7 @@ def read(root: Path) -> Manifest:
     """What ``root`` says it holds; UserError if it is no pack, one of another version, or its manifest is damaged."""
     again = "make one with 'hpcfast data pack'"
     try:
-        values = json.loads((root / MANIFEST).read_text())
+        values = read_json(root / MANIFEST)
     except (OSError, ValueError) as error:
         raise UserError(f"{root / MANIFEST} cannot be read: {error}. Is {root} a pack? If not, {again}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:

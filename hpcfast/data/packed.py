@@ -1,7 +1,6 @@
 """Reading packs, which :mod:`hpcfast.data.manifest` describes, and finding what is wrong with one."""
 
 import hashlib
-import json
 import os
 import resource
 import threading
@@ -18,6 +17,7 @@ from hpcfast.data import manifest
 from hpcfast.data.manifest import INDEX, MANIFEST, Blob, Manifest, Shard
 from hpcfast.data.split import Split, digest
 from hpcfast.errors import UserError
+from hpcfast.runs.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _close(files: dict[int, int]) -> None:
 def is_pack(root: Path) -> bool:
     """Whether ``root`` was made by ``hpcfast data pack``."""
     try:
-        return bool(json.loads((root / MANIFEST).read_text())["format"] == manifest.FORMAT)
+        return bool(read_json(root / MANIFEST)["format"] == manifest.FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -129,11 +129,17 @@ def _split(root: Path, place: Path, described: Manifest, name: str) -> PackedSpl
 def _index(root: Path, shard: Shard) -> np.ndarray:
     name = f"{shard.name}.npy"
     try:
-        index: np.ndarray = np.load(root / name, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with (root / name).open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            # Before memory is taken for them:
+            if kind != INDEX or shape != (shard.images,) or shard.images * INDEX.itemsize > shard.npy.bytes:
+                raise ValueError(f"{kind} of shape {shape} is no index of {shard.images} images")
+            index = np.fromfile(file, INDEX, shard.images)
+    except Exception as error:  # noqa: BLE001 - of an odd header numpy's tokenizer raises whatever it runs into
         raise _mismatch(root, name, str(error)) from None
-    if index.dtype != INDEX or index.shape != (shard.images,):
-        raise _mismatch(root, name, f"{index.dtype} of shape {index.shape} is no index of {shard.images} images")
+    if len(index) < shard.images:
+        raise _mismatch(root, name, f"it ends after {len(index)} of {shard.images} images")
     if not 0 <= index["offset"].min() <= (index["offset"] + index["size"]).max() <= shard.tar.bytes:
         raise _mismatch(root, name, f"an image would lie outside the shard's {shard.tar.bytes:,} bytes")
     if not (fine := np.char.isalnum(index["suffix"])).all():

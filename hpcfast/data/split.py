@@ -1,7 +1,6 @@
 """The images of one split: their files, labels and ids, wherever their bytes are."""
 
 import hashlib
-import json
 import os
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from hpcfast.errors import UserError
+from hpcfast.runs.reading import read_json
 
 HASHES = "hashes.json"
 """In a data set's folder: what ``hpcfast data verify`` found every byte of it to be, see :meth:`Split.content`."""
@@ -84,7 +84,7 @@ class Split:
     def content(self) -> str | None:
         """A digest of all bytes, where ``HASHES`` has it and no file has changed since."""
         try:
-            known: Any = json.loads((self.root.parent / HASHES).read_text())[self.root.name]
+            known: Any = read_json(self.root.parent / HASHES)[self.root.name]
             return str(known["content"]) if known["files"] == self.stamp() else None
         except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours
             return None

@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcfast.errors import UserError
 from hpcfast.runs.files import PART, clean, save_text
+from hpcfast.runs.reading import read_json
 
 Manifest = dict[str, Any]
 
@@ -49,7 +50,7 @@ def _find(place: Path, name: str, about: Manifest, what: str) -> Manifest | None
     # First, since another node may be writing the file: only then comes what else is there.
     taken = place.exists() and not (place.is_dir() and all(_left_by_kill(each, name) for each in place.iterdir()))
     try:
-        found = json.loads((place / name).read_text())
+        found = read_json(place / name)
     except (OSError, ValueError):
         found = None  # no such file of ours
     odd = []

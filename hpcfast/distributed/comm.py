@@ -19,7 +19,7 @@ from hpcfast.distributed.engines import choice
 from hpcfast.distributed.gradients import average_buffers, broadcast_parameters, distribute, mean
 from hpcfast.distributed.joined import chosen, engine, lost_a_peer
 from hpcfast.distributed.status import EXIT_LOST, leave_traces, peers, set_status, tell_before_end, waiting, watch
-from hpcfast.errors import UserError
+from hpcfast.errors import UserError, to_cure
 
 __all__ = [
     "EXIT_LOST",
@@ -243,6 +243,10 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
         return work(), None
     except UserError as error:
         return None, str(error)
+    except OSError as error:
+        if (said := to_cure(error)) is None:
+            raise
+        return None, said
 
 
 def _raise_first(errors: list[str | None]) -> None:

@@ -19,7 +19,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import attacked, chosen_images, rounds
 from hpcfast.evaluation.outcomes import Journal, summarise, table
-from hpcfast.runs import files, lock
+from hpcfast.runs import files, lock, results
 
 RESULT = "result.json"
 """The numbers; written last, so that it says that the evaluation is complete."""
@@ -53,6 +53,7 @@ def write(place: Path, result: dict[str, Any]) -> None:
 
 def _begin(place: Path, keep_images: bool, overwrite: bool) -> dict[str, Any] | None:
     """The result, if all that is wanted was measured before; what is to be measured anew is removed."""
+    files.clean(place)
     if overwrite or (keep_images and not (place / ADVERSARIAL).exists()):
         for file in (RESULT, IMAGES):  # the result first, for it vouches for the rest
             (place / file).unlink(missing_ok=True)
@@ -61,7 +62,8 @@ def _begin(place: Path, keep_images: bool, overwrite: bool) -> dict[str, Any] | 
             shutil.rmtree(place / folder, ignore_errors=True)
     if keep_images:
         (place / ADVERSARIAL).mkdir(exist_ok=True)
-    return json.loads((place / RESULT).read_text()) if (place / RESULT).is_file() else None
+    cure = "remove it, and the same command measures again"
+    return results.read(place / RESULT, results.Kept, cure) if (place / RESULT).is_file() else None
 
 
 def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str, Any]:

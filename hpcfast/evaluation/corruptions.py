@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import TypeAdapter
 from torch import nn
 
 from hpcfast.config import RunConfig
@@ -21,6 +22,8 @@ from hpcfast.errors import UserError
 from hpcfast.evaluation import attacked
 from hpcfast.evaluation.outcomes import Round, interval
 from hpcfast.runs.files import save_text
+
+_COUNTS = TypeAdapter(dict[str, tuple[int, int]])
 
 
 def measure(
@@ -54,7 +57,7 @@ def measure(
     parts = comm.raise_on_all_ranks(lambda: _find(folder))
     if not comm.on_root((folder / MANIFEST).is_file):
         config = config.model_copy(update={"data": config.data.model_copy(update={"augment": "none"})})
-    known = comm.on_root(lambda: json.loads(kept.read_text()) if kept and kept.is_file() else {})
+    known = comm.on_root(lambda: _kept(kept) if kept and kept.is_file() else {})
     found, before = list[list[int]](), 0
     for (name, severity), part in parts.items():
         split, said = comm.raise_on_all_ranks(partial(_read, part, classes))
@@ -73,6 +76,14 @@ def measure(
     means = {name: fmean(row["accuracy"] for row in rows if row["corruption"] == name) for name, _ in parts}
     mean = sum(right for right, _ in found) / sum(n for _, n in found)
     return {"mean": mean, "rows": rows, "by_corruption": means, "said": said}
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """What was measured before, by part; nothing if the file is damaged."""
+    try:
+        return _COUNTS.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def _read(part: Path, classes: tuple[str, ...]) -> tuple[Split, list[str]]:

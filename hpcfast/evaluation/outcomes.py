@@ -7,9 +7,10 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from pydantic import Field, TypeAdapter
 
 from hpcfast.attacks import Try
 from hpcfast.attacks.norms import Ball
@@ -25,6 +26,10 @@ NOT_FINITE = -2
 NEVER = np.iinfo(np.int64).max
 
 
+_Number = Annotated[int, Field(ge=0, lt=2**31)]
+_Class = Annotated[int, Field(ge=NOT_FINITE, lt=2**31)]
+
+
 class Round(NamedTuple):
     """One try of an attack, at all images that stood until then; None: a look at the images as they are."""
 
@@ -36,10 +41,17 @@ class Round(NamedTuple):
 class Record(NamedTuple):
     """What the model takes the images of one batch for, as they are (``clean``) and in one round of attacks."""
 
-    round: int
-    ids: list[int]
-    clean: list[int]
-    predicted: list[int]
+    round: _Number
+    ids: list[_Number]
+    clean: list[_Class]
+    predicted: list[_Class]
+
+    @property
+    def possible(self) -> bool:
+        return len(self.ids) == len(self.clean) == len(self.predicted)
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class Outcomes:
@@ -60,6 +72,8 @@ class Outcomes:
         """Take in what is known of some images."""
         for record in records:
             ids = np.array(record.ids, np.int64)
+            if ids.max(initial=0) >= len(self.clean):
+                continue  # of a damaged journal
             self.clean[ids], self.predicted[ids] = record.clean, record.predicted
             self._rounds_done[ids] = record.round + 1
             fell = ids[self.right[ids] & (self.predicted[ids] != self.split.labels[ids])]
@@ -126,8 +140,9 @@ class Journal:
         records = []
         for file in self._files():
             for line in file.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError, TypeError):  # empty or torn
-                    records.append(Record(*json.loads(line)))
+                with contextlib.suppress(ValueError):  # empty or torn
+                    records.append(_RECORD.validate_json(line))
+        records = [record for record in records if record.possible]
         return sorted(records, key=lambda record: record.round)
 
     def remove(self) -> None:

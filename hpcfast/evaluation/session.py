@@ -8,11 +8,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
-from yaml import YAMLError
 
-from hpcfast.config import RunConfig, parse, read_run
+from hpcfast.config import RunConfig, parse, read_run, understood
 from hpcfast.data import DataSettings, folder, skips
 from hpcfast.data.identity import agreed
 from hpcfast.data.reader import read_splits
@@ -80,11 +78,9 @@ def of_weights(weights: Path, given: Elsewhere, changes: list[str], out: Path | 
         if value is None:
             raise UserError(f"{origin}: --{option} is missing, e.g. --{option} {example}")
     mean, std = _numbers("--mean", given.mean), _numbers("--std", given.std)
-    try:
+    with understood(f"{origin}, {' '.join(changes)}"):
         typed = OmegaConf.from_dotlist([change for change in changes if change.startswith("model.options.")])
         options = cast("dict[str, Any]", OmegaConf.to_container(typed, resolve=True)).get("model", {}).get("options")
-    except (OmegaConfBaseException, YAMLError, IndexError) as error:
-        raise UserError(f"{origin}, {' '.join(changes)}: {error}") from None
     model, notes = pretrained.load(weights, given.arch, mean, std, options, given.weights_key)
     attack = {"attack": {"name": "autoattack"}}
     settings = {  # an evaluation only uses the data, the model, the threat and the attack

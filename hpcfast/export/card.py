@@ -1,5 +1,6 @@
 """What accompanies an exported file: a card for people (Markdown), and the same for programs (JSON)."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 
 from hpcfast.config import RunConfig
 from hpcfast.export.formats import FORMATS, python
+from hpcfast.runs.names import in_markdown
 
 
 def about(
@@ -62,9 +64,11 @@ def markdown(
     values = config.model_dump(mode="json")
     values["data"]["path"] = data.path.name  # without the folders of the one who trained
     del values["runs"], values["data"]["stage"]
-    names = ", ".join(classes[:20]) + (", …" if len(classes) > 20 else "")
+    names = in_markdown(", ".join(classes[:20])) + (", …" if len(classes) > 20 else "")
     colours = "grey" if data.channels == 1 else "RGB"
-    return f"""# {out.name}
+    about = yaml.safe_dump(values, sort_keys=False)
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", about) or [""]))
+    return f"""# {in_markdown(out.name)}
 
 {form.describe}
 
@@ -73,7 +77,7 @@ def markdown(
 - **Normalisation:** mean {_list(model.mean)}, standard deviation {_list(model.std)}
 - **Output:** logits (n, {len(classes)}) of the classes {names}
 - **Threat model:** {summary["norm"]}, eps {summary["eps"]:.4g} (pixels in [0,1])
-- **Data:** {summary["dataset"]}
+- **Data:** {in_markdown(summary["dataset"])}
 - **SHA-256:** `{result["sha256"]}` ({result["bytes"]:,} bytes)
 
 ## Numbers
@@ -91,10 +95,10 @@ An accuracy under one attack is an upper bound of what a better attack would lea
 
 By hpcfast {summary["versions"]["hpcfast"]} with {summary["method"]["name"]}, {summary["epochs"]:g} epochs on \
 {summary["world_size"]} ranks, {summary["precision"]}, seed {summary["seed"]}, {summary["train_seconds"]:,.0f} s on \
-{summary["device"]} ({_words({k: v for k, v in summary["versions"].items() if k != "hpcfast"})}).
+{in_markdown(summary["device"])} ({_words({k: v for k, v in summary["versions"].items() if k != "hpcfast"})}).
 
-```yaml
-{yaml.safe_dump(values, sort_keys=False)}```
+{fence}yaml
+{about}{fence}
 
 ## How to load it
 
@@ -109,7 +113,9 @@ def _row(what: str, numbers: dict[str, Any], key: str) -> str:
 
 
 def _words(values: dict[str, Any]) -> str:
-    return ", ".join(v if key == "name" else f"{key} {v}" for key, v in values.items() if v is not None)
+    return in_markdown(
+        ", ".join(f"{v}" if key == "name" else f"{key} {v}" for key, v in values.items() if v is not None)
+    )
 
 
 def _list(values: tuple[float, ...]) -> str:

@@ -3,6 +3,7 @@
 Where the normalisation is inside, images in [0,1] go in and logits come out.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
     arguments = ", ".join(f"{key}={value!r}" for key, value in options.items())
     create = f'timm.create_model("{model.name}", {arguments})'
     moments = {"channels": len(model.mean), "mean": list(model.mean), "std": list(model.std)}
-    code = form.recipe.format(file=file, create=create, **moments)
+    code = form.recipe.format(file=json.dumps(file, ensure_ascii=False), create=create, **moments)
     ours = "{create}" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
     return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
@@ -115,7 +116,7 @@ FORMATS = {
         """\
 import timm
 from safetensors.torch import load_file
-weights = load_file("{file}")
+weights = load_file({file})
 net = {create}
 net.load_state_dict({{name[4:]: tensor for name, tensor in weights.items() if name.startswith("net.")}})
 logits = net.eval()((images - weights["normalise.mean"]) / weights["normalise.std"])
@@ -131,7 +132,7 @@ logits = net.eval()((images - weights["normalise.mean"]) / weights["normalise.st
 import timm
 import torch
 net = {create}
-net.load_state_dict(torch.load("{file}", weights_only=True))
+net.load_state_dict(torch.load({file}, weights_only=True))
 mean, std = torch.tensor({mean}).view(1, -1, 1, 1), torch.tensor({std}).view(1, -1, 1, 1)
 logits = net.eval()((images - mean) / std)
 """,
@@ -140,7 +141,7 @@ logits = net.eval()((images - mean) / std)
     ),
     "torchscript": Format(
         "A TorchScript program, normalisation inside, for batches of any size.",
-        'import torch\nlogits = torch.jit.load("{file}")(images)\n',
+        "import torch\nlogits = torch.jit.load({file})(images)\n",
         _write_torchscript,
         _read_torchscript,
     ),
@@ -149,7 +150,7 @@ logits = net.eval()((images - mean) / std)
         "`logits`.",
         """\
 import onnxruntime
-session = onnxruntime.InferenceSession("{file}")
+session = onnxruntime.InferenceSession({file})
 (logits,) = session.run(["logits"], {{"images": images.numpy()}})
 """,
         _write_onnx,
@@ -164,7 +165,7 @@ net = {create}
 net.register_buffer("mu", torch.zeros(1, {channels}, 1, 1))
 net.register_buffer("sigma", torch.ones(1, {channels}, 1, 1))
 net.register_forward_pre_hook(lambda net, inputs: (inputs[0] - net.mu) / net.sigma)
-net.load_state_dict(torch.load("{file}", weights_only=True)["state_dict"])
+net.load_state_dict(torch.load({file}, weights_only=True)["state_dict"])
 logits = net.eval()(images)
 """,
         _write_robustbench,

@@ -14,6 +14,7 @@ from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
 from hpcfast.runs import files
 from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.reading import read_json
 
 
 def write(run: RunDirectory, model: nn.Module, about: dict[str, Any]) -> None:
@@ -30,7 +31,7 @@ def load(run: RunDirectory, settings: ModelSettings) -> tuple[nn.Module, tuple[s
     """
     weights = load_weights(run.weights)
     try:
-        classes = tuple(json.loads(run.model.read_text())["classes"])
+        classes = tuple(read_json(run.model)["classes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run.model} is missing or damaged ({error!r}); train the run again") from None
     if odd := models.not_finite(weights):

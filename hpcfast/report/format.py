@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import rich.table
 
-from hpcfast.runs.names import printable
+from hpcfast.runs.names import in_markdown, printable
 
 UNKNOWN = "–"
 """Stands for what is not known."""
@@ -70,6 +70,6 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """Without its title, which belongs to the page."""
-        rows = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in self.rows]
-        lines = [f"| {' | '.join(row)} |" for row in (self.headings, ["---"] * len(self.headings), *rows)]
-        return "\n".join([self.caption, "", *lines] if self.caption else lines)
+        head, *rows = [[*map(in_markdown, row)] for row in (self.headings, *self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+        return "\n".join([in_markdown(self.caption), "", *lines] if self.caption else lines)

@@ -89,7 +89,7 @@ def _curves(events: list[Event]) -> Curves:
     for event in events:
         values = event["value"] if event["key"] == "guard" else {event["key"]: event["value"]}
         for key, value in values.items():
-            if isinstance(value, int | float):  # a loss that is not finite is recorded as text
+            if isinstance(value, int | float) and abs(value) < 1e300:  # one that is not finite is no point
                 found.setdefault(key, {})[event["step"]] = Point(event["step"], event["epoch"], value)
     return {key: [points[step] for step in sorted(points)] for key, points in found.items()}
 

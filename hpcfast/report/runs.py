@@ -1,15 +1,16 @@
 """Everything that a report shows of one run, read from its directory. A run need not be finished."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.report.history import History, tell
-from hpcfast.runs import ettr, events
+from hpcfast.runs import ettr, events, results
 from hpcfast.runs.directory import RunDirectory
 
 
@@ -76,26 +77,25 @@ def read(runs: list[RunDirectory]) -> list[Record]:
 
 def _read(run: RunDirectory, name: str) -> Record:
     config = read_run(run)
-    try:
-        summary = run.read_summary()
-    except ValueError as error:
-        raise UserError(f"{run.summary} is damaged ({error}); remove it and resume the run") from None
+    summary = run.read_summary()
     unreadable: list[Path] = []
-    results = sorted(run.evaluations.glob("*/result.json"))
-    evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
+    evaluations = {
+        path.parent.name: _optional(path, results.Result, unreadable)
+        for path in sorted(run.evaluations.glob("*/result.json"))
+    }
     evaluations = {key: result for key, result in evaluations.items() if result}
-    explanation = _optional(run.explain, "alignment", unreadable)
-    told = events.read(run.events)
-    return Record(run, name, config, summary, tell(told), ettr.account(told), evaluations, explanation, unreadable)
+    explanation = _optional(run.explain, results.Explanation, unreadable)
+    try:
+        told = events.read(run.events)
+        history, account = tell(told), ettr.account(told)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{run.events} is damaged ({error!r}); 'hpcfast scaling check' names the line") from None
+    return Record(run, name, config, summary, history, account, evaluations, explanation, unreadable)
 
 
-def _optional(path: Path, key: str, unreadable: list[Path]) -> dict[str, Any]:
-    """The object of a JSON file that has ``key``; else nothing, and a file that is there is noted."""
-    if not path.is_file():
-        return {}
-    with suppress(ValueError, TypeError):
-        content = json.loads(path.read_text())
-        if key in content:
-            return dict(content)
+def _optional(path: Path, kind: type[BaseModel], unreadable: list[Path]) -> dict[str, Any]:
+    """What a JSON file of this ``kind`` holds; else nothing, and a file that is there is noted."""
+    with suppress(UserError):
+        return results.read(path, kind, "") if path.is_file() else {}
     unreadable.append(path)
     return {}

@@ -64,7 +64,7 @@ def times(records: list[Record]) -> Table:
     """A row a part of the clock: where the time of each finished run went."""
     columns: Columns = []
     for record in records:
-        clock = (record.summary or {}).get("seconds", {})
+        clock = (record.summary or {}).get("seconds") or {}
         shares = {
             part: f"{percent(spent / (sum(clock.values()) or 1))} ({duration(spent)})" for part, spent in clock.items()
         }

@@ -1,8 +1,9 @@
 """The run directory: where its files are."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from hpcfast.runs import results
 
 
 class RunDirectory:
@@ -25,5 +26,6 @@ class RunDirectory:
         self.report = path / "report.html"
 
     def read_summary(self) -> dict[str, Any] | None:
-        """What the run reached, or None while it is unfinished."""
-        return json.loads(self.summary.read_text()) if self.summary.is_file() else None
+        """What the run reached, or None while it is unfinished; a UserError if the file is damaged."""
+        cure = "remove it, and give 'hpcfast train' again, which writes it anew"
+        return results.read(self.summary, results.Summary, cure) if self.summary.is_file() else None

@@ -6,13 +6,17 @@ under fixed names (``train_loss``, ``learning_rate``, ``clean_accuracy``, …).
 
 import json
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcfast.runs.reading import loads
+
 Fault = tuple[int, str]
 """The line of a log, and what cannot be."""
+KEYS = ("time", "key", "value", "step", "epoch")
+LATEST, MOST = 1e11, 1e12
+"""A time (in the year 5138) and a step or epoch that no run gets to."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,7 @@ class EventLog:
 def read(path: Path) -> list[dict[str, Any]]:
     """All whole events of a log; a last line cut off by a kill is left out."""
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    events = []
-    for line in lines:
-        with suppress(json.JSONDecodeError):
-            events.append(json.loads(line))
-    return events
+    return [event for line in lines if (event := _whole(line)) is not None]
 
 
 def read_numbered(path: Path) -> tuple[list[Event], list[Fault]]:
@@ -61,7 +61,8 @@ def read_numbered(path: Path) -> tuple[list[Event], list[Fault]]:
     """
     events, faults, cut = [], [], 0
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        event = _event(number, line)
+        found = _whole(line)
+        event = Event(number, *(found[key] for key in KEYS)) if found else None
         if cut and (event is None or event.key != "init_start"):
             faults.append((cut, "is no event"))
         cut = number if event is None else 0
@@ -72,11 +73,13 @@ def read_numbered(path: Path) -> tuple[list[Event], list[Fault]]:
     return events, faults
 
 
-def _event(number: int, line: str) -> Event | None:
+def _whole(line: str) -> dict[str, Any] | None:
+    """The event that a line is, or None."""
     try:
-        found = json.loads(line)
-        event = Event(number, *(found[key] for key in ("time", "key", "value", "step", "epoch")))
+        found: dict[str, Any] = loads(line)
+        moment, key, _, step, epoch = (found[key] for key in KEYS)
     except (ValueError, KeyError, TypeError):
         return None
-    numbers = isinstance(event.time, int | float) and isinstance(event.epoch, int | float)
-    return event if numbers and isinstance(event.step, int) and isinstance(event.key, str) else None
+    limits = ((moment, int | float, LATEST), (step, int, MOST), (epoch, int | float, MOST))
+    sound = isinstance(key, str) and all(isinstance(n, kind) and 0 <= n <= most for n, kind, most in limits)
+    return found if sound else None

@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO
 
 from hpcfast.errors import UserError
 from hpcfast.runs.files import PART, save_text
+from hpcfast.runs.reading import read_json
 
 FILE = ".lock"
 """In the folder; empty, and left there. The lock on it ends with the process that holds it, however that ends.
@@ -111,7 +112,7 @@ def _refuse_living(folder: Path, file: Path, taken: str) -> None:
     """Remove what a process has left that is gone."""
     holder = lives = None
     try:
-        holder = _Holder(**json.loads(file.read_text()))
+        holder = _Holder(**read_json(file))
         lives = holder.lives()
     except FileNotFoundError:
         return  # it has just ended

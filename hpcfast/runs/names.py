@@ -1,5 +1,7 @@
 """Names that people gave to classes, runs and files, made fit to be shown; any string may be one."""
 
+import re
+
 _JOINERS = "\u200c\u200d"
 """Invisible, and part of how some languages are written."""
 
@@ -14,6 +16,16 @@ def printable(name: str, most: int = 0) -> str:
         start = (most - 1) // 2
         shown = f"{shown[:start]}…{shown[start + 1 - most :]}"
     return shown
+
+
+def in_lines(text: str) -> str:
+    """A text for a terminal, whose lines stay lines; whatever else would steer the terminal becomes an escape."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def in_markdown(text: str) -> str:
+    """Plain text for Markdown, in one line: no HTML, no code, no link and no new cell."""
+    return re.sub(r"[\\`<|]|\](?=\()", r"\\\g<0>", printable(text))
 
 
 def in_figure(name: str, most: int) -> str:

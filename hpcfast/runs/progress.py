@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from hpcfast.distributed import launcher
+from hpcfast.runs.names import in_lines, printable
 
 LINE_EVERY = 5.0
 """Least seconds between two plain lines of one task."""
@@ -49,6 +50,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
+        text = in_lines(text)
         if not self._bar.disable:
             self._bar.console.print(text, highlight=False, markup=False)
         elif self._visible:
@@ -56,7 +58,7 @@ class Reporter:
 
     def task(self, name: str, total: int | None, unit: str, done: int = 0) -> "Task":
         """Begin a task of ``total`` units (None: unknown), of which ``done`` were done in an earlier run."""
-        return Task(self, name, total, unit, done)
+        return Task(self, printable(name), total, unit, done)
 
 
 class Task:

@@ -2,17 +2,16 @@
 
 import csv
 import io
-import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from hpcfast.errors import UserError
+from hpcfast.runs import results
 from hpcfast.runs.files import save_text
+from hpcfast.runs.reading import read_yaml
 from hpcfast.scaling.jobs import Job, Kind, jobs, tail
 from hpcfast.scaling.study import Scaling, Study
 
@@ -103,16 +102,13 @@ def row(job: Job) -> Row:
     if state != "done":
         note = NOTES.get(state) or tail(job.log) or f"it said nothing; see {job.log}"
         return Row(**known, status=state, note=note)
-    try:
-        summary = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, and run the study again") from None
+    summary = results.read(path, results.Summary, "remove it, and run the study again")
     if (ranks := summary.get("world_size")) != job.ranks:  # somebody may have run the job by hand
         raise UserError(
             f"{job.folder}: ranks were {ranks}, planned are {job.ranks}; move it away, and run the study again"
         )
     known |= _measured(summary)
-    known["every"] = yaml.safe_load((job.folder / "config.yaml").read_text()).get("evaluation", {}).get("every")
+    known["every"] = read_yaml(job.folder / "config.yaml").get("evaluation", {}).get("every")
     if known["ttra"] is not None:
         return Row(**known, status="converged")
     if confirmed := known["confirmed"]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from hpcfast.runs.names import printable
 from hpcfast.scaling.study import Data, Method, Scaling, Study
 
 START = "== start"
@@ -106,7 +107,7 @@ def last_end(log: Path) -> tuple[int | None, float | None]:
 def tail(log: Path) -> str:
     """The last three lines that the last start in a log has said, in one line."""
     said = [line.strip() for line in _last_start(log).splitlines()[1:]]
-    return " | ".join([line for line in said if line and not line.startswith("== ")][-3:])
+    return printable(" | ".join([line for line in said if line and not line.startswith("== ")][-3:]))
 
 
 def _last_start(log: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from hpcfast.errors import UserError
 from hpcfast.report import html
 from hpcfast.report.format import duration, percent
+from hpcfast.runs import names
 from hpcfast.runs.files import save_text
 from hpcfast.scaling import collect, tables
 from hpcfast.scaling.cells import ENOUGH, Cell, cells, count
@@ -76,10 +77,10 @@ def in_html(found: dict[str, Any]) -> str:
 
 def in_markdown(found: dict[str, Any]) -> str:
     """The same for a README or a paper's notes."""
-    lines = [f"# {found['title']}", ""]
+    lines = [f"# {names.in_markdown(found['title'])}", ""]
     for part in found["parts"]:
         lines += [part["asked"], f"**{part['answer']}**", ""]
-    lines += [f"- Warning: {warning}".replace("\n", " ") for warning in found["warnings"]]
+    lines += [f"- Warning: {names.in_markdown(warning)}" for warning in found["warnings"]]
     for part in found["parts"]:
         lines += ["", f"## {part['data']}"]
         for table in part["tables"]:

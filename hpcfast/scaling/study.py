@@ -7,11 +7,11 @@ global batch grows with the ranks and the learning rate with it, as the configur
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, Field, FilePath, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
+from hpcfast.runs.reading import read_yaml
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
@@ -109,11 +109,11 @@ def load(path: Path) -> Study:
         UserError: the file cannot be read, or settings are wrong, a line for each wrong key.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path)
     except (FileNotFoundError, IsADirectoryError):
         near = ", ".join(sorted(str(file) for file in Path("configs/studies").glob("*.yaml")))
         raise UserError(f"no study {path}; there are: {near or 'none in configs/studies/'}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold 'key: value' lines at its top level")

@@ -5,7 +5,6 @@ step that is saved again gets a new name, ``step-00001234-2.pt``), its checksum 
 that makes it count is the last: that of ``LAST``. What a kill leaves lying about, the next save removes.
 """
 
-import errno
 import hashlib
 import io
 import re
@@ -21,7 +20,7 @@ import torch
 
 from hpcfast.config import CheckpointSettings
 from hpcfast.distributed import comm
-from hpcfast.errors import UserError
+from hpcfast.errors import FULL, UserError
 from hpcfast.runs.failures import History, interval
 from hpcfast.runs.files import PART, note_saved, save_text, write_atomically
 
@@ -30,7 +29,7 @@ LAST = "LAST"
 HEALTHY = "HEALTHY"
 RECENT = 9
 """Checkpoints that say how long the next takes."""
-_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?\.pt")
+_NAME = re.compile(r"step-(\d{8,15})(?:-(\d{1,9}))?\.pt", re.ASCII)
 State = dict[str, Any]
 T = TypeVar("T")
 
@@ -146,19 +145,21 @@ def write(folder: Path, step: int, data: memoryview, keep: int) -> None:
     Raises:
         UserError: the disk is full; the checkpoint before is as good as it was.
     """
-    folder.mkdir(exist_ok=True)
-    _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
-    again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
-    path = folder / (f"step-{step:08d}-{max(again) + 1}.pt" if again else f"step-{step:08d}.pt")
+    path = folder / f"step-{step:08d}.pt"
     try:
+        folder.mkdir(exist_ok=True)
+        _clean(folder, keep)  # what a kill has left, before there is a newer LAST to compare with
+        again = [_age(path)[1] for path in _checkpoints(folder) if _age(path)[0] == step]
+        path = folder / f"step-{step:08d}-{max(again) + 1}.pt" if again else path
         save_text(Path(f"{path}.sha256"), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
         write_atomically(path, lambda part: part.write_bytes(data))
         save_text(folder / LAST, path.name)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
+        free = shutil.disk_usage(folder.parent).free
         raise UserError(
-            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
+            f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {free:,} are free. "
             f"Make room and give the same command again: it goes on from the checkpoint before"
         ) from None
     note_saved()

@@ -82,6 +82,13 @@ RESULT: dict[str, Any] = {
 SUMMARY: dict[str, Any] = RESULT | {
     "status": "finished",
     "method": {"name": "fgsm_rs"},
+    "dataset": "none",
+    "model": "cifar_resnet8",
+    "norm": "L2",
+    "eps": 0.5,
+    "epochs": 3.0,
+    "seed": 0,
+    "precision": "fp32",
     "device": "cpu",
     "world_size": 1,
     "train_images_per_second": 1234.5,

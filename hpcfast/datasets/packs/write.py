@@ -7,7 +7,6 @@ command, given again, writes the others.
 
 import hashlib
 import io
-import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +31,7 @@ from hpcfast.datasets.unfinished import fill, save
 from hpcfast.errors import UserError
 from hpcfast.runs.files import replacing
 from hpcfast.runs.names import printable
+from hpcfast.runs.reading import read_json
 
 METHOD = "Lanczos, JPEG quality 95"  # of :func:`shrunk`
 SAMPLE = 256
@@ -118,7 +118,7 @@ def pack(data: Path, out: Path, recipe: Recipe, progress: Callable[[int, int], N
     def write(half: Path) -> dict[str, Any]:
         for name in ("train", "val"):
             (half / name).mkdir(exist_ok=True)
-        begun = json.loads((half / MANIFEST).read_text()).get("shards", [])
+        begun = read_json(half / MANIFEST).get("shards", [])
         done = {}
         for shard in begun:  # files have their names only since they were hashed and are on disk
             files = Shard.model_validate(shard).files().items()

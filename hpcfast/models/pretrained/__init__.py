@@ -4,7 +4,6 @@ Files differ in where the weights are (:mod:`.files`), in what tensors and class
 :mod:`.class_names`) and in where the normalisation is. Nothing in a file is ever executed.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings
 from hpcfast.models.pretrained import files, fit
 from hpcfast.models.pretrained.files import Normalisation
+from hpcfast.runs.reading import read_json
 
 Numbers = Sequence[float] | None
 USUAL = (
@@ -140,10 +140,10 @@ def _beside(path: Path) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     names = [f"{path.name}.json", *(["model.json"] if path.name == "model.safetensors" else [])]
     for file in (path.with_name(name) for name in names):
         try:
-            about = json.loads(file.read_text())
+            about = read_json(file)
             about = about.get("hpcfast", about)
             settings = validate(ModelSettings, about["model"]).model_dump()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not there, or not ours
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not ours
             continue
         names = about.get("classes")
         return settings, tuple(map(str, names)) if isinstance(names, list) else None

@@ -8,6 +8,7 @@ normalises), in any order. No list of them is needed: the network's names are kn
 import pickle
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -82,6 +83,7 @@ def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused below
+            _refuse_inflated(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - of a damaged file torch raises whatever it runs into
         is_pickled = isinstance(error, pickle.UnpicklingError)
@@ -94,6 +96,17 @@ def _read_torch(path: Path) -> Any:
             raise UserError(f"{path} is a TorchScript program; save the weights it was made from: {RESAVE}") from None
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is damaged, cut short or not written by torch.save ({why}); copy it again") from None
+
+
+def _refuse_inflated(path: Path) -> None:
+    """Raise ValueError for an archive that would take more memory than its file; torch.save packs tensors as they are.
+
+    They could be compressed, or all lie at the same place.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than its size")
 
 
 def find(
@@ -112,7 +125,7 @@ def find(
         UserError: there are no tensors, several networks and nothing says which, or none behind ``key``.
     """
     try:
-        places = [place for nest, tensors in _dicts(content, "") for place in _places(nest, tensors, wanted)]
+        places = [place for nest, tensors in _dicts(content, "", {}) for place in _places(nest, tensors, wanted)]
     except RecursionError:
         raise UserError(f"{path} nests dicts without end; save the state dict alone") from None
     if not places:
@@ -140,15 +153,16 @@ def find(
     return place.network, numbers, notes
 
 
-def _dicts(value: Any, place: str) -> Iterator[tuple[str, Weights]]:
-    """Every dict that has tensors in it, by its place in ``value``; but for those of optimizers."""
-    if not isinstance(value, dict):
+def _dicts(value: Any, place: str, seen: dict[int, Any]) -> Iterator[tuple[str, Weights]]:
+    """Every dict that has tensors in it, by its place in ``value``, once; but for those of optimizers."""
+    if not isinstance(value, dict) or id(value) in seen:
         return
+    seen[id(value)] = value
     named = {name: inner for name, inner in value.items() if isinstance(name, str) and not name.startswith("optim")}
     if tensors := {name: inner for name, inner in named.items() if isinstance(inner, Tensor)}:
         yield place, tensors
     for name, inner in named.items():
-        yield from _dicts(inner, f"{place}.{name}" if place else name)
+        yield from _dicts(inner, f"{place}.{name}" if place else name, seen)
 
 
 def _choose(places: list[_Place], wanted: Collection[str], path: Path, key: str | None) -> tuple[_Place, list[str]]:

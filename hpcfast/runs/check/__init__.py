@@ -1,6 +1,5 @@
 """Whether the log of a run can be believed: complete, possible, and in agreement with its summary."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +8,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hpcfast.errors import UserError
 from hpcfast.runs import ettr
 from hpcfast.runs.check.rules import ROUNDING, Rules
 from hpcfast.runs.events import Event, read_numbered
+from hpcfast.runs.reading import read_json, read_yaml
 
 SLACK = 1.0
 """Seconds between a reading of the clock and the line that tells of it."""
@@ -54,17 +52,17 @@ def check(run: Path) -> Sound:
     if not log.is_file() or not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run directory: it has no config.yaml or no events.jsonl")
     try:
-        rules = Rules(yaml.safe_load((run / "config.yaml").read_text()))
+        rules = Rules(read_yaml(run / "config.yaml"))
         events, faults = read_numbered(log)
         for event in events:
             rules.look(event)
         lines = [f"{log}:{line}: {what}" for line, what in sorted([*faults, *rules.faults], key=itemgetter(0))]
-        said: dict[str, Any] = json.loads(summary.read_text()) if summary.is_file() else {}
+        said: dict[str, Any] = read_json(summary) if summary.is_file() else {}
         if not events or events[-1].key != "run_stop" or not said:
             lines.append(f"{run} is unfinished: it has no run_stop at the log's end, or no summary.json; train it on")
         elif not lines:
             lines = [f"{summary}: {what}" for what in _contradictions(said, rules, events)]
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{run}: config.yaml or summary.json is damaged or of another version ({error!r})") from None
     if lines:
         raise UserError("\n".join(lines))

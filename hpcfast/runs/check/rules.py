@@ -164,13 +164,18 @@ class Rules:
     def _on_run_start(self, event: Event) -> None:
         if self.start:
             self._fault(event, "a second run_start; a process that goes on says requeue")
-        self.start = event
+        self._begin_on_ranks(event)
 
     def _on_requeue(self, event: Event) -> None:
         if not self.start:
             self._fault(event, "requeue of a run without run_start")
-        self.start = event
+        self._begin_on_ranks(event)
         self.reached = self.reached if self.reached and self.reached.step <= event.step else None
+
+    def _begin_on_ranks(self, event: Event) -> None:
+        if not isinstance(event.value["world_size"], int):
+            raise TypeError
+        self.start = event
 
     def _on_epoch_start(self, event: Event) -> None:
         self._logged = event.step

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from hpcfast.errors import UserError
 from hpcfast.report.format import Table, duration, percent
+from hpcfast.runs.names import in_markdown
 from hpcfast.scaling import tables
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import steps
@@ -158,9 +159,9 @@ def _notes(
 
 def markdown(name: str, forecasts: Sequence[Forecast], refused: Sequence[str]) -> str:
     """All tables as a page."""
-    lines = [f"# {name}: prediction", ""]
+    lines = [f"# {in_markdown(name)}: prediction", ""]
     for forecast in forecasts:
-        notes = [f"- {note}" for note in forecast.notes]
+        notes = [f"- {in_markdown(note)}" for note in forecast.notes]
         lines += [f"## {forecast.title}", "", forecast.table().markdown(), "", *notes, ""]
-    lines += [f"- no prediction for {line}" for line in refused]
+    lines += [f"- no prediction for {in_markdown(line)}" for line in refused]
     return "\n".join(lines).rstrip() + "\n"

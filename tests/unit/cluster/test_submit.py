@@ -1,5 +1,6 @@
 """hpcfast submit: the script it makes, and what it tells a Slurm that is not there."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from hpcfast import cli
 from hpcfast.cluster import slurm
 from tests.conftest import RUN
+from tests.unit.stories import SUMMARY
 
 SBATCH = """#!/bin/sh
 [ ! -e {folder}/refuse ] || {{ echo "sbatch: error: invalid partition" >&2; exit 1; }}
@@ -100,7 +102,7 @@ def test_a_finished_run_is_evaluated_and_not_trained_again(
     assert run(monkeypatch, "--template", "evaluate") == 2
     assert "runs/tiny is not a finished run" in capfd.readouterr().err
     (folder / "runs" / "tiny").mkdir(parents=True)
-    (folder / "runs" / "tiny" / "summary.json").write_text("{}")
+    (folder / "runs" / "tiny" / "summary.json").write_text(json.dumps(SUMMARY))
     assert run(monkeypatch) == 2
     assert "runs/tiny is complete" in capfd.readouterr().err
     assert run(monkeypatch, "--template", "evaluate") == 0

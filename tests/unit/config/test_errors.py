@@ -142,6 +142,12 @@ FILES = {
     "interpolated-base": (b"base: ${folder}/a.yaml\n", "bad.yaml is no readable YAML: .*'folder' not found"),
     "set": (b"epochs: !!set {1, 2}\n", "bad.yaml is no readable YAML"),
     "null-key": (b"null: 1\n", "bad.yaml is no readable YAML"),
+    "deep": (b"a: " + b"[" * 9000 + b"]" * 9000, "bad.yaml.*(no readable YAML|nests too deeply)"),
+    "deep-and-whole": (b"model: " + b"[" * 200 + b"]" * 200, "bad.yaml"),
+    "odd-tag": (b"epochs: !!bool x\n", "bad.yaml is no readable YAML"),
+    "odd-time": (b"name: !!timestamp x\n", "bad.yaml is no readable YAML"),
+    "control-base": (b'base: "a\\0b.yaml"\n', r"base: 'a\\x00b.yaml' is no file name"),
+    "long-base": (b"base: " + b"a" * 4000, "File name too long"),
     "own-base": (b"base: bad.yaml\n", "bad.yaml -> .*bad.yaml is a circle"),
     "own-base-elsewhere": (b"base: ../bad/bad.yaml\n", "is a circle"),
 }
@@ -182,3 +188,20 @@ def test_a_setting_that_is_no_utf_8_is_refused_with_the_cure(tmp_path: Path) -> 
     (tmp_path / "tiny.yaml").write_text("{}")
     with pytest.raises(UserError, match=r"data\.path=image\\xe9: this is no UTF-8.*rename the file"):
         load(tmp_path / "tiny.yaml", [os.fsdecode(b"data.path=image\xe9")])
+
+
+@pytest.mark.parametrize(
+    "override", ["data=" + "[" * 900, "[" * 900 + "=1", "a." * 900 + "b=1", "epochs=!!bool x", "x=*a"]
+)
+def test_an_override_that_nobody_can_read_is_one_message(tiny: Tiny, override: str) -> None:
+    with pytest.raises(UserError, match=r"tiny\.yaml, .*: ."):
+        tiny(override)
+
+
+@pytest.mark.parametrize(
+    "override", ["attack.name={}", "model.name={}", "optim.lr={}", "{}=1", 'model.options.x="\\0{}"']
+)
+def test_of_a_long_value_the_message_has_the_start(tiny: Tiny, override: str) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny(override.format("a" * 100_000))
+    assert len(str(caught.value).partition("wrong settings")[2]) < 3000

@@ -1,5 +1,7 @@
 """Packs that are read: few files are opened, and a damaged one is refused and its faults are named."""
 
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from hpcfast.data import packed
+from hpcfast.data.manifest import INDEX
 from hpcfast.data.reader import read_splits
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.errors import UserError
@@ -132,6 +135,28 @@ def rename(pack: Path, suffix: bytes) -> None:
     np.save(pack / "val" / "shard-000000.npy", index)
 
 
+def reindex(pack: Path, content: bytes) -> None:
+    """Another index, which the manifest knows."""
+    name, path = "val/shard-000000", pack / "manifest.json"
+    (pack / f"{name}.npy").write_bytes(content)
+    manifest = json.loads(path.read_text())
+    for shard in manifest["shards"]:
+        if shard["name"] == name:
+            shard["npy"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(manifest))
+
+
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def archive() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, np.zeros(3))
+    return file.getvalue()
+
+
+KIND = f"'descr': {np.lib.format.dtype_to_descr(INDEX)}, 'fortran_order': False"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "version": (lambda p: edit(p, version=2), "is a pack of version 2, this hpcfast reads 1; make one with"),
     "unknown key": (lambda p: edit(p, colour="blue"), "manifest.json is damaged: colour: unknown key"),
@@ -143,6 +168,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "offset": (misplace, "an image would lie outside the shard's"),
     "suffix": (lambda p: rename(p, b"\xff\xfe"), "val/shard-000000.npy: an image would be a file of the kind"),
     "truncated": (lambda p: cut(p / "val/shard-000000.tar", 512), "val/shard-000000.tar: truncated: 512 of "),
+    "huge": (lambda p: reindex(p, header(f"{{{KIND}, 'shape': (10000000000,)}}")), "is no index of"),
+    "empty": (lambda p: reindex(p, header(f"{{{KIND}, 'shape': (8,)}}")), "is no index of"),
+    "no header": (lambda p: reindex(p, header("[" * 5000)), "val/shard-000000.npy: "),
+    "archive": (lambda p: reindex(p, archive()), "val/shard-000000.npy: "),
     "no shard": (lambda p: (p / "train/shard-000000.tar").unlink(), "train/shard-000000.tar: No such file"),
     "no index": (lambda p: (p / "train/shard-000000.npy").unlink(), "train/shard-000000.npy: No such file"),
 }

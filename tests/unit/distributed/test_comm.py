@@ -1,8 +1,11 @@
 """A job of one rank: collectives that are the identity, errors that keep their kind."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -197,3 +200,19 @@ def test_elastic_jobs_look_less_often_too(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(joined, "_engine", None)
     monkeypatch.setattr(joined, "_choice", None)
     assert comm.elastically(lambda: environment["HOROVOD_CYCLE_TIME"]) == "20.0"
+
+
+@both
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_message(collective: Callable[..., Any], number: int, world: World) -> None:
+    def write() -> None:
+        raise OSError(number, os.strerror(number), "runs/a/config.yaml")
+
+    with pytest.raises(UserError, match="runs/a/config.yaml': the disk is full.* Make room and give the same command"):
+        collective(write)
+
+
+@both
+def test_other_errors_of_a_disk_are_faults(collective: Callable[..., Any], world: World) -> None:
+    with pytest.raises(FileNotFoundError):
+        collective(Path("nowhere").read_text)

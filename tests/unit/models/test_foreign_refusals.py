@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,12 @@ def test_a_tensor_that_is_no_plain_one_is_named(name: str, odd: Tensor, saved: S
     refused(path, "cifar_resnet8", f"{name} is sparse, nested or without numbers", "save plain tensors: torch.save")
 
 
-def test_a_dict_that_holds_itself_is_refused(saved: Save) -> None:
+def test_a_dict_is_looked_into_once(saved: Save) -> None:
     content: dict[str, Any] = {"state_dict": small().state_dict()}
     content["again"] = content
-    refused(saved(content), "cifar_resnet8", "nests dicts without end", "save the state dict alone")
+    for _ in range(60):  # which would take longer than the world has been
+        content = {"one": content, "other": content}
+    assert pretrained.load(saved(content), "cifar_resnet8", **GIVEN)[1].outputs == 5
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world", b"\x08\x0a\x12\x07pytorch", b"\x80\x04\x95nonsense"])
@@ -170,3 +173,16 @@ def test_a_files_own_bad_normalisation(saved: Save) -> None:
     state = {"mu": torch.zeros(1, 3, 1, 1), "sigma": torch.zeros(1, 3, 1, 1), **small().state_dict()}
     path = saved(state)
     refused(path, "cifar_resnet8", f"the normalisation in {path}: std: must be above 0", mean=None, std=None)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_archive_that_unpacks_to_much_more_than_its_size_is_not_unpacked(kind: int, tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "bad.pt", "w", kind) as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+        if kind == zipfile.ZIP_DEFLATED:
+            bad.writestr(f"{name.partition('/')[0]}/data/99", bytes(10_000_000))
+        else:  # all entries are the same bytes
+            bad.filelist *= 3
+    refused(tmp_path / "bad.pt", "cifar_resnet8", "not written by torch.save (it unpacks to more than its size)")

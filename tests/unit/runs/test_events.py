@@ -58,7 +58,10 @@ def test_events_after_a_cut_line_are_read(tmp_path: Path) -> None:
 
 def test_what_a_power_cut_has_left_is_no_event(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b'{"key": "a"}\n\0\0\0\n\xff\xfe\x80\n{"key": "b"}\n')
+    EventLog(path).write("a", step=1, epoch=0)
+    with path.open("ab") as file:
+        file.write(b"\0\0\0\n\xff\xfe\x80\n")
+    EventLog(path).write("b", step=1, epoch=0)
     assert [event["key"] for event in events.read(path)] == ["a", "b"]
 
 

@@ -16,6 +16,7 @@ from hpcfast.errors import UserError
 from hpcfast.runs.signals import Stopped
 from hpcfast.scaling import collect, jobs, local, study
 from hpcfast.scaling.planning import estimates, seconds_left
+from tests.unit.stories import SUMMARY
 from tests.unit.studies import study_rows
 
 STUDY = """
@@ -24,7 +25,7 @@ strong: [1]
 seeds: 2
 data: [{name: digits, target: 0.5, global_batch: 8, methods: [{name: fast, config: run.yaml}]}]
 """
-DONE = {
+DONE = SUMMARY | {
     "status": "finished", "world_size": 1, "epochs": 4.0, "time_to_robust_accuracy_seconds": 12.5,
     "robust_accuracy": 0.52, "versions": {"hpcfast": "0.1.0", "torch": "2"}, "hardware": "a CPU",
     "confirmation": [{"attack": {"name": "pgd", "steps": 50, "restarts": 10}, "robust_accuracy": 0.51}],

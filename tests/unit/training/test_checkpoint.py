@@ -232,3 +232,16 @@ def test_without_a_legible_last_the_newest_is_used(tmp_path: Path, text: str | N
         (tmp_path / "LAST").write_text(text)
     assert loaded(tmp_path) == (2, [])
     assert (tmp_path / "LAST").read_text() == "step-00000002.pt"
+
+
+@pytest.mark.parametrize(
+    "name", ["step-" + "1" * 5000 + ".pt", "step-00000001-" + "1" * 5000 + ".pt", "step-\u0661" * 9]
+)
+def test_a_pointer_to_what_can_be_no_checkpoint_is_none(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path, 1, {"w": torch.zeros(1)})
+    for pointer in ("LAST", "HEALTHY"):
+        (tmp_path / pointer).write_text(name)
+    assert checkpoint.load_last(tmp_path, pytest.fail) is not None
+    assert checkpoint.load_healthy(tmp_path) is None
+    save_checkpoint(tmp_path, 2, {"w": torch.zeros(1)})
+    assert (tmp_path / "LAST").read_text() == "step-00000002.pt"

@@ -3,14 +3,12 @@
 import itertools
 import os
 import re
+import runpy
 import shutil
-import signal
 import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from hpcfast.training import checkpoint
 from tests.unit.whole_runs import save_checkpoint
 
 Action = Callable[[Path], object]
+SYSTEM_CALLS = Path(__file__).parents[3] / "campaigns" / "system_calls.py"
 
 
 def save(folder: Path, step: int, value: float) -> None:
@@ -38,34 +37,13 @@ def last(folder: Path) -> float | None:
     return value(checkpoint.load_last(folder, lambda line: pytest.fail(f"a file was unusable: {line}")))
 
 
-# Whichever of these comes from os or io can change what is on disk; a kill before any other call makes no difference.
-CHANGES = {"open", "write", "fsync", "replace", "rename", "unlink", "mkdir"}
+killed_at: Callable[..., bool] = runpy.run_path(str(SYSTEM_CALLS))["killed_at"]
 
 
-def killed_at(call: int, action: Action, folder: Path) -> bool:
-    """Whether there is a ``call``-th of ``CHANGES`` (from 1) in ``action``: a child process is killed before it."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def profile(_: FrameType, event: str, function: Any) -> None:
-            nonlocal count
-            count += event == "c_call" and function.__name__ in CHANGES
-            if count == call:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        code = 1
-        try:
-            sys.setprofile(profile)
-            action(folder)
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must never go on as a second pytest
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert ended in (0, -signal.SIGKILL), "the child failed; see its traceback"
-    return ended != 0
+def traced(action: Action, folder: Path, switch: Callable[[], None]) -> None:
+    switch()
+    action(folder)
+    switch()
 
 
 def kills(before: Path, action: Action) -> Iterator[Path]:
@@ -75,7 +53,7 @@ def kills(before: Path, action: Action) -> Iterator[Path]:
         call += 1
         folder = before.with_name(f"killed-{call}")
         shutil.copytree(before, folder)
-        killed = killed_at(call, action, folder / "checkpoints")
+        killed = killed_at(call, partial(traced, action, folder / "checkpoints"))
         yield folder / "checkpoints"
         shutil.rmtree(folder)
 

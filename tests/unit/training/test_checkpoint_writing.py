@@ -200,6 +200,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, error: int) ->
     assert last(tmp_path) == 2
 
 
+def test_no_room_for_the_first_folder_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mkdir(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(UserError, match="No space left on device: .*step-00000001.pt needs .* bytes, .* are free"):
+        save_checkpoint(tmp_path / "checkpoints", 1, state(1))
+
+
 def test_a_really_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.secrets, "token_hex", lambda size: "same")
     (tmp_path / "step-00000001.pt.same.part").symlink_to("/dev/full")

@@ -1,0 +1,1 @@
+"""What ``campaigns/fuzz.py`` reads damaged files with, and how it damages them."""
