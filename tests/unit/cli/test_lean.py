@@ -28,7 +28,7 @@ NEEDS = [
     f"{COMPILED}; {REAL}",
     # An import from it first, which the real one makes, too: there must not be two of a module.
     f"from torch._dynamo.backends.registry import _BACKENDS; {REAL}; {COMPILED}; "
-    "assert torch._dynamo.backends.registry._BACKENDS is _BACKENDS",
+    "assert sys.modules['torch._dynamo.backends.registry']._BACKENDS is _BACKENDS",
     f"import torch._dynamo.utils; {REAL}; {COMPILED}",
     f"torch._dynamo.config.cache_size_limit; {REAL}; {COMPILED}",
     "roi_align(torch.rand(1, 1, 8, 8), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2)",
