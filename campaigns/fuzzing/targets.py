@@ -181,7 +181,7 @@ def of_lists(folder: Path) -> Iterator[tuple[str, Target]]:
     (folder / "out").mkdir()
     made = file("out/dataset.json", json.dumps(about))
     yield "folder", of_file("json", made, lambda: unfinished.fill(made.parent, made.name, about, "it", lambda _: None))
-    mine = file(".lock-0", json.dumps(lock._Holder.here()._asdict()))
+    mine = file(".lock-0", json.dumps(lock._Holder.here()._replace(pid=0)._asdict()))
 
     def held() -> None:
         lock._refuse_living(folder, mine, "is in use")
