@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["hpcfast"]):
     import kill_jobs
     import kill_runs
     from fuzzing import judging, mutations, targets
+    from fuzzing.target import Target
     from hpcfast.datasets.packs import write
     from hpcfast.training import train  # noqa: F401 - imported once, here
 
@@ -37,7 +38,7 @@ PLACE = Path("runs/fuzz")
 SHORT = ["epochs=1", "schedule.warmup=0", "guard.every=0", "checkpoint.minutes=0", "log_every=2"]
 
 
-def material(folder: Path) -> dict[str, targets.Target]:
+def material(folder: Path) -> dict[str, Target]:
     """All targets, of a tiny run and a pack that are made here."""
     kill_runs.write_data(folder)
     # In a process of its own: Horovod's threads would not survive the forks that follow.
@@ -50,7 +51,7 @@ def material(folder: Path) -> dict[str, targets.Target]:
     return targets.every(folder / "targets", folder / "runs" / "tiny", folder / "packed")
 
 
-def fuzz(name: str, target: targets.Target, seconds: int, seed: int) -> None:
+def fuzz(name: str, target: Target, seconds: int, seed: int) -> None:
     """Try files on one target, and end this process."""
     corpus = PLACE / name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def fuzz(name: str, target: targets.Target, seconds: int, seed: int) -> None:
     atheris.Fuzz()
 
 
-def forked(name: str, target: targets.Target, seconds: int, seed: int) -> tuple[int, str]:
+def forked(name: str, target: Target, seconds: int, seed: int) -> tuple[int, str]:
     """Do that in a process of its own; its exit code, and what it said."""
     log = PLACE / f"{name}.log"
     if pid := os.fork():

@@ -33,10 +33,10 @@ def fuzzing(tmp_path_factory: pytest.TempPathFactory, plain: Any, images: Path) 
         patch.syspath_prepend(str(CAMPAIGNS))
         patch.setattr(reports, "read_run", reports.read_run)  # type: ignore[attr-defined]
         patch.setattr(check, "read_yaml", check.read_yaml)  # type: ignore[attr-defined]
-        from fuzzing import judging, mutations, targets
+        from fuzzing import judging, mutations, target, targets
 
         every = targets.every(folder / "targets", plain.folder, folder / "packed")
-        yield SimpleNamespace(judging=judging, mutations=mutations, targets=every, Target=targets.Target)
+        yield SimpleNamespace(judging=judging, mutations=mutations, targets=every, Target=target.Target)
     for name in [name for name in sys.modules if name.partition(".")[0] == "fuzzing"]:
         del sys.modules[name]
 
