@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills coverage mutants
+.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills coverage mutants fuzz campaign-writes audit
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -61,3 +61,12 @@ coverage: setup ## which lines the unit tests run (tracing takes as long again a
 
 mutants: setup ## docs/testing.md: 100 faults put into a copy of the code; how many do the unit tests notice? (an hour)
 	@python campaigns/mutants.py
+
+fuzz: setup ## docs/testing.md: damaged files for all that reads files, 30 minutes; needs atheris
+	@nice -n 15 python campaigns/fuzz.py
+
+campaign-writes: setup ## kills before each system call that writes a checkpoint or a summary, a run for each
+	@nice -n 5 python campaigns/kill_writes.py
+
+audit: setup ## licences and known vulnerabilities of all requirements; needs the network, so it is no part of CI
+	@scripts/audit

@@ -24,30 +24,34 @@ except ImportError:
     sys.exit("campaigns/fuzz.py needs atheris; make a copy of .venv, or one beside it, and pip install atheris there")
 
 with atheris.instrument_imports(include=["hpcfast"]):
+    import kill_jobs
     import kill_runs
     from fuzzing import judging, mutations, targets
-    from hpcfast.config import load
+    from fuzzing.target import Target
     from hpcfast.datasets.packs import write
-    from hpcfast.distributed import comm
-    from hpcfast.training import train
+    from hpcfast.training import train  # noqa: F401 - imported once, here
 
+LIMIT = 600.0
 LONGEST = 1 << 16
 """Bytes of a file that is tried."""
 PLACE = Path("runs/fuzz")
 SHORT = ["epochs=1", "schedule.warmup=0", "guard.every=0", "checkpoint.minutes=0", "log_every=2"]
 
 
-def material(folder: Path) -> dict[str, targets.Target]:
+def material(folder: Path) -> dict[str, Target]:
     """All targets, of a tiny run and a pack that are made here."""
     kill_runs.write_data(folder)
-    config = load(folder / "tiny.yaml", ["name=tiny", *SHORT])
-    train.train(config, comm.init())
+    # In a process of its own: Horovod's threads would not survive the forks that follow.
+    command, log = ["train", str(folder / "tiny.yaml"), "name=tiny", *SHORT], folder / "train.log"
+    codes, _ = kill_jobs.Forked(1, command, log).end(LIMIT)
+    if any(codes):
+        raise RuntimeError(log.read_text())
     write.pack(folder / "data", folder / "packed", write.Recipe(1, None, 0), lambda done, of: None)
     (folder / "targets").mkdir()
-    return targets.every(folder / "targets", config.folder, folder / "packed")
+    return targets.every(folder / "targets", folder / "runs" / "tiny", folder / "packed")
 
 
-def fuzz(name: str, target: targets.Target, seconds: int, seed: int) -> None:
+def fuzz(name: str, target: Target, seconds: int, seed: int) -> None:
     """Try files on one target, and end this process."""
     corpus = PLACE / name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ def fuzz(name: str, target: targets.Target, seconds: int, seed: int) -> None:
     atheris.Fuzz()
 
 
-def forked(name: str, target: targets.Target, seconds: int, seed: int) -> tuple[int, str]:
+def forked(name: str, target: Target, seconds: int, seed: int) -> tuple[int, str]:
     """Do that in a process of its own; its exit code, and what it said."""
     log = PLACE / f"{name}.log"
     if pid := os.fork():

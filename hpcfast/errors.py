@@ -14,8 +14,10 @@ class UserError(Exception):
     """
 
 
-def to_cure(error: OSError) -> str | None:
-    """What to say of an error of the file system that a person can cure, whichever file it met; None of others."""
+def to_cure(error: UserError | OSError) -> str | None:
+    """What to say of an error that a person can cure, one of the file system too, whichever file it met; else None."""
+    if isinstance(error, UserError):
+        return str(error)
     if error.errno in FULL:
         return f"{error}: the disk is full, or your share of it. Make room and give the same command again"
     if error.errno == errno.ENAMETOOLONG:

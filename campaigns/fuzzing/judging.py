@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fuzzing.targets import Target
+from fuzzing.target import Target
 
 SECONDS = 10.0
 """Of the processor: the machine may be busy."""

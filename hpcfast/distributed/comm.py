@@ -241,9 +241,7 @@ def abort(code: int = 1) -> NoReturn:
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:
     try:
         return work(), None
-    except UserError as error:
-        return None, str(error)
-    except OSError as error:
+    except (UserError, OSError) as error:
         if (said := to_cure(error)) is None:
             raise
         return None, said

@@ -7,6 +7,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
+from hpcfast.report import page as report_page
+from hpcfast.report.runs import read
+from hpcfast.runs.directory import RunDirectory
+from tests.unit.hostile import STRINGS
+from tests.unit.stories import collapsing, write
+
 pytestmark = pytest.mark.browser
 
 SCHEMES = ("light", "dark")
@@ -143,3 +149,22 @@ def test_print_is_light_and_complete(show: Callable[..., Page]) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.get_by_text("optim.weight_decay").is_visible()
     assert page.locator("nav").is_hidden()
+
+
+def test_no_name_acts(chromium: Browser, tmp_path: Path) -> None:
+    acted: list[str] = []
+    names = [name for name in STRINGS if name.strip() and name != ".." and "/" not in name and len(name) < 200]
+    records = read([RunDirectory(write(tmp_path / name, collapsing())) for name in names])
+    report_page.write(records, tmp_path / "report.html")
+    page = chromium.new_page()
+    page.on("dialog", lambda dialog: acted.append(dialog.message))
+    page.on("console", lambda message: acted.append(message.text))
+    page.on("request", lambda request: acted.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.title() != "X"
+    assert page.evaluate("document.scripts.length") == 1
+    assert page.locator("h1 .run").count() == len(names)
+    page.close()
+    assert [
+        each for each in acted if each != (tmp_path / "report.html").as_uri() and not each.startswith("data:")
+    ] == []

@@ -1,6 +1,7 @@
 """Reads the events of a run one by one, and notes what cannot have happened so."""
 
 import math
+from operator import index
 from typing import Any
 
 from hpcfast.runs.events import Event, Fault
@@ -20,8 +21,7 @@ WITHIN: dict[str, tuple[tuple[str, ...], ...]] = {  # which phases may be open
     "checkpoint_start": ((), ("epoch",)),
     "run_interrupted": ((), ("epoch",), ("eval",)),
 }
-ROUNDING = 2e-6
-"""Of epochs."""
+ROUNDING = 2e-6  # of epochs
 
 
 class Rules:
@@ -120,7 +120,7 @@ class Rules:
             return
         self._compare_epochs(event, now)
         if self.start and self.rank_batch:
-            self.images += (event.step - now.step) * self.rank_batch * self.start.value["world_size"]
+            self.images += (event.step - now.step) * self.rank_batch * index(self.start.value["world_size"])
 
     def _compare_epochs(self, event: Event, now: Event) -> None:
         """Where a step is in its epoch changes with its images, the phase's batch and the ranks alone."""
@@ -164,18 +164,13 @@ class Rules:
     def _on_run_start(self, event: Event) -> None:
         if self.start:
             self._fault(event, "a second run_start; a process that goes on says requeue")
-        self._begin_on_ranks(event)
+        self.start = event
 
     def _on_requeue(self, event: Event) -> None:
         if not self.start:
             self._fault(event, "requeue of a run without run_start")
-        self._begin_on_ranks(event)
-        self.reached = self.reached if self.reached and self.reached.step <= event.step else None
-
-    def _begin_on_ranks(self, event: Event) -> None:
-        if not isinstance(event.value["world_size"], int):
-            raise TypeError
         self.start = event
+        self.reached = self.reached if self.reached and self.reached.step <= event.step else None
 
     def _on_epoch_start(self, event: Event) -> None:
         self._logged = event.step
