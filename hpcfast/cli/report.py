@@ -22,6 +22,7 @@ def command(
     from hpcfast.report import page, tables
     from hpcfast.report import runs as reading
     from hpcfast.runs.directory import RunDirectory
+    from hpcfast.runs.names import printable
     from hpcfast.runs.progress import console
 
     records = reading.read([RunDirectory(run) for run in runs])
@@ -37,6 +38,9 @@ def command(
     for table in (tables.results(records), tables.times(records)):
         if table.rows:
             screen.print(table._replace(title="").terminal())
+    for record in records:
+        if record.account.wall:
+            screen.print(printable(tables.effective(record)))
     print(f"no picture: {why}" if why else f"picture: {drawn}")
     print(f"page: {target}")
     summaries = [record.summary or {"status": "unfinished", "epochs": record.history.epoch} for record in records]

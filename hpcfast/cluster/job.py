@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> NoReturn:
     Args:
         arguments: the three lists of a :class:`Script`, each after its length, and the command.
     """
+    os.environ["HPCFAST_JOB_STARTED"] = str(time.time())  # so that a run tells queueing from starting
     lists = []
     for _ in range(3):
         count = int(arguments.pop(0))

@@ -31,7 +31,7 @@ from hpcfast.distributed.gradients import (
     start_timeline,
     stop_timeline,
 )
-from hpcfast.distributed.status import leave_traces, peers, set_status, waiting, watch
+from hpcfast.distributed.status import leave_traces, peers, set_status, tell_before_end, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "set_status",
     "start_timeline",
     "stop_timeline",
+    "tell_before_end",
     "total",
 ]
 

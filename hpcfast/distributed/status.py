@@ -19,6 +19,7 @@ PATIENCE = 10.0
 
 _watchdog: Watchdog | None = None
 _traces: Path | None = None
+_last_words: Callable[[], object] | None = None
 
 
 def watch(rank: int, size: int, here: str, on_root: Callable[[Callable[[], Any]], Any]) -> None:
@@ -50,6 +51,12 @@ def leave_traces(folder: Path) -> None:
         _watchdog.advice = f"; where its ranks were is in {folder}"
 
 
+def tell_before_end(last_words: Callable[[], object]) -> None:
+    """If the job is ended because a rank has fallen silent, call ``last_words`` first."""
+    global _last_words
+    _last_words = last_words
+
+
 def end() -> None:
     """End this process; where its threads are goes into the folder for that, if there is one."""
     writer = threading.Thread(target=_leave_trace, daemon=True)
@@ -59,6 +66,8 @@ def end() -> None:
 
 
 def _leave_trace() -> None:
+    if _last_words:
+        _last_words()
     with contextlib.suppress(OSError), contextlib.ExitStack() as closing:  # the disk may be what is gone
         file: TextIO = sys.stderr
         if _traces and _watchdog:

@@ -14,8 +14,8 @@ Event = dict[str, Any]
 STARTS = ("run_start", "requeue")
 """How a process begins to train: the run's first, and each that resumes it."""
 TOLD = {
-    "run_start": "started", "requeue": "resumed", "run_interrupted": "stopped", "rollback": "rollback",
-    "target_reached": "target reached", "run_stop": "finished",
+    "run_start": "started", "requeue": "resumed", "run_interrupted": "stopped", "run_aborted": "aborted",
+    "rollback": "rollback", "target_reached": "target reached", "run_stop": "finished",
 }  # fmt: skip
 """What the timeline has."""
 
@@ -104,4 +104,6 @@ def _detail(key: str, value: Any, lost: int, health: Event) -> str:
         return f"{seen}from step {value['from_step']} to {value['to_step']}, resumed with {attack}"
     if key == "target_reached":
         return f"robust accuracy {value:.1%}"
+    if key == "run_aborted":
+        return str(value["why"])
     return str(value or "") if key == "run_interrupted" else ""

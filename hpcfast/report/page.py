@@ -16,6 +16,14 @@ MARK = '<meta name="generator" content="hpcfast report">'
 """Marks a file as a report, which may be replaced."""
 
 
+class Bar(NamedTuple):
+    """What a whole is divided into."""
+
+    sentence: str
+    parts: dict[str, float]
+    """Shares by name."""
+
+
 class Section(NamedTuple):
     """A part of the page, left out if it shows nothing."""
 
@@ -24,6 +32,7 @@ class Section(NamedTuple):
     charts: Sequence[Chart] = ()
     pictures: Sequence[tuple[str, str]] = ()
     """A caption, and a PNG file in base64."""
+    bars: Sequence[Bar] = ()
 
 
 def sections(records: list[Record]) -> list[Section]:
@@ -39,12 +48,19 @@ def sections(records: list[Record]) -> list[Section]:
         Section("Evaluations", [tables.evaluations(records)], charts.over_eps(records)),
         Section("Pictures", [tables.alignment(records)], (), pictures),
         Section("Settings", tables.settings(records)),
-        Section("Time", [tables.times(records)]),
+        Section(
+            "Time", [tables.times(records)], bars=[_effective(record) for record in records if record.account.wall]
+        ),
         Section("Environment", [tables.environment(records)]),
         Section("Timeline", [tables.timeline(records)]),
     ]
     found = [section._replace(tables=[table for table in section.tables if table.rows]) for section in found]
     return [section for section in found if any(section[1:])]
+
+
+def _effective(record: Record) -> Bar:
+    wall = record.account.wall
+    return Bar(tables.effective(record), {part: seconds / wall for part, seconds in record.account.seconds.items()})
 
 
 def write(records: list[Record], path: Path, overwrite: bool = False) -> None:

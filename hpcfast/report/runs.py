@@ -9,7 +9,7 @@ from typing import Any
 from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.report.history import History, tell
-from hpcfast.runs import events
+from hpcfast.runs import ettr, events
 from hpcfast.runs.directory import RunDirectory
 
 
@@ -24,6 +24,8 @@ class Record:
     summary: dict[str, Any] | None
     """None while it is unfinished."""
     history: History
+    account: ettr.Account
+    """Of its wall time so far."""
     evaluations: dict[str, dict[str, Any]]
     """Results of ``hpcfast eval``, by the name of their folder."""
     explanation: dict[str, Any]
@@ -83,8 +85,8 @@ def _read(run: RunDirectory, name: str) -> Record:
     evaluations = {path.parent.name: _optional(path, "attack", unreadable) for path in results}
     evaluations = {key: result for key, result in evaluations.items() if result}
     explanation = _optional(run.explain, "alignment", unreadable)
-    history = tell(events.read(run.events))
-    return Record(run, name, config, summary, history, evaluations, explanation, unreadable)
+    told = events.read(run.events)
+    return Record(run, name, config, summary, tell(told), ettr.account(told), evaluations, explanation, unreadable)
 
 
 def _optional(path: Path, key: str, unreadable: list[Path]) -> dict[str, Any]:

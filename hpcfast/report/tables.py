@@ -73,6 +73,15 @@ def times(records: list[Record]) -> Table:
     return _side_by_side("Time spent on", records, columns, caption)
 
 
+def effective(record: Record) -> str:
+    """How much of the wall time so far has trained the network, in a sentence."""
+    account = record.account
+    trained = f"{percent(account.ratio)} of {duration(account.wall)} trained the network (ETTR)"
+    spent = sorted(((seconds, part) for part, seconds in account.seconds.items()), reverse=True)
+    rest = [f"{part} {percent(seconds / account.wall)}" for seconds, part in spent if seconds >= account.wall / 1000]
+    return ", ".join([f"{record.name}: {trained}", *(words for words in rest if not words.startswith("training"))])
+
+
 def environment(records: list[Record]) -> Table:
     """Where runs were trained: what the summary says, else what the run said when it started."""
     columns: Columns = []

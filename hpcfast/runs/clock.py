@@ -59,6 +59,11 @@ class Clock:
         return dict(self._stopped or self._seconds)
 
     @property
+    def idle(self) -> float:
+        """Seconds since time began to count for the present part: of a step that hangs, for how long it has."""
+        return self.wall - self._since
+
+    @property
     def own(self) -> float:
         """Of the reading, what steps of training took without waiting for other ranks."""
         seconds = self.seconds

@@ -5,6 +5,9 @@ weights after every step: a checkpoint of rank 0's is the whole state. (With Ada
 what goes on from a checkpoint then goes on with rank 0's.)
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import torch
@@ -39,7 +42,9 @@ class Run:
         self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say)
         past = events.read(self.dir.events) if world.is_root else []
         self._log = events.EventLog(self.dir.events if world.is_root else None)
-        self._log.write("init_start", step=0, epoch=0, at=began)
+        started = os.environ.get("HPCFAST_JOB_STARTED")  # by cluster/job.py
+        job = {"job_started": float(started)} if started else None
+        self._log.write("init_start", job, step=0, epoch=0, at=began)
         self._requeued = any(event["key"] == "run_start" for event in past)
         self.clock = Clock(past[0]["time"] if past else began, device_event if world.device.type == "cuda" else None)
         self.learner = Learner(config, len(data.train.classes), world, self.clock)
@@ -154,6 +159,23 @@ class Run:
         if comm.total(torch.tensor([int(self.asked_to_stop)])).item():
             self.stop()
 
+    @contextmanager
+    def ends(self) -> Iterator[None]:
+        """Record why the run ends in this block, if neither a signal nor its length is the cause."""
+        comm.tell_before_end(lambda: self._abort("a rank has fallen silent"))
+        try:
+            yield
+        except Stopped:
+            raise
+        except Exception as error:
+            self._abort(str(error).partition("\n")[0])
+            raise
+
+    def _abort(self, why: str) -> None:
+        with suppress(OSError):  # the disk may be the cause
+            self.record("run_aborted", {"why": why[:500], "waited": self.clock.idle})
+
     def record(self, key: str, value: Any = None) -> None:
-        """Write to the event log."""
-        self._log.write(key, value, step=self.course.step, epoch=self.course.at)
+        """Write to the event log. Its times are the run's clock's: that of the machine may be set anew."""
+        now = self.clock.started + self.clock.wall
+        self._log.write(key, value, step=self.course.step, epoch=self.course.at, at=now)

@@ -69,7 +69,8 @@ def train(
         run.begin(accept_data, moved=before.path != config.data.path)
         if before != config.data:  # evaluations look for the data where the run had them last
             comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
-        return _train(run, traces)
+        with run.ends():
+            return _train(run, traces)
 
 
 def _train(run: Run, profile: Profile | None) -> dict[str, Any]:

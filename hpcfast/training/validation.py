@@ -16,7 +16,7 @@ from hpcfast.distributed import about, comm
 from hpcfast.evaluation import chosen_images, evaluate, rounds
 from hpcfast.evaluation.cache import evaluate_cached
 from hpcfast.models import saved
-from hpcfast.runs import files
+from hpcfast.runs import ettr, events, files
 from hpcfast.training.guard import Health
 from hpcfast.training.state import Run
 
@@ -170,6 +170,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
         "data_wait": clock.seconds["data_wait"] / clock.trained,
         "seconds": clock.seconds,
         "clock_seconds": clock.stop(),
+        "ettr": comm.on_root(lambda: ettr.account(events.read(run.dir.events)).summary()),
         "wall_seconds": clock.wall,
         **run.rank_stats.summary(),
         "target": target,

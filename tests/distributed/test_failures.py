@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from hpcfast.runs.events import read
 from tests.distributed.conftest import FORKED, WORKERS, Playground
 
 pytestmark = pytest.mark.distributed
@@ -25,6 +26,10 @@ def test_a_failing_rank_ends_the_job_with_its_traceback(playground: Playground, 
     assert "a fault made by the test" in job.output
     assert "faulty_train.py" in job.output, "the traceback shows where"
     assert f"rank {1 - rank} failed:" not in job.output
+    last = read(playground.path / "runs" / f"fault-{launcher}-{rank}" / "events.jsonl")[-1]
+    if launcher != "mpirun":  # which kills the other ranks at once
+        assert last["key"] == "run_aborted"
+        assert (last["value"]["why"] == "a fault made by the test") == (rank == 0)
 
 
 @pytest.mark.parametrize(

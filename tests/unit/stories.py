@@ -30,7 +30,10 @@ class Story:
     def start(self, ranks: int = 1, step: int = 0) -> None:
         """Begin, or go on from a checkpoint at ``step``."""
         self.step = step
-        self.add("requeue" if self.events else "run_start", {"world_size": ranks, "device": "cpu"})
+        again = bool(self.events)
+        self.add("init_start")
+        self.add("init_stop")
+        self.add("requeue" if again else "run_start", {"world_size": ranks, "device": "cpu"})
 
     def train(self, loss: float, steps: int = STEPS, stop: bool = True) -> None:
         """Train on, logging ``loss`` after every fifth step."""

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hpcfast.errors import UserError
+from hpcfast.runs import ettr
 from hpcfast.runs.check.rules import ROUNDING, Rules
 from hpcfast.runs.events import Event, read_numbered
 
@@ -62,7 +63,7 @@ def check(run: Path) -> Sound:
         if not events or events[-1].key != "run_stop" or not said:
             lines.append(f"{run} is unfinished: it has no run_stop at the log's end, or no summary.json; train it on")
         elif not lines:
-            lines = [f"{summary}: {what}" for what in _contradictions(said, rules)]
+            lines = [f"{summary}: {what}" for what in _contradictions(said, rules, events)]
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{run}: config.yaml or summary.json is damaged or of another version ({error!r})") from None
     if lines:
@@ -70,8 +71,8 @@ def check(run: Path) -> Sound:
     return Sound(run, events, said)
 
 
-def _contradictions(summary: dict[str, Any], rules: Rules) -> Iterator[str]:
-    """What ``summary.json`` says otherwise than the ``rules`` that ended with run_stop."""
+def _contradictions(summary: dict[str, Any], rules: Rules, events: list[Event]) -> Iterator[str]:
+    """What ``summary.json`` says otherwise than the ``events``, which the ``rules`` have seen."""
     first, start, end, reached = rules.first, rules.start, rules.now, rules.reached
     if not (first and start and end):
         return  # such a log has been refused
@@ -89,6 +90,9 @@ def _contradictions(summary: dict[str, Any], rules: Rules) -> Iterator[str]:
     for key, value in (expected | times).items():
         if not _same(said[key], value, SLACK if key in times else ROUNDING):
             yield f"{key} is {said[key]}, but the log says {value}"
+    said_ratio, ratio = summary["ettr"]["ratio"], ettr.account([vars(event) for event in events]).ratio
+    if not _same(said_ratio, ratio, ROUNDING):
+        yield f"ettr is {said_ratio}, but the log says {ratio}"
     confirmed = rules.target is not None and all(each["robust_accuracy"] >= rules.target for each in confirmation)
     seconds = summary["target_reached_seconds"] if confirmed else None
     if summary["time_to_robust_accuracy_seconds"] != seconds:

@@ -9,6 +9,7 @@ NEXT = {  # besides init_start, for a kill can come at any time
     "init_start": ("init_stop",),
     "init_stop": ("run_start", "requeue"),
     "run_interrupted": (),
+    "run_aborted": (),
     "run_stop": (),
 }
 AFTER = {"init_stop": "init_start", "run_start": "init_stop", "requeue": "init_stop"}

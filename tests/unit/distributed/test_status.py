@@ -14,10 +14,14 @@ def test_a_rank_says_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     dog, codes = Watchdog(3, 4), []
     monkeypatch.setattr(status, "_watchdog", dog)
     monkeypatch.setattr(status, "_traces", None)
+    monkeypatch.setattr(status, "_last_words", None)
     monkeypatch.setattr(os, "_exit", codes.append)
+    said: list[str] = []
+    status.tell_before_end(lambda: said.append("it ends"))
     status.leave_traces(tmp_path / "stacks")
     assert dog.advice.endswith(f"{tmp_path}/stacks")
     status.end()
+    assert said == ["it ends"]
     (trace,) = (tmp_path / "stacks").iterdir()
     assert trace.name == "rank-00003.txt"
     assert "test_a_rank_says_where_it_was" in trace.read_text()

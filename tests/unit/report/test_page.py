@@ -64,6 +64,7 @@ def test_everything_about_a_finished_run_is_on_the_page(tmp_path: Path) -> None:
         "What the guard saw", "Gradient alignment", "Training loss", "Accuracy, monitor",
         "Robust accuracy against eps, L2", "strong: 50.0% (eps 0.25)", "image 0.250 [0.125, 0.375]",
         "adversarial.png of complete", "threat.eps", "torch 2.14.1", "2027-01-15 08:00:00 UTC",
+        "complete: 66.7 % of 60.0 s trained the network (ETTR), repeated 33.3 %",
         "complete, train loss: 1.5 (epoch 1.5, step 15)", "complete, train loss, undone: 1 (epoch 1.5, step 15)",
     ):  # fmt: skip
         assert part in parsed.text, part

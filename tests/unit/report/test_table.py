@@ -44,6 +44,16 @@ def test_the_time_of_each_run_is_divided(tmp_path: Path) -> None:
     assert rows["lost"].split("│")[2:4] == [" 50.0 % (60.0 s) ", "     – "]
 
 
+def test_a_sentence_says_what_share_of_the_time_has_trained(tmp_path: Path) -> None:
+    """Three epochs of 20 s, of which the second was undone and half of the third was lost."""
+    story = collapsing()
+    story.time += 45.0
+    story.start(step=15)
+    (record,) = read([RunDirectory(write(tmp_path / "run", story))])
+    said = "run: 28.6 % of 105.0 s trained the network (ETTR), down 42.9 %, repeated 28.6 %"
+    assert tables.effective(record) == said
+
+
 @pytest.mark.parametrize(
     ("attack", "said"),
     [

@@ -16,6 +16,7 @@ from hpcfast.data.dataset import hold_out
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+from hpcfast.runs.check import check
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.training import checkpoint, loop, train
 from hpcfast.training.step import Learner
@@ -87,6 +88,18 @@ def test_after_a_failure_the_same_command_goes_on_to_the_same_end(
     assert [value for step, value in losses(broken).items() if step > 6] == [
         value for step, value in losses(plain).items() if step > 6
     ]
+
+
+def test_the_log_says_why_the_run_ended(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        poison(patch, 5)
+        with pytest.raises(UserError, match="diverged"):
+            train.train(tiny(), world)
+    (end,) = logged(tiny(), "run_aborted")
+    assert end["why"].startswith("training has diverged: the loss is nan at step 4 ")
+    assert 0 <= end["waited"] < 60
+    train.train(tiny(), world)
+    assert check(tiny().folder), "a log with such an end is sound"
 
 
 def test_what_is_written_about_a_failure_is_json(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
