@@ -14,6 +14,8 @@ import psutil
 
 from .job import Job, Rank, processes
 
+MEMORY = 1 << 28
+"""Bytes."""
 NOBODY = "02:00:00:00:00:01"
 """The address of no network card."""
 SLOW = (("netem", "delay", "200ms"), ("tbf", "rate", "200kbit", "burst", "4kb", "latency", "2s"))
@@ -54,51 +56,10 @@ def slow_rank(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
 
 
 @contextmanager
-def starve(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
-    """Memory ends: no page more for the rank and its wrapper."""
-    group = Path("/sys/fs/cgroup/memory")
-    group = (group if group.is_dir() else group.parent) / f"chaos-{os.getpid()}-{rank.pid}"
-    try:
-        group.mkdir()
-        limit = next(file for name in ("memory.limit_in_bytes", "memory.max") if (file := group / name).exists())
-    except (OSError, StopIteration) as error:
-        raise Impossible(f"no control group of memory: {error}") from None
-    try:
-        for pid in (psutil.Process(rank.pid).ppid(), rank.pid):
-            (group / "cgroup.procs").write_text(str(pid))
-        limit.write_text(str(1 << 20))
-        yield
-    finally:
-        for pid in (group / "cgroup.procs").read_text().split():
-            with contextlib.suppress(OSError):
-                (group.parent / "cgroup.procs").write_text(pid)
-        group.rmdir()
-
-
-@contextmanager
 def daemon(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
     """The node's slurmd is killed, and an operator starts it again."""
     os.kill(_daemon(job, rank.node), signal.SIGKILL)
     try:
-        yield
-    finally:
-        _start(job, rank.node)
-
-
-@contextmanager
-def power(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
-    """All that runs on the node is killed, and nothing there can tell."""
-    doomed = set()
-    for process in processes(job.cluster):
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("SLURMD_NODENAME") == rank.node:
-                doomed |= {process, *(each for each in process.parents() if each.name() == "slurmstepd")}
-    doomed.add(psutil.Process(_daemon(job, rank.node)))
-    try:
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for process in doomed:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(number)
         yield
     finally:
         _start(job, rank.node)
@@ -154,6 +115,22 @@ def unplug(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
         yield
     finally:
         job.cluster.run(*link, "up")
+
+
+@contextmanager
+def power(job: Job, rank: Rank, other: Rank) -> Iterator[None]:
+    """The node is gone at once: nothing there can tell, and its connections are not closed."""
+    doomed = {psutil.Process(_daemon(job, rank.node))}
+    for process in processes(job.cluster):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("SLURMD_NODENAME") == rank.node:
+                doomed |= {process, *(each for each in process.parents() if each.name() == "slurmstepd")}
+    with unplug(job, rank, other):
+        for process in doomed:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        yield
+    _start(job, rank.node)
 
 
 @contextmanager
@@ -262,6 +239,29 @@ def poke(word: str) -> Inject:
             file.unlink()
 
     return inject
+
+
+@contextmanager
+def starve(job: Job, rank: Rank, other: Rank) -> Iterator[None]:
+    """The rank wants more memory than its control group, which its wrapper is in too, may have."""
+    group = Path("/sys/fs/cgroup/memory")
+    group = (group if group.is_dir() else group.parent) / f"chaos-{os.getpid()}-{rank.pid}"
+    try:
+        group.mkdir()
+        limit = next(file for name in ("memory.limit_in_bytes", "memory.max") if (file := group / name).exists())
+    except (OSError, StopIteration) as error:
+        raise Impossible(f"no control group of memory: {error}") from None
+    try:
+        for pid in (psutil.Process(rank.pid).ppid(), rank.pid):
+            (group / "cgroup.procs").write_text(str(pid))
+        limit.write_text(str(MEMORY))
+        with poke(f"memory {2 * MEMORY}")(job, rank, other):
+            yield
+    finally:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(pid)
+        group.rmdir()
 
 
 @dataclass(frozen=True)

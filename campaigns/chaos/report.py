@@ -14,6 +14,7 @@ import torch
 
 from hpcfast.errors import UserError
 from hpcfast.runs.check import check
+from hpcfast.runs.ettr import account
 
 from . import record
 from .faults import KINDS
@@ -105,9 +106,14 @@ def _sentence(folder: Path) -> str:
     acts = record.read(folder / "acts.jsonl")
     again = sum(act["kind"] == "submitted" for act in acts) - 2  # the first time, and the undisturbed run
     faults = sum(act["kind"] == "fault" for act in acts)
+    spent = account(record.read(folder / "events.jsonl"))
+    parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.seconds.items() if seconds >= 1)
     wrong = (folder / "checks.txt").read_text().splitlines()
     checks = "all checks hold" if not wrong else f"WRONG: {'; '.join(wrong)}"
-    return f"{folder.name}: {faults} faults, submitted again {again} times; {checks}"
+    return (
+        f"{folder.name}: ETTR {spent.ratio:.3f} of {spent.wall:.0f} s ({parts}); {faults} faults, "
+        f"{spent.starts} starts, submitted again {again} times; {checks}"
+    )
 
 
 def examine(job: Job, quiet: Job) -> list[str]:

@@ -1,8 +1,8 @@
 """What a rank of the campaign loads before hpcfast, which knows nothing of it: steps of a given length, and pokes.
 
 Each step of the optimizer lasts ``CHAOS_PACE`` seconds at least: a large network's, without its work. On SIGUSR1 the
-process reads a word in the file ``CHAOS_POKES/PID``: "nan", and its next gradient is no number; "clock SECONDS", and
-``time.time`` is so far off from then on.
+process reads words in the file ``CHAOS_POKES/PID``: "nan", and its next gradient is no number; "clock SECONDS", and
+``time.time`` is so far off from then on; "memory BYTES", and it takes so much.
 """
 
 import os
@@ -22,13 +22,16 @@ class Pokes:
 
     poisoned = within = False
     ahead = stepped = 0.0
+    taken = b""
 
     def read(self, number: int, frame: FrameType | None) -> None:
-        word, _, seconds = (Path(os.environ["CHAOS_POKES"]) / str(os.getpid())).read_text().partition(" ")
-        if word == "nan":
-            self.poisoned = True
-        else:
-            self.ahead = float(seconds)
+        match (Path(os.environ["CHAOS_POKES"]) / str(os.getpid())).read_text().split():
+            case ["nan"]:
+                self.poisoned = True
+            case ["clock", seconds]:
+                self.ahead = float(seconds)
+            case ["memory", size]:
+                self.taken = b"\1" * int(size)
 
     def before_step(self, optimizer: Any, *_: object) -> None:
         """Wait in Horovod's step, which calls this once more for the optimizer's own: there, poison a gradient."""
