@@ -15,6 +15,8 @@ from . import report
 from .faults import KINDS, Impossible
 from .record import Record
 
+GOAL = 0.7
+"""The share of the time that is to be training: with it, a run is done when there have been faults for so long."""
 DONE = 900
 """Seconds for what is left of a run when no fault comes any more."""
 
@@ -30,7 +32,7 @@ def main() -> int:
     given = parser.parse_args()
     folder = given.out or Path("runs", "chaos", f"seed-{given.seed}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that blocks end: everything is torn down
-    epochs = max(2, round(60 * given.minutes / jobs.PACE / jobs.STEPS))
+    epochs = max(2, round(GOAL * 60 * given.minutes / jobs.PACE / jobs.STEPS))
     with jobs.cluster() as cluster, Record(folder, cluster.path) as record:
         job = jobs.Job(cluster, "chaos", epochs, record, CHAOS_PACE=str(jobs.PACE))
         job.submit("the beginning")

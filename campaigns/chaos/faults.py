@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -226,17 +225,13 @@ def poke(word: str) -> Inject:
     @contextmanager
     def inject(job: Job, rank: Rank, _: Rank) -> Iterator[None]:
         file = job.cluster.path / "pokes" / str(rank.pid)
-        try:
-            file.write_text(word)
-            os.kill(rank.pid, signal.SIGUSR1)
-            yield
-            if word.startswith("clock"):
-                file.write_text("clock 0")
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(rank.pid, signal.SIGUSR1)
-                    time.sleep(1)
-        finally:
-            file.unlink()
+        file.write_text(word)
+        os.kill(rank.pid, signal.SIGUSR1)
+        yield
+        if word.startswith("clock"):
+            file.write_text("clock 0")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank.pid, signal.SIGUSR1)
 
     return inject
 
