@@ -35,7 +35,8 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
 # empty one is no variable to older Bash.
 job() {
     export HPCFAST_MPI=${HPCFAST_MPI:-none} HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue}
-    export HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-20} HPCFAST_SITE
+    export HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-20} HPCFAST_MAX_RESTARTS=${HPCFAST_MAX_RESTARTS:-3}
+    export HPCFAST_EXCLUDE_AFTER=${HPCFAST_EXCLUDE_AFTER:-0} HPCFAST_SITE
     export PYTHONUNBUFFERED=1 # output comes at once
     exec python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from hpcfast.cluster import job; job.main(sys.argv[2:])' \
         "$HPCFAST_HOME" "${#given[@]}" "${given[@]}" \

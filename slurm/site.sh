@@ -26,6 +26,10 @@ HPCFAST_MPI=${HPCFAST_MPI:-none}
 #    job again; where that is forbidden, chain), chain (submits a job that follows) or never (the next command is yours).
 HPCFAST_AGAIN=${HPCFAST_AGAIN:-requeue}
 HPCFAST_MAX_REQUEUES=${HPCFAST_MAX_REQUEUES:-20}
+#    After a fault (a rank killed, crashed, silent) ranks start again in the same job, so often without progress, and a
+#    node is left out of the job's next start after so many faults; 0: never.
+HPCFAST_MAX_RESTARTS=${HPCFAST_MAX_RESTARTS:-3}
+HPCFAST_EXCLUDE_AFTER=${HPCFAST_EXCLUDE_AFTER:-0}
 
 # 7. A container, if you use one: what stands between srun and hpcfast, here for the image of slurm/container.
 # HPCFAST_CONTAINER=(apptainer exec --nv "$HOME/hpcfast.sif")

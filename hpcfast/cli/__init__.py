@@ -1,8 +1,8 @@
 """The ``hpcfast`` command. Each file here is one subcommand; heavy imports wait until it runs.
 
 Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 stopped early, the same command resumes;
-130, 140, 143 ended by a signal, the same command starts again; anything else is a failure, with a traceback from the
-rank that failed first.
+76 another rank has failed; 130, 140, 143 ended by a signal, the same command starts again; anything else is a failure,
+with a traceback from the rank that failed first.
 """
 
 import io
@@ -68,8 +68,9 @@ def _fail(error: Exception, rank: int | None) -> None:
         raise error
     from hpcfast.distributed import comm
 
-    if isinstance(error, comm.PeerLost):
+    lost = isinstance(error, comm.PeerLost)
+    if lost:
         print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)
     else:
         print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-    comm.abort()
+    comm.abort(comm.EXIT_LOST if lost else 1)

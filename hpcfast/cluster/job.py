@@ -9,6 +9,8 @@ this.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -21,15 +23,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from hpcfast.cluster import slurm
+from hpcfast.cluster.ending import STOPPED, Failed, again, restarts, say
+from hpcfast.cluster.faults import Faults, Outcome
 from hpcfast.errors import UserError
 
-STOPPED = 75
 RANK = Path(__file__).with_name("rank.py")
-PATIENCE = 15.0
-"""Seconds for srun to end all ranks after one has failed. It waits for those of a node that is cut off until Slurm
-gives the node up, which takes minutes."""
+PATIENCE, KILLED = 10.0, 3.0
+"""Seconds for srun to end all ranks after one has failed, and once they are killed. It waits for those of a node that
+is cut off until Slurm gives the node up, which takes minutes."""
 EARLY = 'trap "" USR2 TERM; exec "$@"'
 """Until Python can handle signals they must not end it."""
+OVERWRITE = "--overwrite"
+"""Of the first start only: the others go on."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,6 @@ class Script:
     """Further options of srun."""
     container: list[str]
     """What stands before hpcfast."""
-
-
-class Failed(Exception):
-    """The job ends with this code; the ranks have said why."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -89,9 +86,8 @@ def task(script: Script, listing: Path) -> int:
     say(f"== start {now()} {' '.join(map(shlex.quote, command))}")
     try:
         # Begun anew when it is submitted anew: a gap between two studies is no time that the job has lost. One between
-        # its own starts (time limit, preemption, a lost node) is, and counts.
-        fresh = [] if restarts() else ["--overwrite"]
-        code = work(script, [*command, *fresh], Path(log).with_suffix(".json"))
+        # its own starts (time limit, preemption, a fault) is, and counts.
+        code = work(script, [*command, OVERWRITE], Path(log).with_suffix(".json"))
     except Failed as failed:
         code = failed.code
         raise
@@ -102,24 +98,46 @@ def task(script: Script, listing: Path) -> int:
 
 def work(script: Script, command: list[str], into: Path) -> int:
     """Run ``hpcfast COMMAND…`` on all ranks, its numbers ``into`` a file, and see that it goes on where it stopped."""
-    failed = into.with_suffix(".failed")
-    stale = [failed] if restarts() else [failed, into]
-    for file in stale:
-        if file.exists():
-            file.unlink()
+    if not restarts():
+        remove(into)
+    faults = Faults(script.given)
     record(command)
-    step = subprocess.Popen(srun(script, [*command, "--json", str(into)], failed), env=slurm.step_environment())
-    code = wait(step, failed)
-    if failed.exists():
-        code = int(failed.read_text() or 1)
-        failed.unlink()
-    # Written last by hpcfast, whatever it does: the work is done when it is there. srun's code would not tell.
-    if into.exists() and into.stat().st_size:
-        say(f"== done; numbers in {into}")
-        return 0
-    if code:
-        fail(code)
-    return again(script)
+    for number in itertools.count(restarts()):
+        anew = [word for word in command if word != OVERWRITE or number == 0]
+        outcome = start(script, anew, into)
+        # Written last by hpcfast, whatever it does: the work is done when it is there. srun's code would not tell.
+        if into.exists() and into.stat().st_size:
+            say(f"== done; numbers in {into}")
+            return 0
+        if not outcome.code:
+            return stopped(script)
+        if not faults.restart(outcome):
+            break
+    return 0
+
+
+def start(script: Script, command: list[str], into: Path) -> Outcome:
+    """Run the command once."""
+    failed, saved = into.with_suffix(".failed"), into.with_suffix(".saved")
+    remove(failed, saved)
+    variables = {**slurm.step_environment(), "HPCFAST_SAVED": str(saved.absolute())}
+    step = subprocess.Popen(srun(script, [*command, "--json", str(into)], failed), env=variables)
+    all_ended = wait(step, failed)
+    outcome = Outcome.read(failed) or Outcome(step.returncode)
+    outcome = outcome._replace(all_ended=all_ended, saved=saved.exists())
+    remove(failed, saved)
+    return outcome
+
+
+def stopped(script: Script) -> int:
+    """See that the work goes on, which was stopped with a checkpoint."""
+    try:
+        again(script.given, "stopped before it was done (time limit or preemption), with a checkpoint")
+    except UserError as error:
+        say(f"== stopped before it was done, with a checkpoint, and not started again: {error}")
+        say("== nothing is lost: the same sbatch command goes on")
+        return STOPPED
+    return 0
 
 
 def srun(script: Script, command: list[str], failed: Path) -> list[str]:
@@ -131,17 +149,33 @@ def srun(script: Script, command: list[str], failed: Path) -> list[str]:
     return ["srun", *options, *early, "python3", str(RANK), str(failed.absolute()), *inside, "hpcfast", *command]
 
 
-def wait(step: subprocess.Popen[bytes], failed: Path) -> int:
-    """Return the code of srun, which is ended where it waits for a node that is cut off."""
-    deadline = None
-    while True:
+def wait(step: subprocess.Popen[bytes], failed: Path) -> bool:
+    """Return when srun has ended, and whether all ranks have: it is ended where it waits for a node that is cut off."""
+    while step.poll() is None and not failed.exists():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            step.wait(1)
+    for seconds, end in ((PATIENCE, lambda: kill(failed)), (KILLED, step.kill)):
         try:
-            return step.wait(1)
+            step.wait(seconds)
+            return True
         except subprocess.TimeoutExpired:
-            if deadline is None and failed.exists():
-                deadline = time.monotonic() + PATIENCE
-            if deadline and time.monotonic() > deadline:
-                step.kill()
+            end()
+    step.wait()
+    return False
+
+
+def kill(failed: Path) -> None:
+    """Have Slurm kill the ranks, of which one has ``failed``."""
+    outcome = Outcome.read(failed)
+    if outcome and outcome.step:
+        slurm.kill(outcome.step)
+
+
+def remove(*files: Path) -> None:
+    """Remove them, where they are."""
+    for file in files:
+        if file.exists():
+            file.unlink()
 
 
 def record(command: list[str]) -> None:
@@ -165,70 +199,6 @@ def record(command: list[str]) -> None:
             say(f"== {name}={env[name]}")
 
 
-def fail(code: int) -> NoReturn:
-    """End the job."""
-    where = f"{os.environ['SLURM_JOB_NODELIST']}, start {restarts() + 1}"
-    say(f"== FAILED with code {code} on {where}: the first error above has rank, host and cause")
-    if code == 2:
-        say("== the message above says what to change; nothing was lost")
-    else:
-        say("== the same sbatch command goes on from the last checkpoint")
-    raise Failed(code)
-
-
-def again(script: Script) -> int:
-    """End this job so that the work goes on in another."""
-    how, most = os.environ["HPCFAST_AGAIN"], int(os.environ["HPCFAST_MAX_REQUEUES"])
-    try:
-        job = slurm.show(slurm.this_job())
-        if job["JobState"] != "RUNNING":
-            say(f"== stopped (job is {job['JobState']}), with a checkpoint; the same sbatch command goes on")
-            return STOPPED
-        if how == "never" or restarts() >= most:
-            say(
-                f"== stopped before it was done, and not started again: HPCFAST_AGAIN={how}, {restarts()} of at most "
-                f"{most} restarts; the same sbatch command goes on"
-            )
-            return STOPPED
-        say(
-            f"== stopped before it was done (time limit or preemption), with a checkpoint: {how}, restart "
-            f"{restarts() + 1} of at most {most}"
-        )
-        if how == "requeue":
-            requeue()
-        following = chain(script, job)
-    except UserError as error:
-        say(f"error: {error}\n== nothing is lost: the same sbatch command goes on")
-        return STOPPED
-    say(f"== submitted job {following}, which goes on")
-    return 0
-
-
-def requeue() -> None:
-    """Have Slurm run this job again, which ends it; returns where Slurm does not."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        slurm.run(["scontrol", "requeue", slurm.this_job()])
-    except UserError as error:
-        say(f"== {error}: submitting it again")
-        return
-    signal.sigtimedwait({signal.SIGTERM}, 60)  # Slurm ends this script
-    raise Failed(STOPPED)
-
-
-def chain(script: Script, job: dict[str, str]) -> str:
-    """Submit what this job was given once more, to start when it has ended; the number of that job."""
-    file, *arguments = script.given
-    options = {**slurm.options_of(job), "dependency": f"afterany:{slurm.this_job()}"}
-    return slurm.sbatch(options, Path(file), *arguments, HPCFAST_RESTARTS=str(restarts() + 1))
-
-
-def restarts() -> int:
-    """How often this work was started before, by requeueing or by jobs that follow one another."""
-    return sum(int(os.environ.get(name) or 0) for name in ("HPCFAST_RESTARTS", "SLURM_RESTART_COUNT"))
-
-
 def result() -> Path:
     """Where the numbers go."""
     return Path(f"{os.environ['SLURM_JOB_NAME'].replace('/', '_')}-{os.environ['SLURM_JOB_ID']}.json")
@@ -237,8 +207,3 @@ def result() -> Path:
 def now() -> str:
     """The time, as in 2026-11-30T08:00:00Z."""
     return time.strftime("%FT%TZ", time.gmtime())
-
-
-def say(line: str) -> None:
-    """Write it into the job's log."""
-    print(line, flush=True)

@@ -4,7 +4,8 @@ Slurm gives a signal to the processes that it has started itself, and where it t
 other. A command may not be able to take it yet: it starts with USR2 and TERM ignored, and gets them once it can.
 
 srun ends all ranks of a job when one ends with a code other than 0, and then reports any of their codes. So a rank that
-has stopped with a checkpoint ends with 0, and the code of the first that failed is written to FAILED.
+has stopped with a checkpoint ends with 0, and the code of the first that failed is written to FAILED, with Slurm's
+number of the step and the node; without the node where that rank only lost the others.
 
 Only the standard library, from Python 3.8 on: the command may lie in a container, and this outside it.
 """
@@ -18,8 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-STOPPED, REFUSED = 75, 2
-"""Codes of hpcfast: stopped with a checkpoint; wrong input, of which rank 0 has the message."""
+STOPPED, REFUSED, LOST = 75, 2, 76
+"""Codes of hpcfast: stopped with a checkpoint; wrong input, of which rank 0 has the message; another rank failed."""
 ENDED = 128 + signal.SIGTERM
 """Of a rank that srun ended, because another had failed."""
 NOT_FOUND = 127
@@ -100,15 +101,17 @@ def memory_kills() -> int:
 
 def report(code: int, failed: Path) -> int:
     """What srun should hear of ``code``; leaves it in ``failed`` if it is that of the first rank that failed."""
-    others = os.environ["SLURM_PROCID"] != "0" and code in (REFUSED, ENDED)
+    env = os.environ
+    others = env["SLURM_PROCID"] != "0" and code in (REFUSED, ENDED)
     if code in (0, STOPPED) or others:
         return 0
+    words = ["1", env["SLURM_STEP_ID"]] if code == LOST else [str(code), env["SLURM_STEP_ID"], env["SLURMD_NODENAME"]]
     try:
         with failed.open("x") as file:
-            file.write(str(code))
+            file.write(" ".join(words))
     except OSError:
         pass  # another was first, or the disk is full: srun's code must do
-    return code
+    return int(words[0])
 
 
 def say(line: str) -> None:

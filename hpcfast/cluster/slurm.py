@@ -5,6 +5,8 @@ Only the standard library, from Python 3.8 on: see hpcfast/cluster/job.py.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import re
 import secrets
@@ -117,6 +119,38 @@ def show(job: str) -> dict[str, str]:
         pairs = [alone.groups()] if alone else re.findall(r"(\S+?)=(\S*)", line)
         found.update({key: value for key, value in pairs if value not in ("", "(null)", "N/A")})
     return found
+
+
+def seconds_left(job: Mapping[str, str]) -> float:
+    """Until the time limit, of the job that :func:`show` has shown."""
+    try:
+        return time.mktime(time.strptime(job.get("EndTime", ""), "%Y-%m-%dT%H:%M:%S")) - time.time()
+    except ValueError:  # Unknown
+        return math.inf
+
+
+def silent_nodes(seconds: float) -> list[str]:
+    """Nodes of the job that we are in which start no process within ``seconds``.
+
+    Raises:
+        UserError: scontrol fails.
+    """
+    nodes = run(["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]).split()
+    size = [f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--cpus-per-task=1"]
+    command = ["srun", "--overlap", "--mpi=none", *size, "sh", "-c", 'echo "$SLURMD_NODENAME"']
+    probe = subprocess.Popen(command, env=step_environment(), stdout=subprocess.PIPE, text=True)
+    try:
+        said, _ = probe.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        said, _ = probe.communicate()
+    return sorted(set(nodes) - set(said.split()))
+
+
+def kill(step: str) -> None:
+    """Kill all processes of a step of the job that we are in, as far as its nodes answer."""
+    with contextlib.suppress(UserError):
+        run(["scancel", "--signal=KILL", f"{this_job()}.{step}"])
 
 
 def options_of(job: Mapping[str, str]) -> dict[str, str | None]:

@@ -31,10 +31,11 @@ from hpcfast.distributed.gradients import (
     start_timeline,
     stop_timeline,
 )
-from hpcfast.distributed.status import leave_traces, peers, set_status, tell_before_end, waiting, watch
+from hpcfast.distributed.status import EXIT_LOST, leave_traces, peers, set_status, tell_before_end, waiting, watch
 from hpcfast.errors import UserError
 
 __all__ = [
+    "EXIT_LOST",
     "PeerLost",
     "Vote",
     "World",
@@ -226,13 +227,13 @@ class Vote:
         return counts
 
 
-def abort() -> NoReturn:
+def abort(code: int = 1) -> NoReturn:
     """End this rank, and with it the job, at once: an orderly exit would wait for ranks that wait for us."""
     if hvd.is_initialized() and hvd.mpi_enabled() and hvd.size() > 1:
         from mpi4py import MPI  # importing it starts MPI, which a Gloo job must not do
 
-        MPI.COMM_WORLD.Abort(1)
-    os._exit(1)
+        MPI.COMM_WORLD.Abort(code)
+    os._exit(code)
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, str | None]:

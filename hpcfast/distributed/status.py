@@ -14,6 +14,8 @@ from typing import Any, TextIO
 from hpcfast.distributed.heartbeat import Address
 from hpcfast.distributed.watchdog import Watchdog
 
+EXIT_LOST = 76
+"""What a rank ends with because another has failed or fallen silent: its own node is not to blame."""
 PATIENCE = 10.0
 """Seconds for a stack trace to be written."""
 
@@ -62,7 +64,7 @@ def end() -> None:
     writer = threading.Thread(target=_leave_trace, daemon=True)
     writer.start()
     writer.join(PATIENCE)  # what is gone may be the network that the folder is behind
-    os._exit(1)
+    os._exit(EXIT_LOST)
 
 
 def _leave_trace() -> None:

@@ -17,6 +17,7 @@ from hpcfast.config import Check, RunConfig
 from hpcfast.data import skips
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
+from hpcfast.runs import files
 
 UNKNOWN = -1
 NOT_FINITE = -2
@@ -118,6 +119,7 @@ class Journal:
         with self._file.open("ab", buffering=0) as file:
             # The newline comes first: the line before may be torn.
             file.write(b"\n" + json.dumps(record).encode())
+        files.note_saved()
 
     def read(self) -> list[Record]:
         """All whole records, of all ranks, in the order of their rounds."""

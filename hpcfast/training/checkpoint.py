@@ -21,7 +21,7 @@ import torch
 from hpcfast.config import CheckpointSettings
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
-from hpcfast.runs.files import PART, save_text, write_atomically
+from hpcfast.runs.files import PART, note_saved, save_text, write_atomically
 
 FORMAT = 1
 LAST = "LAST"
@@ -129,6 +129,7 @@ def write(folder: Path, step: int, data: memoryview, keep: int) -> None:
             f"{error.strerror}: {path} needs {data.nbytes:,} bytes, {shutil.disk_usage(folder).free:,} are free. "
             f"Make room and give the same command again: it goes on from the checkpoint before"
         ) from None
+    note_saved()
     _clean(folder, keep)
 
 

@@ -118,6 +118,11 @@ class Cluster:
         self.until(lambda: len(self.values(name, "train_loss")) >= before + steps)
 
     @property
+    def conf(self) -> str:
+        """What SLURM_CONF is for all processes of this cluster, and for none of another one."""
+        return self.env["SLURM_CONF"]
+
+    @property
     def networks(self) -> str:
         """What the names of the nodes' networks begin with; "" where all use this machine's."""
         path = self.daemons / "etc" / "network"

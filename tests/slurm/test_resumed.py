@@ -82,7 +82,7 @@ def test_the_next_job_of_a_chain_goes_on_where_one_was_stopped(strange: Cluster,
     assert strange.end(first) == "FAILED 75:0", strange.log(first)
     assert strange.end(second) == "COMPLETED 0:0", strange.log(second)
     log = strange.path / re.findall(r"tail -F (\S+)", said)[0]
-    assert "== stopped before it was done, and not started again: HPCFAST_AGAIN=never" in log.read_text()
+    assert "with a checkpoint, and not started again: HPCFAST_AGAIN=never" in log.read_text()
     assert strange.weights("sent") == strange.weights(undisturbed)
 
 

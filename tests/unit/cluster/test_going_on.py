@@ -91,4 +91,4 @@ def test_a_cancelled_job_does_not_go_on(slurm: Slurm) -> None:
     (slurm.path / "job").write_text(SHOW.format(state="COMPLETING"))
     done = slurm.run("train.sh", "a.yaml")
     assert done.returncode == 75
-    assert "stopped (job is COMPLETING), with a checkpoint" in done.stdout
+    assert "with a checkpoint, and not started again: job is COMPLETING" in done.stdout

@@ -99,10 +99,14 @@ def test_a_failure_ends_with_the_code_of_the_first_rank_that_failed(
 def test_srun_is_ended_where_it_waits_for_a_node_that_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    killed: list[str] = []
     monkeypatch.setattr(job, "PATIENCE", 0.1)
-    (tmp_path / "failed").write_text("1")
+    monkeypatch.setattr(job, "KILLED", 0.1)
+    monkeypatch.setattr(job.slurm, "kill", killed.append)
+    (tmp_path / "failed").write_text("1 5")
     began = time.monotonic()
-    assert job.wait(subprocess.Popen(["sleep", "600"]), tmp_path / "failed") == -9
+    assert not job.wait(subprocess.Popen(["sleep", "600"]), tmp_path / "failed")
+    assert killed == ["5"]
     assert time.monotonic() - began < 60
 
 

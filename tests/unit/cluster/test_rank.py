@@ -28,7 +28,8 @@ while True:
 
 @pytest.fixture(autouse=True)
 def first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_PROCID", "0")
+    for name, value in {"SLURM_PROCID": "0", "SLURM_STEP_ID": "5", "SLURMD_NODENAME": "n1"}.items():
+        monkeypatch.setenv(name, value)
 
 
 def start(tmp_path: Path, *command: str) -> subprocess.Popen[str]:
@@ -69,7 +70,7 @@ def test_a_killed_command_is_told(tmp_path: Path) -> None:
     assert step.returncode == 137
     assert "rank 0 on host " in error
     assert "was killed, by somebody" in error
-    assert (tmp_path / "failed").read_text() == "137"
+    assert (tmp_path / "failed").read_text() == "137 5 n1"
 
 
 def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -85,12 +86,13 @@ def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
         (0, 0, 0, None),
         (0, 75, 0, None),  # stopped with a checkpoint: no reason to end the others
         (1, 75, 0, None),
-        (0, 2, 2, "2"),
+        (0, 2, 2, "2 5 n1"),
         (1, 2, 0, None),  # rank 0 has the message, and must have time to print it
         (1, 143, 0, None),  # ended by srun, since another has failed
-        (0, 143, 143, "143"),
-        (1, 1, 1, "1"),
-        (1, 139, 139, "139"),
+        (0, 143, 143, "143 5 n1"),
+        (1, 1, 1, "1 5 n1"),
+        (1, 76, 1, "1 5"),  # it only lost the others: its node is not to blame
+        (1, 139, 139, "139 5 n1"),
     ],
 )
 def test_srun_hears_of_failures_only(
@@ -106,7 +108,7 @@ def test_the_code_of_the_first_that_failed_stays(tmp_path: Path) -> None:
     failed = tmp_path / "failed"
     assert rank.report(1, failed) == 1
     assert rank.report(134, failed) == 134
-    assert failed.read_text() == "1"
+    assert failed.read_text() == "1 5 n1"
 
 
 @pytest.mark.parametrize(
