@@ -1,6 +1,7 @@
 """``python -m campaigns.chaos --seed 0 --minutes 30 --every 60``: writes runs/chaos/seed-0; exits with 1 if wrong."""
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -12,7 +13,7 @@ import psutil
 
 from . import job as jobs
 from . import report
-from .faults import KINDS, Impossible
+from .faults import KINDS
 from .record import Record
 
 GOAL = 0.7
@@ -73,13 +74,14 @@ def one(job: jobs.Job, name: str, random: Random) -> None:
         return job.record.note("skipped", name, why=f"{len(ranks)} ranks run")
     chosen = ranks[rank], ranks[other]
     where = {"rank": rank, "node": chosen[0].node, "other": chosen[1].node, "step": job.step()}
+    where |= {"load": os.getloadavg()[0]}
     try:
         job.record.note("fault", name, **where)
         with kind.inject(job, *chosen):
             until = time.monotonic() + kind.seconds
             job.until(lambda: time.monotonic() > until or (kind.person and job.gone), tend=not kind.person)
         job.record.note("mended", name)
-    except (Impossible, ProcessLookupError, psutil.Error) as error:
+    except (jobs.Impossible, ProcessLookupError, psutil.Error) as error:
         job.record.note("skipped", name, why=str(error))
 
 

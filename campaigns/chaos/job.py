@@ -59,6 +59,10 @@ class Rank:
     pid: int
 
 
+class Impossible(Exception):
+    """This machine lacks what a fault takes."""
+
+
 class Job:
     """Run ``name`` on the cluster; ``record`` keeps what is done for it."""
 
@@ -128,6 +132,10 @@ class Job:
                 if words[1:] and words[1].endswith("/hpcfast") and env.get("SLURM_JOB_ID") == self.number:
                     found.append(Rank(int(env["SLURM_PROCID"]), env["SLURMD_NODENAME"], process.pid))
         return sorted(found, key=lambda rank: rank.number)
+
+
+Inject = Callable[[Job, Rank, Rank], contextlib.AbstractContextManager[object]]
+"""A fault: a block in which it is there, for a job, one of its ranks and another one."""
 
 
 def processes(cluster: conftest.Cluster) -> Iterator[psutil.Process]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -105,14 +106,15 @@ def _row(kind: str, group: list[Outcome]) -> str:
 def _sentence(folder: Path) -> str:
     acts = record.read(folder / "acts.jsonl")
     again = sum(act["kind"] == "submitted" for act in acts) - 2  # the first time, and the undisturbed run
-    faults = sum(act["kind"] == "fault" for act in acts)
+    loads = [act["load"] for act in acts if act["kind"] == "fault"]
     spent = account(record.read(folder / "events.jsonl"))
     parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.seconds.items() if seconds >= 1)
     wrong = (folder / "checks.txt").read_text().splitlines()
     checks = "all checks hold" if not wrong else f"WRONG: {'; '.join(wrong)}"
     return (
-        f"{folder.name}: ETTR {spent.ratio:.3f} of {spent.wall:.0f} s ({parts}); {faults} faults, "
-        f"{spent.starts} starts, submitted again {again} times; {checks}"
+        f"{folder.name}: ETTR {spent.ratio:.3f} of {spent.wall:.0f} s ({parts}); {len(loads)} faults, "
+        f"{spent.starts} starts, submitted again {again} times; load of the machine "
+        f"{statistics.median(loads or [0]):.0f}; {checks}"
     )
 
 
@@ -150,6 +152,10 @@ def _leftovers(job: Job) -> Iterator[str]:
             yield f"process {process.pid} is left: {' '.join(process.cmdline())[:100]}"
     path = job.cluster.path
     places = [path / "tmp", *(job.cluster.daemons / "tmp").iterdir()]
-    files = [file for place in places for file in place.iterdir()]
-    files += [*job.disk.rglob("*.part"), *job.disk.rglob(".lock*"), *path.glob("*.failed")]
+    files = [file for place in places for file in place.rglob("*") if file.is_file()]
+    files += [*job.disk.rglob("*.part"), *job.disk.rglob(".lock-*"), *path.glob("*.failed"), *path.glob("*.saved")]
     yield from (f"file {file.relative_to(path)} is left" for file in files)
+
+
+if __name__ == "__main__":
+    print(page([Path(name) for name in sys.argv[1:]]))
