@@ -74,10 +74,10 @@ def one(job: jobs.Job, name: str, random: Random) -> None:
         return job.record.note("skipped", name, why=f"{len(ranks)} ranks run")
     chosen = ranks[rank], ranks[other]
     where = {"rank": rank, "node": chosen[0].node, "other": chosen[1].node, "step": job.step()}
-    where |= {"load": os.getloadavg()[0]}
+    where |= {"load": os.getloadavg()[0], "time": time.time()}
     try:
-        job.record.note("fault", name, **where)
         with kind.inject(job, *chosen):
+            job.record.note("fault", name, **where)
             until = time.monotonic() + kind.seconds
             job.until(lambda: time.monotonic() > until or (kind.person and job.gone), tend=not kind.person)
         job.record.note("mended", name)

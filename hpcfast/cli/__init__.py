@@ -5,9 +5,11 @@ Exit codes: 0 done; 2 the user's input is wrong (one message, from rank 0); 75 s
 with a traceback from the rank that failed first.
 """
 
+import errno
 import io
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -15,6 +17,9 @@ from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, 
 from hpcfast.distributed import launcher
 from hpcfast.errors import UserError
 from hpcfast.runs.signals import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What a person must mend; rank 0 alone writes what all ranks need."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,14 +67,18 @@ def main() -> None:
         _fail(error, rank)
 
 
-def _fail(error: Exception, rank: int | None) -> None:
+def _fail(error: Exception, rank: int | None) -> NoReturn:
     """Print what went wrong on this rank and end the whole job."""
+    if disk := isinstance(error, OSError) and error.errno in DISK and not rank:
+        cure = "make room, or have it writable again, and give the same command again"
+        print(f"error: {error.strerror}: {error.filename}; {cure}", file=sys.stderr, flush=True)
     if rank is None:
-        raise error
+        raise (SystemExit(2) if disk else error)
     from hpcfast.distributed import comm
 
-    lost = isinstance(error, comm.PeerLost)
-    if lost:
+    if disk:
+        comm.abort(2)
+    if lost := isinstance(error, comm.PeerLost):
         print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)
     else:
         print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
