@@ -71,13 +71,13 @@ class Faults:
             fail(outcome.code)
 
     def _restart(self, outcome: Outcome, most: int) -> bool:
-        job = slurm.show(slurm.this_job())
-        if job["JobState"] != "RUNNING":
-            raise UserError(f"job is {job['JobState']}")
-        silent = slurm.silent_nodes(ANSWER)
-        exclude = self._exclude(silent or [outcome.node])
         where = f" on {outcome.node}" if outcome.node else ""
         what = f"ranks ended with code {outcome.code}{where}"
+        job = slurm.show(slurm.this_job())
+        if job["JobState"] != "RUNNING":
+            raise UserError(f"{what}, and the job is {job['JobState']}")
+        silent = slurm.silent_nodes(ANSWER)
+        exclude = self._exclude(silent or [outcome.node])
         if silent:
             what += f"; no answer from {','.join(silent)}"
         if silent or exclude or not outcome.all_ended or slurm.seconds_left(job) < SOON:

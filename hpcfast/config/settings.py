@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -104,14 +104,21 @@ class GuardSettings(Settings):
         return (first, *rungs)
 
 
+def _minutes(value: object) -> object:
+    if value != "auto" and not (isinstance(value, int | float) and value >= 0):
+        raise ValueError("must be greater than or equal to 0, or auto")
+    return value
+
+
 class CheckpointSettings(Settings):
     """The ``keep`` newest checkpoints stay. Besides one an epoch there is one every ``minutes``.
 
+    ``auto``: as often as loses least time, by how long one takes and how often the run fails (Daly 2006).
     ``asynchronous``: training goes on while a copy of its state is written.
     """
 
     keep: PositiveInt = 2
-    minutes: NonNegativeFloat = 15.0
+    minutes: Annotated[float | Literal["auto"], BeforeValidator(_minutes)] = 15.0
     asynchronous: bool = False
 
 

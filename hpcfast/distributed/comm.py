@@ -78,6 +78,8 @@ class World:
     """This rank's fair share of its machine's cores: more threads than cores make every rank slower."""
     cores: int = 1
     """Of this machine, which its ranks may use together."""
+    nodes: int = 1
+    """On which the ranks are."""
 
     @property
     def is_root(self) -> bool:
@@ -143,7 +145,9 @@ def _see_gpus() -> None:
 def join() -> World:
     """Who this process is, once Horovod runs; a collective."""
     mine = sorted(os.sched_getaffinity(0))
-    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), *shares(mine, gather((socket.gethostname(), mine))))
+    everyone = gather((socket.gethostname(), mine))
+    nodes = len({host for host, _ in everyone})
+    world = World(hvd.rank(), hvd.size(), hvd.local_rank(), *shares(mine, everyone), nodes)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":

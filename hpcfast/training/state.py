@@ -20,6 +20,7 @@ from hpcfast.errors import UserError
 from hpcfast.runs import events, files
 from hpcfast.runs.clock import Clock
 from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.failures import History
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.training.checkpoint import Store
@@ -39,8 +40,8 @@ class Run:
         """``began``: when this process turned to the run (seconds since 1970); of the first, the clock's start."""
         self.config, self.world, self.data = config, world, data
         self.reporter, self._stop, self.dir = reporter, stop, RunDirectory(config.folder)
-        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say)
         past = events.read(self.dir.events) if world.is_root else []
+        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say, History.of(past), world.nodes)
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         started = os.environ.get("HPCFAST_JOB_STARTED")  # by cluster/job.py
         job = {"job_started": float(started)} if started else None
@@ -87,6 +88,17 @@ class Run:
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
         done = f"{self.course.at:.4g}/{self.course.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
+
+    def say_interval(self) -> None:
+        """Say and record how often a checkpoint is saved, where the run itself finds that out; rank 0 knows it."""
+        store = self.store
+        if self.config.checkpoint.minutes == "auto" and self.world.is_root:
+            every, mean, each = store.interval, store.mean_time, store.seconds
+            self.record("save_interval", {"seconds": every, "mean_time": mean, "checkpoint": each})
+            self.reporter.say(
+                f"checkpoint.minutes=auto: now one every {every / 60:.3g} minutes, as one takes {each:.2g} s and a "
+                f"failure of the run is to be expected every {mean / 3600:.3g} hours"
+            )
 
     def save(self) -> None:
         """Save a checkpoint; a collective. A full disk, or weights that are no numbers, end all ranks."""

@@ -67,6 +67,7 @@ def train(
         held.enter_context(run.store)
         traces = Profile(profile, world, run.clock) if profile else None
         run.begin(accept_data, moved=before.path != config.data.path)
+        run.say_interval()
         if before != config.data:  # evaluations look for the data where the run had them last
             comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
         with run.ends():

@@ -12,6 +12,7 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from hpcfast.errors import UserError
+from hpcfast.runs.failures import interval
 from hpcfast.scaling.cells import mixed
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.predict import epochs, steps
@@ -76,11 +77,7 @@ class Failures(NamedTuple):
 
     def interval(self, nodes: int) -> float:
         """Time of work between checkpoints that loses least."""
-        mean = self.mtbf / nodes
-        if self.checkpoint >= 2 * mean:
-            return mean
-        part = self.checkpoint / (2 * mean)
-        return math.sqrt(2 * self.checkpoint * mean) * (1 + math.sqrt(part) / 3 + part / 9) - self.checkpoint
+        return interval(self.checkpoint, self.mtbf / nodes)
 
     def expected(self, nodes: int, work: float) -> float:
         """Time that ``work`` takes with checkpoints at the best interval; infinite where it would hardly end."""

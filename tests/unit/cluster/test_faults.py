@@ -83,7 +83,7 @@ def test_a_cancelled_jobs_ranks_do_not_start_again(slurm: Slurm) -> None:
     starts(slurm, fault(), DONE)
     done = slurm.run("train.sh", "a.yaml")
     assert done.returncode == 137
-    assert "job is COMPLETING" in done.stdout
+    assert "== ranks ended with code 137 on n2, and the job is COMPLETING" in done.stdout
 
 
 def test_a_job_with_a_node_that_does_not_answer_is_requeued(slurm: Slurm) -> None:

@@ -73,7 +73,12 @@ def test_plain_and_eventful_runs_pass(plain: RunConfig, eventful: Path) -> None:
 
 OVERRIDES = [
     ["epochs=null", "steps=7", "evaluation.every=2", "checkpoint.minutes=1.0e-9", "checkpoint.asynchronous=true"],
-    ["phases=[{epochs: 1, size: 8, batch_size: 6}, {steps: 4, size: 12, batch_size: 4}]", "epochs=null", "log_every=9"],
+    [
+        "phases=[{epochs: 1, size: 8, batch_size: 6}, {steps: 4, size: 12, batch_size: 4}]",
+        "epochs=null",
+        "log_every=9",
+        "checkpoint.minutes=auto",
+    ],
 ]
 
 

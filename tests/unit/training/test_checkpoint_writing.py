@@ -14,6 +14,7 @@ from hpcfast.config import CheckpointSettings
 from hpcfast.errors import UserError
 from hpcfast.models import saved
 from hpcfast.runs import files
+from hpcfast.runs.failures import History
 from hpcfast.runs.signals import Stopped
 from hpcfast.training import checkpoint
 from hpcfast.training.checkpoint import Store
@@ -241,3 +242,24 @@ def test_damaged_weights_are_named(tmp_path: Path, content: bytes) -> None:
 def test_checkpoints_come_in_time_or_never(tmp_path: Path) -> None:
     for minutes, due in ((0, False), (1e-9, True), (60, False)):
         assert Store(tmp_path, CheckpointSettings(minutes=minutes), pytest.fail).due == due
+
+
+@pytest.mark.parametrize(
+    ("past", "due"),
+    [
+        (History(), False),  # how long one takes is not known
+        (History(checkpoints=[1.0]), False),
+        (History(checkpoints=[1e-18]), True),
+        (History(checkpoints=[1.0] * 20 + [1e-18] * 9), True),
+        (History(failures=10**12, checkpoints=[1.0]), True),
+    ],
+)
+def test_checkpoints_may_come_as_often_as_the_run_fails(tmp_path: Path, past: History, due: bool) -> None:
+    assert Store(tmp_path, CheckpointSettings(minutes="auto"), pytest.fail, past).due == due
+
+
+def test_nodes_fail_each_for_itself(tmp_path: Path) -> None:
+    def every(nodes: int) -> float:
+        return Store(tmp_path, CheckpointSettings(minutes="auto"), pytest.fail, History(0, 0, [1.0]), nodes).interval
+
+    assert every(100) == pytest.approx(every(1) / 10, rel=0.05)

@@ -73,6 +73,19 @@ def interrupted(config: RunConfig, world: World, call: int = 8) -> Path:
     return config.folder / "checkpoints"
 
 
+def test_a_run_that_fails_often_is_saved_more_often(
+    tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkpoint.Store, "seconds", 1.0)
+    config = tiny("checkpoint.minutes=auto")
+    for _ in range(3):
+        interrupted(config, world, call=2)
+    found = [event["value"] for event in log(config) if event["key"] == "save_interval"]
+    assert [value["mean_time"] for value in found] == pytest.approx([86400, 43200, 28800], rel=1e-2)
+    assert [round(value["seconds"] / found[0]["seconds"], 2) for value in found] == [1.0, 0.71, 0.58]
+    assert "checkpoint.minutes=auto: now one every 6.92 minutes, as one takes 1 s" in capsys.readouterr().out
+
+
 def test_no_epoch_is_trained_twice_after_its_checkpoint(
     tiny: Tiny, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
