@@ -18,6 +18,8 @@ from .record import Record
 
 GOAL = 0.7
 """The share of the time that is to be training: with it, a run is done when there have been faults for so long."""
+EFFECT = 15.0
+"""Seconds after a fault until the next: what the first has done shows by then."""
 DONE = 900
 """Seconds for what is left of a run when no fault comes any more."""
 
@@ -55,14 +57,13 @@ def disturb(job: jobs.Job, random: Random, seconds: float, every: float, kinds: 
     """Do one fault after another, each kind once before any comes again, until the time is over or the run done."""
     job.until_training()
     end, due, left = time.monotonic() + seconds, time.monotonic(), list[str]()
-    while True:
-        due += random.uniform(0.5, 1.5) * every
-        job.pass_time(min(due, end))
-        job.until_training()
-        if job.finished or time.monotonic() > end:
-            return
+    while not job.finished and due < end:
         left = left or random.sample(kinds, len(kinds))
-        one(job, left.pop(), random)
+        due = max(due + random.uniform(0.5, 1.5) * every, time.monotonic() + EFFECT)
+        job.pass_time(due)
+        job.until_training()
+        if not job.finished:
+            one(job, left.pop(), random)
 
 
 def one(job: jobs.Job, name: str, random: Random) -> None:

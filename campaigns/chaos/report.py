@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from hpcfast.errors import UserError
+from hpcfast.runs import events
 from hpcfast.runs.check import check
 from hpcfast.runs.ettr import account
 
@@ -43,7 +44,8 @@ class Outcome:
 
 def outcomes(folder: Path) -> list[Outcome]:
     """All faults of a campaign."""
-    acts, said, log = (record.read(folder / f"{name}.jsonl") for name in ("acts", "said", "events"))
+    acts, said = (record.read(folder / f"{name}.jsonl") for name in ("acts", "said"))
+    log = events.read(folder / "events.jsonl")
     lines = [(each["time"], each["line"]) for each in said] + [(each["time"], json.dumps(each)) for each in log]
     faults = [act for act in acts if act["kind"] == "fault"]
     ends = [fault["time"] for fault in faults[1:]] + [float("inf")]
@@ -107,7 +109,7 @@ def _sentence(folder: Path) -> str:
     acts = record.read(folder / "acts.jsonl")
     again = sum(act["kind"] == "submitted" for act in acts) - 2  # the first time, and the undisturbed run
     loads = [act["load"] for act in acts if act["kind"] == "fault"]
-    spent = account(record.read(folder / "events.jsonl"))
+    spent = account(events.read(folder / "events.jsonl"))
     parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.seconds.items() if seconds >= 1)
     wrong = (folder / "checks.txt").read_text().splitlines()
     checks = "all checks hold" if not wrong else f"WRONG: {'; '.join(wrong)}"
