@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills coverage mutants fuzz campaign-writes audit
+.PHONY: help setup demo check test test-slurm docs bench campaign-accuracy campaign-scaling campaign-kills campaign-eval-kills campaign-chaos coverage mutants fuzz campaign-writes audit
 
 # What `. .venv/bin/activate` does.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -55,6 +55,9 @@ campaign-kills: setup ## 200 kills at random moments; each run must end as one t
 
 campaign-eval-kills: setup ## 50 kills of evaluations; each must end with the numbers of one that nothing interrupted
 	@nice -n 5 python campaigns/kill_evaluations.py
+
+campaign-chaos: setup ## docs/reliability.md: half an hour of faults against a job on a Slurm of four nodes (as root)
+	@python -m campaigns.chaos
 
 coverage: setup ## which lines the unit tests run (tracing takes as long again as the tests)
 	pytest tests/unit --numprocesses auto --dist worksteal --cov=hpcfast --cov-fail-under=94

@@ -20,6 +20,8 @@ def to_cure(error: UserError | OSError) -> str | None:
         return str(error)
     if error.errno in FULL:
         return f"{error}: the disk is full, or your share of it. Make room and give the same command again"
+    if error.errno == errno.EROFS:
+        return f"{error}: the disk is read-only. Have it writable again and give the same command again"
     if error.errno == errno.ENAMETOOLONG:
         return f"{error.strerror}: {str(error.filename)[:200]!r}…; give a shorter one"
     return None

@@ -60,21 +60,22 @@ def main() -> None:
         sys.exit(interrupted.code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
-        if rank is not None or (said := to_cure(error)) is None:
-            _fail(error, rank)
-        print(in_lines(f"error: {said}"), file=sys.stderr, flush=True)
-        sys.exit(2)
     except Exception as error:  # noqa: BLE001 - the last stop: every fault must end the whole job
         _fail(error, rank)
 
 
 def _fail(error: Exception, rank: int | None) -> NoReturn:
     """Print what went wrong on this rank and end the whole job."""
+    # Of a disk that is full or read-only, on which rank 0 alone writes what all ranks need.
+    said = to_cure(error) if isinstance(error, OSError) and not rank else None
+    if said:
+        print(in_lines(f"error: {said}"), file=sys.stderr, flush=True)
     if rank is None:
-        raise error
+        raise (SystemExit(2) if said else error)
     from hpcfast.distributed import comm
 
+    if said:
+        comm.abort(2)
     lost = comm.lost_a_peer(error)
     if lost:
         print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)

@@ -17,6 +17,8 @@ from hpcfast.errors import UserError
 
 NO_FAULTS = {2, 126, 127, 130, 140, 143}
 """Codes that would come again (the user's input, a command that is not there), or of a signal to end."""
+KILLED = 137
+"""srun's code where a rank was killed, even with all that could have reported it; no refusal of srun's has it."""
 ANSWER = 5.0
 """Seconds for a node to start a process."""
 SOON = 180.0
@@ -61,7 +63,8 @@ class Faults:
             Failed: it does not go on.
         """
         most = int(os.environ["HPCFAST_MAX_RESTARTS"])
-        if outcome.code in NO_FAULTS or not outcome.step or not most:
+        began = outcome.step or outcome.code == KILLED
+        if outcome.code in NO_FAULTS or not began or not most:
             fail(outcome.code)
         self._without_progress = 1 if outcome.saved else self._without_progress + 1
         try:

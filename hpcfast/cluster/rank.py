@@ -35,10 +35,11 @@ SECONDS = 0.1
 def main() -> None:
     """The command line."""
     failed, *command = sys.argv[1:]
+    before = memory_kills()
     code = run(command)
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL):  # a container's own child may have been killed
         cause = "by somebody, or because the whole node was out of memory"
-        if memory_kills():
+        if any(count > before.get(group, 0) for group, count in memory_kills().items()):
             cause = "out of memory: ask for more --mem, or set a smaller data.batch_size"
         say(f"rank {os.environ['SLURM_PROCID']} on host {socket.gethostname()} was killed, {cause}")
     sys.exit(report(code if code >= 0 else 128 - code, Path(failed)))
@@ -87,15 +88,19 @@ def catches(pid: int, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def memory_kills() -> int:
-    """How many processes the kernel has killed because this rank's control group (version 1 or 2) had no memory."""
-    kills = 0
+def memory_kills() -> dict[Path, int]:
+    """How many processes the kernel has killed so far because this rank's control group had no memory.
+
+    By the file of that group (version 1 or 2) that counts them.
+    """
+    kills = {}
     for line in OWN.read_text().splitlines():
         _, kind, path = line.split(":", 2)
         names = {"memory": f"memory{path}/memory.oom_control", "": f"{path.lstrip('/')}/memory.events"}
         file = GROUPS / names.get(kind, "")
-        counts = dict(each.split() for each in file.read_text().splitlines()) if file.is_file() else {}
-        kills += int(counts.get("oom_kill", 0))
+        if file.is_file():
+            counts = dict(each.split() for each in file.read_text().splitlines())
+            kills[file] = int(counts.get("oom_kill", 0))
     return kills
 
 

@@ -6,7 +6,6 @@ unnamed one after ranks ran unequal numbers of operations hangs without an error
 
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from hpcfast.distributed import joined, launcher, objects
+from hpcfast.distributed import joined, launcher, machine, objects
 from hpcfast.distributed.engines import choice
 from hpcfast.distributed.gradients import average_buffers, broadcast_parameters, distribute, mean
 from hpcfast.distributed.joined import chosen, engine, lost_a_peer
@@ -97,24 +96,11 @@ def init(setting: str = "auto", gpus: bool = True) -> World:
     carrier = choice.load(why)
     joined.join(why, carrier)
     if gpus:
-        raise_on_all_ranks(_see_gpus)
+        raise_on_all_ranks(machine.see_gpus)
     world = join()
     here = "127.0.0.1" if carrier.local_size == world.size else carrier.address
     watch(world.rank, world.size, here, on_root)
     return world
-
-
-def _see_gpus() -> None:
-    """Refuse CPUs where Slurm has given the job GPUs."""
-    given = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0)
-    if given and not torch.cuda.is_available():
-        cause = "its driver is missing or too old for this torch, or a container was started without --nv"
-        if torch.version.cuda is None:
-            cause = "this torch is built for CPUs: set up anew with one for CUDA"
-        raise UserError(
-            f"Slurm has given this job {given} GPUs on {socket.gethostname()}, and torch {torch.__version__} sees "
-            f"none: {cause}. To train on CPUs: sbatch --gpus-per-node=0"
-        )
 
 
 def join() -> World:
@@ -124,23 +110,12 @@ def join() -> World:
     known.look()
     everyone = gather((socket.gethostname(), mine))
     nodes = len({host for host, _ in everyone})
-    world = World(known.rank, known.size, known.local_rank, *shares(mine, everyone), nodes)
+    world = World(known.rank, known.size, known.local_rank, *machine.shares(mine, everyone), nodes)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(world.threads)
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
     return world
-
-
-def shares(mine: list[int], everyone: list[tuple[str, list[int]]]) -> tuple[int, int]:
-    """A rank's fair share of its machine's cores, at least 1, and those that all ranks here may use.
-
-    Args:
-        mine: cores that this rank may use: srun and mpirun give each rank its own, horovodrun gives all to each.
-        everyone: every rank's machine and cores.
-    """
-    users = Counter(core for host, cores in everyone if host == socket.gethostname() for core in cores)
-    return max(1, int(sum(1 / users[core] for core in mine) + 1e-6)), len(users)
 
 
 def raise_on_all_ranks(work: Callable[[], T]) -> T:

@@ -45,7 +45,11 @@ class EventLog:
         if self._file:
             now = time.time() if at is None else at
             event = {"time": now, "key": key, "value": value, "step": step, "epoch": round(epoch, 6), "rank": 0}
-            self._file.write(json.dumps(event) + "\n")
+            try:
+                self._file.write(json.dumps(event) + "\n")
+            except OSError as error:
+                error.filename = str(self._file.name)  # of a file that is open Python doesn't know it
+                raise
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import re
 import shutil
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,14 +20,12 @@ import torch
 from hpcfast.config import CheckpointSettings
 from hpcfast.distributed import comm
 from hpcfast.errors import FULL, UserError
-from hpcfast.runs.failures import History, interval
+from hpcfast.runs.failures import History
 from hpcfast.runs.files import PART, note_saved, save_text, write_atomically
 
 FORMAT = 1
 LAST = "LAST"
 HEALTHY = "HEALTHY"
-RECENT = 9
-"""Checkpoints that say how long the next takes."""
 _NAME = re.compile(r"step-(\d{8,15})(?:-(\d{1,9}))?\.pt", re.ASCII)
 State = dict[str, Any]
 T = TypeVar("T")
@@ -46,36 +43,19 @@ class Store:
         settings: CheckpointSettings,
         say: Callable[[str], None],
         past: History | None = None,
-        nodes: int = 1,
     ) -> None:
-        """``past`` and the number of ``nodes`` are for ``minutes: auto``."""
-        self._folder, self._settings, self._say = folder, settings, say
-        self._past, self._nodes, self._began = past or History(), nodes, time.monotonic()
+        """``past`` is for ``minutes: auto``."""
+        self._folder, self._settings, self._say, self.past = folder, settings, say, past or History()
         self._thread = ThreadPoolExecutor(1) if settings.asynchronous else None
         self._pending: Future[None] | None = None
         self._saved = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether it is time for one, by this rank's clock."""
-        return 0 < self.interval < time.monotonic() - self._saved
-
-    @property
-    def interval(self) -> float:
-        """Seconds from one to the next; 0: none but those between epochs."""
-        if self._settings.minutes != "auto":
-            return 60 * self._settings.minutes
-        return interval(self.seconds, self.mean_time) if self._past.checkpoints else 0.0
-
-    @property
-    def mean_time(self) -> float:
-        """Seconds between failures of the run, as far as it knows."""
-        return self._past.mean(self._nodes, time.monotonic() - self._began)
-
-    @property
-    def seconds(self) -> float:
-        """In which a checkpoint keeps the run waiting: the median of the latest."""
-        return statistics.median(self._past.checkpoints[-RECENT:])
+        """Whether it is time for one, by this rank's clock; never where the interval is 0."""
+        minutes = self._settings.minutes
+        interval = self.past.interval if minutes == "auto" else 60 * minutes
+        return 0 < interval < time.monotonic() - self._saved
 
     def load_last(self) -> tuple[State | None, bool]:
         return self._on_root(lambda folder: (load_last(folder, self._say), is_healthy(folder)))
@@ -99,7 +79,7 @@ class Store:
         began = time.monotonic()
         self._on_root(begin)
         self._saved = time.monotonic()
-        self._past.checkpoints.append(self._saved - began)
+        self.past.checkpoints.append(self._saved - began)
 
     def mark_healthy(self) -> None:
         self._on_root(mark_healthy)

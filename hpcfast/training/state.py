@@ -41,7 +41,7 @@ class Run:
         self.config, self.world, self.data = config, world, data
         self.reporter, self._stop, self.dir = reporter, stop, RunDirectory(config.folder)
         past = events.read(self.dir.events) if world.is_root else []
-        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say, History.of(past), world.nodes)
+        self.store = Store(self.dir.checkpoints, config.checkpoint, reporter.say, History.of(past, world.nodes))
         self._log = events.EventLog(self.dir.events if world.is_root else None)
         started = os.environ.get("HPCFAST_JOB_STARTED")  # by cluster/job.py
         job = {"job_started": float(started)} if started else None
@@ -91,9 +91,9 @@ class Run:
 
     def say_interval(self) -> None:
         """Say and record how often a checkpoint is saved, where the run itself finds that out; rank 0 knows it."""
-        store = self.store
+        past = self.store.past
         if self.config.checkpoint.minutes == "auto" and self.world.is_root:
-            every, mean, each = store.interval, store.mean_time, store.seconds
+            every, mean, each = past.interval, past.mean_time, past.checkpoint
             self.record("save_interval", {"seconds": every, "mean_time": mean, "checkpoint": each})
             self.reporter.say(
                 f"checkpoint.minutes=auto: now one every {every / 60:.3g} minutes, as one takes {each:.2g} s and a "

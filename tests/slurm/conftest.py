@@ -197,9 +197,11 @@ def daemons(*flags: str) -> Iterator[tuple[Path, dict[str, str]]]:
     folder = path / "daemons"
     env = {"PATH": f"{BIN}:{os.environ['PATH']}", "SLURM_CONF": f"{folder}/etc/slurm.conf"}
     subprocess.run([ROOT / "scripts" / "start-test-cluster", *flags, folder], env=env, check=True, timeout=60)
-    yield folder, env
-    subprocess.run([ROOT / "scripts" / "stop-test-cluster", folder], env=env, check=True, timeout=60)
-    shutil.rmtree(path)
+    try:
+        yield folder, env
+    finally:
+        subprocess.run([ROOT / "scripts" / "stop-test-cluster", folder], env=env, check=True, timeout=60)
+        shutil.rmtree(path)
 
 
 def checkout(path: Path, scratch: str) -> dict[str, str]:

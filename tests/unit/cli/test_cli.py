@@ -1,6 +1,8 @@
 """The command line in this process: exit codes, messages, files."""
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,30 @@ def test_a_bug_is_shown_with_its_traceback(config: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["hpcfast", "train", str(config)])
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("rank", [None, 0, 1])
+def test_a_disk_that_cannot_be_written_is_one_message_of_rank_0(
+    hpcfast: Run, config: Path, monkeypatch: pytest.MonkeyPatch, rank: int | None, number: int
+) -> None:
+    """It would be so again: a job must not start its ranks again for it."""
+
+    def train(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "runs/tiny/events.jsonl")
+
+    monkeypatch.setattr("hpcfast.training.train.train", train)
+    monkeypatch.setattr("hpcfast.distributed.launcher.rank", lambda: rank)
+    monkeypatch.setattr("hpcfast.distributed.comm.abort", sys.exit)
+    done = hpcfast("train", config)
+    if rank:  # it has a message of its own, since rank 0 may have no trouble
+        assert done.code == 1
+        assert done.err.startswith("rank 1 failed:")
+    else:
+        assert done.code == 2
+        (said,) = done.err.splitlines()
+        assert said.startswith(f"error: [Errno {number}] {os.strerror(number)}: 'runs/tiny/events.jsonl': the disk is ")
+        assert said.endswith("and give the same command again")
 
 
 def test_digits_are_prepared_once(hpcfast: Run, tmp_path: Path) -> None:

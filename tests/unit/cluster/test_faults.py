@@ -72,6 +72,14 @@ def test_an_srun_that_refuses_is_not_started_again(slurm: Slurm) -> None:
     assert len(history(slurm, "starts")) == 1
 
 
+def test_ranks_that_were_killed_with_all_that_could_tell_start_again(slurm: Slurm) -> None:
+    """A node that comes back ends what it takes for remains of the job's last start."""
+    starts(slurm, "exit 137", DONE)
+    done = slurm.run("train.sh", "a.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "== ranks ended with code 137; started again in this allocation, restart 1 of at most 3" in done.stdout
+
+
 def test_without_restarts_a_fault_ends_the_job(slurm: Slurm) -> None:
     slurm.env["HPCFAST_MAX_RESTARTS"] = "0"
     starts(slurm, fault(saved=True), DONE)

@@ -126,4 +126,21 @@ def test_kills_by_the_kernel_are_counted(
     (tmp_path / "cgroup").write_text(groups)
     monkeypatch.setattr(rank, "GROUPS", tmp_path)
     monkeypatch.setattr(rank, "OWN", tmp_path / "cgroup")
-    assert rank.memory_kills() == 1
+    assert rank.memory_kills() == {tmp_path / file: 1}
+
+
+@pytest.mark.parametrize(("kills", "said"), [((3, 3), "by somebody"), ((3, 4), "out of memory")])
+def test_only_kills_while_the_rank_ran_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    kills: tuple[int, int],
+    said: str,
+) -> None:
+    """Without control groups for jobs the counter is the whole machine's, since it was switched on."""
+    counts = iter(kills)
+    monkeypatch.setattr(rank, "memory_kills", lambda: {Path("group"): next(counts)})
+    monkeypatch.setattr(sys, "argv", ["rank.py", str(tmp_path / "failed"), "bash", "-c", "kill -KILL $$"])
+    with pytest.raises(SystemExit):
+        rank.main()
+    assert f"was killed, {said}" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from hpcfast.distributed import comm, joined
+from hpcfast.distributed import comm, joined, machine
 from hpcfast.distributed.comm import World
 from hpcfast.distributed.engines import elastic, horovod
 from hpcfast.distributed.settings import AllreduceSettings
@@ -41,14 +41,14 @@ def test_each_rank_of_a_machine_has_its_own_gpu(local_rank: int, index: int, mon
 
 def test_gpus_that_slurm_has_given_and_torch_does_not_see_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    comm._see_gpus()
+    machine.see_gpus()
     monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(UserError, match=r"given this job 2 GPUs on .* sees none: its driver .* --gpus-per-node=0"):
-        comm._see_gpus()
+        machine.see_gpus()
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(UserError, match="built for CPUs"):
-        comm._see_gpus()
+        machine.see_gpus()
 
 
 @both
@@ -133,7 +133,7 @@ def test_uncompressed_gradients_are_sent_without_a_copy() -> None:
 )
 def test_a_rank_takes_its_share_of_the_cores(others: list[tuple[str, list[int]]], fair: int, all_of_them: int) -> None:
     mine = [0, 1, 2, 3]
-    assert comm.shares(mine, [(HERE, mine), *others]) == (fair, all_of_them)
+    assert machine.shares(mine, [(HERE, mine), *others]) == (fair, all_of_them)
 
 
 def test_a_broadcast_keeps_weights_and_their_layout(world: World) -> None:

@@ -104,3 +104,10 @@ def test_the_wall_clock_goes_on_through_an_interruption(now: dict[str, float]) -
     resumed = Clock(started=400.0)
     now["time"] += 1
     assert resumed.wall == 601
+
+
+def test_a_full_disk_is_said_to_be_the_logs(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log._file = Path("/dev/full").open("a", buffering=1)  # noqa: SIM115 - it cannot be closed: that writes the rest
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        log.write("step", step=1, epoch=0)

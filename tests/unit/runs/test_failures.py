@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hpcfast.runs import failures
 from hpcfast.runs.failures import PRIOR, History, interval
 
 
@@ -46,12 +47,14 @@ STARTED = ("init_start", "init_stop", "run_start", "checkpoint_start", "checkpoi
 )  # fmt: skip
 def test_a_process_that_ended_unasked_has_failed(keys: tuple[str, ...], failures: int, minutes: int) -> None:
     """Between two processes there is a queue: nothing ran that could have failed."""
-    history = History.of(log(*keys))
+    history = History.of(log(*keys), 1)
     assert (history.failures, history.seconds) == (failures, 60 * minutes)
     assert history.checkpoints == [60.0] * keys.count("checkpoint_stop")
 
 
-def test_the_mean_time_is_a_guess_until_there_are_failures() -> None:
-    assert History().mean(1, 0) == PRIOR
-    assert History().mean(8, 0) == PRIOR / 8
-    assert History(failures=9, seconds=36000).mean(8, 3600) == pytest.approx((PRIOR / 8 + 39600) / 10)
+def test_the_mean_time_is_a_guess_until_there_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures.time, "monotonic", lambda: 4000.0)
+    assert History(began=4000).mean_time == PRIOR
+    assert History(nodes=8, began=4000).mean_time == PRIOR / 8
+    found = History(failures=9, seconds=36000, nodes=8, began=400).mean_time
+    assert found == pytest.approx((PRIOR / 8 + 39600) / 10)

@@ -269,6 +269,6 @@ def test_checkpoints_may_come_as_often_as_the_run_fails(tmp_path: Path, past: Hi
 
 def test_nodes_fail_each_for_itself(tmp_path: Path) -> None:
     def every(nodes: int) -> float:
-        return Store(tmp_path, CheckpointSettings(minutes="auto"), pytest.fail, History(0, 0, [1.0]), nodes).interval
+        return History(0, 0, [1.0], nodes).interval
 
     assert every(100) == pytest.approx(every(1) / 10, rel=0.05)
