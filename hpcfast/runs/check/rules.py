@@ -6,12 +6,10 @@ from typing import Any
 
 from hpcfast.runs.events import Event, Fault
 
-NEXT = {  # besides init_start, for a kill can come at any time
+NEXT: dict[str, tuple[str, ...]] = {  # besides init_start, for a kill can come at any time
     "init_start": ("init_stop",),
     "init_stop": ("run_start", "requeue"),
-    "run_interrupted": (),
-    "run_aborted": (),
-    "run_stop": (),
+    **dict.fromkeys(("run_interrupted", "run_aborted", "run_stop"), ()),
 }
 AFTER = {"init_stop": "init_start", "run_start": "init_stop", "requeue": "init_stop"}
 WITHIN: dict[str, tuple[tuple[str, ...], ...]] = {  # which phases may be open
