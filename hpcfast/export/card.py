@@ -41,7 +41,7 @@ def _robustbench(summary: dict[str, Any]) -> dict[str, Any]:
     steps = summary["eps"] * 255
     fraction = summary["norm"] == "Linf" and abs(steps - round(steps)) < 1e-6
     attack, robust = summary["attack"], f"{100 * summary['robust_accuracy']:.2f}"
-    standard = attack["name"] == "autoattack" and attack["version"] == "standard"
+    standard = attack["name"] == "autoattack" and attack.get("version") == "standard"
     return {
         **dict.fromkeys(("link", "name", "authors", "venue"), ""),
         "additional_data": False,

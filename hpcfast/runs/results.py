@@ -98,6 +98,10 @@ class _Collapses(_Open):
     collapses: list[_Collapse]
 
 
+class _Versions(_Open):
+    hpcfast: str
+
+
 class _Digests(_Open):
     images: dict[str, int]
     digests: dict[str, str]
@@ -116,7 +120,7 @@ class Summary(Measured):
     world_size: int
     precision: str
     device: str
-    versions: dict[str, str]
+    versions: _Versions
     train_images_per_second: float
     train_seconds: float
     wall_seconds: float
