@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hpcfast.cli.lean import without_compiler
+
 Config = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/digits_l2.yaml", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, e.g. epochs=10 threat.eps=8/255")]
 Json = Annotated[Path | None, typer.Option("--json", help="also write the numbers to this file")]
@@ -25,7 +27,8 @@ def quick_imports() -> Iterator[None]:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with without_compiler():
+            yield
     finally:
         gc.freeze()
         if was_enabled:
