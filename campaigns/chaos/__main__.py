@@ -40,6 +40,7 @@ def main() -> int:
         job = jobs.Job(cluster, "chaos", epochs, record, CHAOS_PACE=str(jobs.PACE))
         job.submit("the beginning")
         disturb(job, Random(given.seed), given.minutes * 60, given.every, given.kinds)
+        record.note("over", "no more faults")
         job.until(lambda: job.finished, DONE)
         job.until(lambda: job.gone, 60)
         quiet = jobs.Job(cluster, "quiet", epochs, record)

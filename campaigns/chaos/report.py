@@ -109,7 +109,8 @@ def _sentence(folder: Path) -> str:
     acts = record.read(folder / "acts.jsonl")
     again = sum(act["kind"] == "submitted" for act in acts) - 2  # the first time, and the undisturbed run
     loads = [act["load"] for act in acts if act["kind"] == "fault"]
-    spent = account(events.read(folder / "events.jsonl"))
+    over = next(act["time"] for act in acts if act["kind"] == "over")
+    spent = account([event for event in events.read(folder / "events.jsonl") if event["time"] < over])
     parts = ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.seconds.items() if seconds >= 1)
     wrong = (folder / "checks.txt").read_text().splitlines()
     checks = "all checks hold" if not wrong else f"WRONG: {'; '.join(wrong)}"
