@@ -26,17 +26,15 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ({"attack": {"name": "pgd", "eps": "8/255"}}, "attack.eps"),
 ]
 
-NO_VERSION = SUMMARY | {"versions": {"torch": "2"}}, "versions.hpcfast"
+SUMMARIES = [
+    (SUMMARY | {"seconds": 3.0}, "seconds"),
+    (SUMMARY | {"versions": {"torch": "2"}}, "versions.hpcfast"),
+]
 
 
 @pytest.mark.parametrize(
     ("content", "place"),
-    [
-        *WHOLE,
-        *((SUMMARY | changed, place) for changed, place in PARTS),
-        (SUMMARY | {"seconds": 3.0}, "seconds"),
-        NO_VERSION,
-    ],
+    [*WHOLE, *((SUMMARY | changed, place) for changed, place in PARTS), *SUMMARIES],
 )
 def test_a_damaged_summary_is_refused(content: Any, place: str, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
