@@ -23,7 +23,8 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ({"ci95": [0.1, 0.2]}, "ci95"),
     ({"ci95": {"clean_accuracy": [0.1], "robust_accuracy": [0.1, 0.2]}}, "ci95.clean_accuracy"),
     ({"attack": "pgd"}, "attack"),
-    ({"attack": {"name": "pgd", "eps": "8/255"}}, "attack.eps"),
+    ({"attack": {"name": "pgd", "eps": 0.5}}, "attack.norm"),
+    ({"attack": {"name": "pgd", "norm": "L2", "eps": "8/255"}}, "attack.eps"),
 ]
 
 SUMMARIES = [
