@@ -17,12 +17,15 @@ _Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class _Attack(_Open):
-    """An attack, and the threat model where it is given."""
-
     name: str
-    norm: str = "?"
-    eps: float = 0.0
     restarts: int = 1
+
+
+class _Threat(_Attack):
+    """An attack and the threat model."""
+
+    norm: str
+    eps: float
 
 
 class _Point(_Open):
@@ -48,7 +51,7 @@ class Measured(_Open):
     robust_accuracy: float
     n_eval: int
     ci95: _Intervals
-    attack: _Attack
+    attack: _Threat
 
 
 class _Confirmed(_Open):

@@ -23,20 +23,19 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ({"ci95": [0.1, 0.2]}, "ci95"),
     ({"ci95": {"clean_accuracy": [0.1], "robust_accuracy": [0.1, 0.2]}}, "ci95.clean_accuracy"),
     ({"attack": "pgd"}, "attack"),
-    ({"attack": {"name": "pgd", "eps": "8/255"}}, "attack.eps"),
+    ({"attack": {"name": "pgd", "eps": 0.5}}, "attack.norm"),
+    ({"attack": {"name": "pgd", "norm": "L2", "eps": "8/255"}}, "attack.eps"),
 ]
 
-NO_VERSION = SUMMARY | {"versions": {"torch": "2"}}, "versions.hpcfast"
+SUMMARIES = [
+    (SUMMARY | {"seconds": 3.0}, "seconds"),
+    (SUMMARY | {"versions": {"torch": "2"}}, "versions.hpcfast"),
+]
 
 
 @pytest.mark.parametrize(
     ("content", "place"),
-    [
-        *WHOLE,
-        *((SUMMARY | changed, place) for changed, place in PARTS),
-        (SUMMARY | {"seconds": 3.0}, "seconds"),
-        NO_VERSION,
-    ],
+    [*WHOLE, *((SUMMARY | changed, place) for changed, place in PARTS), *SUMMARIES],
 )
 def test_a_damaged_summary_is_refused(content: Any, place: str, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
