@@ -140,7 +140,8 @@ def test_only_kills_while_the_rank_ran_are_its_own(
     """Without control groups for jobs the counter is the whole machine's, since it was switched on."""
     counts = iter(kills)
     monkeypatch.setattr(rank, "memory_kills", lambda: {Path("group"): next(counts)})
-    monkeypatch.setattr(sys, "argv", ["rank.py", str(tmp_path / "failed"), "bash", "-c", "kill -KILL $$"])
+    monkeypatch.setattr(rank, "run", lambda _: -signal.SIGKILL)
+    monkeypatch.setattr(sys, "argv", ["rank.py", str(tmp_path / "failed"), "hpcfast"])
     with pytest.raises(SystemExit):
         rank.main()
     assert f"was killed, {said}" in capsys.readouterr().err
