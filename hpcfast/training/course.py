@@ -67,7 +67,7 @@ class Course:
     @property
     def at(self) -> float:
         """Epochs that have been done, with the fraction of the one that runs: what schedules are functions of."""
-        usable = self.steps_an_epoch(self.phase) * self.global_batch
+        usable = self.steps_an_epoch(self.phase) * self.global_batch or math.inf
         return self.epoch + min(1.0, self.position.offset / usable)
 
     @property

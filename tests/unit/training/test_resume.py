@@ -11,6 +11,7 @@ from hpcfast.config import RunConfig
 from hpcfast.data.order import train_order
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
+from hpcfast.runs.failures import History
 from hpcfast.training import checkpoint, loop, train
 from hpcfast.training.state import Run
 from hpcfast.training.step import Learner
@@ -76,7 +77,7 @@ def interrupted(config: RunConfig, world: World, call: int = 8) -> Path:
 def test_a_run_that_fails_often_is_saved_more_often(
     tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(checkpoint.Store, "seconds", 1.0)
+    monkeypatch.setattr(History, "checkpoint", 1.0)
     config = tiny("checkpoint.minutes=auto")
     for _ in range(3):
         interrupted(config, world, call=2)

@@ -1,6 +1,7 @@
 """Who may write into a run directory, and what is lost by it."""
 
 import fcntl
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hpcfast.config import RunConfig, read_run
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.training import claim as claims
+from tests.unit.stories import SUMMARY
 
 Tiny = Callable[..., RunConfig]
 
@@ -33,7 +35,7 @@ def fill(run: RunDirectory) -> list[Path]:
     files += [run.failures / "step-00000001-rank-0.json", run.stacks / "rank-00001.txt"]
     for file in files:
         file.parent.mkdir(exist_ok=True)
-        file.write_text("{}")
+        file.write_text(json.dumps(SUMMARY))
     return files
 
 
@@ -71,12 +73,12 @@ def test_its_data_may_be_moved_and_staged(tiny: Tiny) -> None:
 def test_a_finished_run_that_noted_no_data_knows_them_by_their_path(tiny: Tiny) -> None:
     claim(tiny())
     run = RunDirectory(tiny().folder)
-    run.summary.write_text("{}")
+    run.summary.write_text(json.dumps(SUMMARY))
     claim(tiny("data.stage=/tmp"))
     message = refusal(tiny("data.path=elsewhere", "data.stage=/tmp"))
     assert "+  path: elsewhere" in message
     assert "stage" not in message
-    run.summary.write_text('{"data": {}}')
+    run.summary.write_text(json.dumps({**SUMMARY, "data": {"images": {}, "digests": {}}}))
     claim(tiny("data.path=elsewhere"))
 
 
