@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from hpcfast.distributed.comm import EXIT_LOST
 from tests.distributed.conftest import FORKED, WORKERS, Job, Playground
 
 pytestmark = pytest.mark.distributed
@@ -82,7 +83,7 @@ def test_ranks_that_wait_for_one_another_at_different_places_are_ended(
 ) -> None:
     monkeypatch.setenv("HPCFAST_STALL_SECONDS", "3")
     job = playground.start(2, str(WORKERS / "out_of_step.py"), launcher=launcher)
-    assert job.code == 1, job.output
+    assert job.code == EXIT_LOST, job.output
     assert job.output.count("all ranks have waited for one another for 3 s, and not at the same place") == 1
     for rank, place in enumerate(("gather", "total")):
         assert f"rank {rank} on host " in job.output
