@@ -49,7 +49,7 @@ def test_scancel_leaves_a_checkpoint_and_frees_the_nodes(strange: Cluster, undis
     assert strange.end(job).startswith("CANCELLED")
     print(f"ended after {time.monotonic() - began:.1f} s")
     assert stopped_whole(strange, "cancelled")
-    assert "== stopped (job is " in strange.log(job)
+    assert "with a checkpoint, and not started again: job is " in strange.log(job)
     again = strange.train("cancelled", 2, ENDS)
     assert strange.end(again) == "COMPLETED 0:0", strange.log(again)
     assert strange.weights("cancelled") == strange.weights(undisturbed)
