@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import torch
@@ -28,11 +29,19 @@ class PeerLost(Exception):
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Gloo and NCCL raise a RuntimeError where a rank has gone."""
+    """Where a rank has gone, NCCL raises a DistError and Gloo a plain RuntimeError, of which it says the place."""
     try:
         yield
     except RuntimeError as error:
-        raise PeerLost(str(error)) from error
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            raise PeerLost(str(error)) from error
+        raise
+
+
+def _begin(tensor: Tensor) -> Any:
+    """Begin to add ``tensor`` up over all ranks, in place."""
+    with _telling():
+        return dist.all_reduce(tensor, async_op=True)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Torch(Engine):
 
     def sum(self, tensor: Tensor, name: str) -> _Handle:
         summed = tensor.clone()
-        return _Handle(dist.all_reduce(summed, async_op=True), lambda: summed)
+        return _Handle(_begin(summed), lambda: summed)
 
     def average(self, tensors: Sequence[Tensor], name: str) -> _Handle:
         bucket = Bucket(tensors)
@@ -89,7 +98,7 @@ class Torch(Engine):
             bucket.flat.div_(self.size)
             torch._foreach_copy_(list(tensors), bucket.views)
 
-        return _Handle(dist.all_reduce(bucket.flat, async_op=True), finish)
+        return _Handle(_begin(bucket.flat), finish)
 
     def broadcast(self, tensors: Sequence[Tensor], name: str) -> None:
         with _telling():
@@ -137,14 +146,17 @@ class Torch(Engine):
 
 
 class Bucket:
-    """Tensors of one type and device, one behind the other in memory, each in its own layout."""
+    """Tensors of one device one behind the other in memory, each in its own layout, in the type that holds them all."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.flat = torch.zeros(sum(each.numel() for each in tensors), dtype=tensors[0].dtype, device=tensors[0].device)
-        parts = self.flat.split([each.numel() for each in tensors])
+        sizes = [each.numel() for each in tensors]
+        dtype = reduce(torch.promote_types, (each.dtype for each in tensors))
+        self.flat = torch.zeros(sum(sizes), dtype=dtype, device=tensors[0].device)
+        # A layout with gaps, as a slice has it, would reach into the neighbours: empty_like closes them.
+        layouts = [torch.empty_like(each, device="meta").stride() for each in tensors]
         self.views = [
-            part.as_strided(each.shape, each.stride(), part.storage_offset())
-            for part, each in zip(parts, tensors, strict=True)
+            part.as_strided(each.shape, layout, part.storage_offset())
+            for part, each, layout in zip(self.flat.split(sizes), tensors, layouts, strict=True)
         ]
 
     def fill(self, tensors: Sequence[Tensor | None]) -> None:
@@ -201,7 +213,7 @@ class Gradients:
         shipment.bucket.fill([each.grad for each in shipment.parameters])
         flat = shipment.bucket.flat
         shipment.sent = flat.half() if self._half else flat
-        shipment.handle = dist.all_reduce(shipment.sent, async_op=True)
+        shipment.handle = _begin(shipment.sent)
 
     def wait(self) -> None:
         """Give each parameter the gradient of all ranks; one that has none on this rank counts as zero."""

@@ -36,8 +36,11 @@ def test_ranks_get_a_secret_that_nothing_shows(slurm: Slurm) -> None:
         assert found not in done.stdout + done.stderr + " ".join(slurm.told("srun"))
         return str(found)
 
+    began = time.time()
     first = handed()
     assert len(first) >= LEAST
+    (started,) = re.findall("^HPCFAST_JOB_STARTED=(.+)$", (slurm.path / "srun.env").read_text(), re.MULTILINE)
+    assert began <= float(started) <= time.time()
     assert handed() != first, "each start has its own"
     slurm.env["HPCFAST_SECRET"] = "what the user has set"
     assert handed() == "what the user has set"

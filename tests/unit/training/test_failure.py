@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,10 +15,12 @@ from hpcfast.config import RunConfig
 from hpcfast.data import Batch, dali
 from hpcfast.data.dataset import hold_out
 from hpcfast.data.reader import read_splits
+from hpcfast.distributed import status
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs.check import check
 from hpcfast.runs.directory import RunDirectory
+from hpcfast.runs.events import read
 from hpcfast.training import checkpoint, loop, train
 from hpcfast.training.step import Learner
 from tests.unit.whole_runs import different, last_state, logged, losses, weights
@@ -100,6 +103,37 @@ def test_the_log_says_why_the_run_ended(tiny: Tiny, world: World, monkeypatch: p
     assert 0 <= end["waited"] < 60
     train.train(tiny(), world)
     assert check(tiny().folder), "a log with such an end is sound"
+
+
+def test_a_run_that_the_watchdog_ends_says_so_in_its_log(tiny: Tiny, world: World) -> None:
+    train.train(tiny("name=silent"), world)
+    assert status._last_words is not None
+    status._last_words()
+    last = read(tiny("name=silent").folder / "events.jsonl")[-1]
+    assert (last["key"], last["value"]["why"]) == ("run_aborted", "a rank has fallen silent")
+
+
+def test_the_log_knows_when_the_job_began(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPCFAST_JOB_STARTED", "1796000000.5")
+    train.train(tiny("name=job"), world)
+    assert read(tiny("name=job").folder / "events.jsonl")[0]["value"] == {"job_started": 1796000000.5}
+
+
+def test_times_in_the_log_do_not_follow_a_clock_that_is_set_anew(
+    tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, steps, real = Learner.step, itertools.count(1), time.time
+
+    def step(self: Learner, *given: Any) -> Any:
+        if next(steps) == 3:
+            monkeypatch.setattr(time, "time", lambda: real() + 3600)
+        return original(self, *given)
+
+    monkeypatch.setattr(Learner, "step", step)
+    train.train(tiny("name=jump"), world)
+    times = [event["time"] for event in read(tiny("name=jump").folder / "events.jsonl")]
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 3000
 
 
 def test_what_is_written_about_a_failure_is_json(tiny: Tiny, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
