@@ -172,6 +172,7 @@ def test_an_impossible_value_is_named_with_its_line(eventful: Path, key: str, va
         *(("epochs", 3), ("steps", 5), ("images", 24), ("global_batch", 16), ("robust_accuracy", 0.123)),
         *(("time_to_robust_accuracy_seconds", 0.001), ("target_reached_seconds", 999.0), ("wall_seconds", 999.0)),
         *(("target_reached_seconds", None), ("confirmation", []), ("target", 0.5), ("world_size", 2)),
+        ("ettr", {"ratio": 0.999}),
     ],
 )
 def test_a_summary_that_says_otherwise_is_found(eventful: Path, tmp_path: Path, key: str, value: Any) -> None:
