@@ -35,6 +35,8 @@ class Outcome(NamedTuple):
     node: str = ""
     """Of the first that failed, unless it only lost the others."""
     all_ended: bool = True
+    silent: tuple[str, ...] = ()
+    """Nodes that gave no answer while the ranks ended."""
     saved: bool = False
     """They have saved what a next start goes on from."""
 
@@ -79,7 +81,7 @@ class Faults:
         job = slurm.show(slurm.this_job())
         if job["JobState"] != "RUNNING":
             raise UserError(f"{what}, and the job is {job['JobState']}")
-        silent = slurm.silent_nodes(ANSWER)
+        silent = list(outcome.silent) or slurm.silent_nodes(ANSWER)
         exclude = self._exclude(silent or [outcome.node])
         if silent:
             what += f"; no answer from {','.join(silent)}"

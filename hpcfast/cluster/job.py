@@ -24,13 +24,13 @@ from typing import NoReturn
 
 from hpcfast.cluster import slurm
 from hpcfast.cluster.ending import STOPPED, Failed, again, restarts, say
-from hpcfast.cluster.faults import Faults, Outcome
+from hpcfast.cluster.faults import ANSWER, Faults, Outcome
 from hpcfast.errors import UserError
 
 RANK = Path(__file__).with_name("rank.py")
-PATIENCE, KILLED = 10.0, 3.0
-"""Seconds for srun to end all ranks after one has failed, and once they are killed. It waits for those of a node that
-is cut off until Slurm gives the node up, which takes minutes."""
+PROMPT, PATIENCE, KILLED = 3.0, 10.0, 3.0
+"""Seconds for srun to end all ranks after one has failed: until the nodes are asked whether they are there, then until
+the ranks are killed, then until srun is."""
 EARLY = 'trap "" USR2 TERM; exec "$@"'
 """Until Python can handle signals they must not end it."""
 OVERWRITE = "--overwrite"
@@ -122,9 +122,9 @@ def start(script: Script, command: list[str], into: Path) -> Outcome:
     remove(failed, saved)
     variables = {**slurm.step_environment(), "HPCFAST_SAVED": str(saved.absolute())}
     step = subprocess.Popen(srun(script, [*command, "--json", str(into)], failed), env=variables)
-    all_ended = wait(step, failed)
+    all_ended, silent = wait(step, failed)
     outcome = Outcome.read(failed) or Outcome(step.returncode)
-    outcome = outcome._replace(all_ended=all_ended, saved=saved.exists())
+    outcome = outcome._replace(all_ended=all_ended, silent=silent, saved=saved.exists())
     remove(failed, saved)
     return outcome
 
@@ -149,19 +149,39 @@ def srun(script: Script, command: list[str], failed: Path) -> list[str]:
     return ["srun", *options, *early, "python3", str(RANK), str(failed.absolute()), *inside, "hpcfast", *command]
 
 
-def wait(step: subprocess.Popen[bytes], failed: Path) -> bool:
-    """Return when srun has ended, and whether all ranks have: it is ended where it waits for a node that is cut off."""
-    while step.poll() is None and not failed.exists():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            step.wait(1)
-    for seconds, end in ((PATIENCE, lambda: kill(failed)), (KILLED, step.kill)):
-        try:
-            step.wait(seconds)
-            return True
-        except subprocess.TimeoutExpired:
-            end()
+def wait(step: subprocess.Popen[bytes], failed: Path) -> tuple[bool, tuple[str, ...]]:
+    """Return when srun has ended: whether all ranks have, and the nodes that gave no answer meanwhile.
+
+    srun waits for ranks on a node that is cut off until Slurm gives the node up, which takes minutes: it is ended.
+    """
+    while not over(step, 1) and not failed.exists():
+        pass
+    if over(step, PROMPT):
+        return True, ()
+    silent = tuple(unreached())
+    if not silent:
+        if over(step, PATIENCE):
+            return True, ()
+        kill(failed)
+        if over(step, KILLED):
+            return True, ()
+    step.kill()
     step.wait()
-    return False
+    return False, silent
+
+
+def over(step: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether srun ends within ``seconds``."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        step.wait(seconds)
+    return step.poll() is not None
+
+
+def unreached() -> list[str]:
+    """Nodes that give no answer, as far as Slurm can tell."""
+    with contextlib.suppress(UserError):
+        return slurm.silent_nodes(ANSWER)
+    return []
 
 
 def kill(failed: Path) -> None:

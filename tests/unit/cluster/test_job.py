@@ -1,6 +1,7 @@
 """The batch scripts with a Slurm that is not there: what they start, and how they end."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -99,18 +100,20 @@ def test_a_failure_ends_with_the_code_of_the_first_rank_that_failed(
     assert not (slurm.path / "train-7.failed").exists()
 
 
+@pytest.mark.parametrize(("silent", "killed"), [(["n2"], []), ([], ["5"])])
 def test_srun_is_ended_where_it_waits_for_a_node_that_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: list[str], killed: list[str]
 ) -> None:
-    killed: list[str] = []
-    monkeypatch.setattr(job, "PATIENCE", 0.1)
-    monkeypatch.setattr(job, "KILLED", 0.1)
-    monkeypatch.setattr(job.slurm, "kill", killed.append)
+    asked: list[str] = []
+    for name in ("PROMPT", "PATIENCE", "KILLED"):
+        monkeypatch.setattr(job, name, 0.1)
+    monkeypatch.setattr(job.slurm, "kill", asked.append)
+    monkeypatch.setattr(job.slurm, "silent_nodes", lambda seconds: silent)
     (tmp_path / "failed").write_text("1 5")
-    began = time.monotonic()
-    assert not job.wait(subprocess.Popen(["sleep", "600"]), tmp_path / "failed")
-    assert killed == ["5"]
-    assert time.monotonic() - began < 60
+    step = subprocess.Popen(["sleep", "600"])
+    assert job.wait(step, tmp_path / "failed") == (False, tuple(silent))
+    assert asked == killed, "where a node is silent, nobody waits for Slurm to kill its ranks"
+    assert step.returncode == -signal.SIGKILL
 
 
 def test_a_signal_does_not_end_the_script_before_its_ranks(slurm: Slurm) -> None:
