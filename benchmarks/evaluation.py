@@ -19,7 +19,7 @@ from hpcfast.attacks.apgd import Apgd
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.bench import take_turns
 from hpcfast.config import Check
-from hpcfast.data import dali
+from hpcfast.data import feed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import spread
 from hpcfast.evaluation import evaluate
@@ -42,8 +42,8 @@ def rows(bench: Bench) -> list[Row]:
         return lambda: evaluate(model, val, config, check, bench.world)
 
     def images_of(count: int) -> tuple[Tensor, Tensor]:
-        ids, shard = spread(len(val), count), dali.Shard.of(bench.world, 1)
-        x, y, _ = next(dali.batches(val, ids, config.data, shard, len(ids), None))
+        ids, shard = spread(len(val), count), feed.Shard.of(bench.world, 1)
+        x, y, _ = next(feed.batches(val, ids, config.data, shard, len(ids), None))
         return x.contiguous(), y
 
     def attack() -> torchattacks.attack.Attack:

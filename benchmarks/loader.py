@@ -19,8 +19,7 @@ from benchmarks import Bench, rivals
 from benchmarks.table import Row, compare
 from hpcfast.bench import ratio, take_turns
 from hpcfast.component import validate
-from hpcfast.data import DataSettings, dali
-from hpcfast.data.readahead import read_ahead
+from hpcfast.data import DataSettings, dali, feed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.datasets import generate
@@ -91,8 +90,8 @@ def settings(size: int, batch: int) -> DataSettings:
 
 def own(bench: Bench, split: Split, size: int, batch: int) -> Callable[[], Iterator[Any]]:
     """Ours."""
-    shard = dali.Shard(0, 1, bench.world.device, 1)
-    return lambda: dali.batches(split, np.arange(len(split)), settings(size, batch), shard, batch, KEY)
+    shard = feed.Shard(0, 1, bench.world.device, 1)
+    return lambda: feed.batches(split, np.arange(len(split)), settings(size, batch), shard, batch, KEY)
 
 
 def torchvision(bench: Bench, split: Split, size: int, batch: int, read: rivals.Reader) -> Callable[[], Iterator[Any]]:
@@ -131,11 +130,11 @@ def _webdataset(bench: Bench, split: Split, place: Path, size: int, batch: int) 
 
 
 def _decoder(bench: Bench, split: Split, size: int, batch: int) -> Callable[[], None]:
-    ids, shard = np.arange(len(split)), dali.Shard(0, 1, bench.world.device, 1)
+    ids = np.arange(len(split))
 
     def run() -> None:
-        with closing(read_ahead(split, ids, batch, {})) as encoded:
-            pipe = dali.build(encoded, ids, settings(size, batch), shard, batch, KEY, decode_only=True)
+        with closing(dali.read_encoded(split, ids, batch, {})) as encoded:
+            pipe = dali.build(encoded, ids, settings(size, batch), bench.world.device, 1, batch, KEY, decode_only=True)
             for _ in range(0, len(ids), batch):
                 pipe.run()
 

@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks import Bench
 from hpcfast.attacks.rng import seed_of
 from hpcfast.config import RunConfig, load
-from hpcfast.data import Batch, dali
+from hpcfast.data import Batch, feed
 from hpcfast.data.split import Split
 from hpcfast.datasets.prepare import prepare
 from hpcfast.datasets.sources.digits import Digits
@@ -41,8 +41,8 @@ def stream(bench: Bench, config: RunConfig, split: Split) -> Iterator[tuple[Batc
     steps = len(split) // phase.batch_size
     for epoch in range(epochs):
         order = np.random.default_rng([config.seed, epoch]).permutation(len(split))[: steps * phase.batch_size]
-        shard = dali.Shard.of(bench.world, 1)
-        batches = dali.batches(split, order, config.data, shard, phase.batch_size, seed_of(config.seed, epoch))
+        shard = feed.Shard.of(bench.world, 1)
+        batches = feed.batches(split, order, config.data, shard, phase.batch_size, seed_of(config.seed, epoch))
         for number, batch in enumerate(batches):
             factor = config.schedule.factor(epoch + number / steps, epochs)
             yield batch, config.optim.scaled_lr(phase.batch_size) * factor

@@ -14,7 +14,7 @@ import torch
 
 from hpcfast.bench import spread, take_turns
 from hpcfast.component import validate
-from hpcfast.data import DataSettings, dali
+from hpcfast.data import DataSettings, feed
 from hpcfast.data.reader import SyntheticSplit, read_splits
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
@@ -42,7 +42,7 @@ def measure(data: Path, size: int, images: int, batch: int, rounds: int, device:
     values = {"path": data, "size": size, "batch_size": batch, "augment": "resized_crop_flip"}
     read = partial(_read, split, ids, validate(DataSettings, values))
     threads = sorted({cores, *(1 << i for i in range(cores.bit_length()))})
-    taken = take_turns({each: partial(read, dali.Shard(0, 1, device, each)) for each in threads}, rounds)
+    taken = take_turns({each: partial(read, feed.Shard(0, 1, device, each)) for each in threads}, rounds)
     rows: list[dict[str, Any]] = []
     for each in threads:
         median, *extremes = spread([n / one.cpu for one in taken[each]])
@@ -52,8 +52,8 @@ def measure(data: Path, size: int, images: int, batch: int, rounds: int, device:
     return {"rows": rows, "best": best(rows), "images": n, "cores": cores}
 
 
-def _read(split: Split, ids: np.ndarray, settings: DataSettings, shard: dali.Shard) -> None:
-    for _ in dali.batches(split, ids, settings, shard, settings.batch_size, 1):
+def _read(split: Split, ids: np.ndarray, settings: DataSettings, shard: feed.Shard) -> None:
+    for _ in feed.batches(split, ids, settings, shard, settings.batch_size, 1):
         pass
     if shard.device.type == "cuda":
         torch.cuda.synchronize()

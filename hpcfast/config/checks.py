@@ -17,6 +17,11 @@ def problems(config: "RunConfig") -> Iterator[str]:
     for key in ("mean", "std"):
         if (given := len(getattr(config.model, key))) != config.data.channels:
             yield f"model.{key}: has {given} numbers for data.channels={config.data.channels}; give one each"
+    if config.data.resident is True and not config.data.can_be_resident:
+        yield (
+            "data.resident: with data.augment=resized_crop_flip a step sees a part of an image of its own resolution, "
+            "so that bytes of data.size pixels are not enough; set it to auto or false"
+        )
     if config.data.colour_jitter and config.data.channels == 1:
         yield "data.colour_jitter: grey images (data.channels=1) have no colours; set it to 0"
     measuring: dict[str, Check | GuardSettings] = {

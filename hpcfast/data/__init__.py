@@ -36,7 +36,9 @@ class DataSettings(Settings):
     contrast and saturation change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it;
     "auto" uses one if there is one. ``prefetch``: batches that DALI prepares ahead. ``stage``: training first copies
     ``path``, a pack, into this folder on every node and reads it there; in its name ``$NAME`` is a variable of the
-    rank's environment and ``{node}`` the node's name (see docs/data-packs.md).
+    rank's environment and ``{node}`` the node's name (see docs/data-packs.md). ``resident``: decode each image once and
+    keep its bytes on the rank's device, which then shifts and mirrors them; "auto" does so where a split has at most
+    1 GiB of them. Not with ``resized_crop_flip``.
     """
 
     path: Path
@@ -52,3 +54,9 @@ class DataSettings(Settings):
     decode: Literal["auto", "cpu"] = "auto"
     threads: PositiveInt | None = None
     prefetch: PositiveInt = 2
+    resident: Literal["auto"] | bool = "auto"
+
+    @property
+    def can_be_resident(self) -> bool:
+        """Whether all that a step sees of an image is cut from the same pixels."""
+        return self.augment != "resized_crop_flip"

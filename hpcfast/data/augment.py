@@ -62,6 +62,21 @@ def crops(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     return _mirror(numbers), form, numbers[:, AREA].copy(), numbers[:, PLACE].copy()
 
 
+def window(extent: np.ndarray, form: np.ndarray, area: np.ndarray, place: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random window, in whole pixels, inside an image of ``extent``, shape (2,).
+
+    Its area is uniform from ``CROP_AREA`` of the image to the largest that fits at this aspect ratio; ``form``,
+    ``area`` and ``place`` are an image's of :func:`crops`. In single precision, as DALI works it out.
+    """
+    sides = extent.astype(np.float32) / form
+    largest = sides.min()
+    smallest = np.minimum(sides.max() * np.float32(CROP_AREA), largest)
+    chosen = np.sqrt((smallest + area * (largest - smallest)) * largest)
+    shape = np.maximum(np.rint(form * chosen).astype(np.int32), 1)
+    top, left = np.rint(place * (extent - shape).astype(np.float32)).astype(np.int32).tolist()
+    return top, left, *shape.tolist()
+
+
 def jitters(numbers: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw, from ``uniform`` numbers, factors for brightness, contrast and saturation; each of shape (n,), float32.
 

@@ -6,10 +6,9 @@ bytes, whether they come from a folder or from a pack, and with what augmentatio
 from the ids.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,95 +18,71 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.dlpack import from_dlpack
 
-from hpcfast.data import Batch, DataSettings, augment, resize
-from hpcfast.data.readahead import BadImages, attempt, read_ahead
-from hpcfast.data.reader import SyntheticSplit
+from hpcfast.data import Batch, DataSettings, augment, onbatch, resize
+from hpcfast.data.images import ready
+from hpcfast.data.readahead import BadImages, attempt, divided, read_ahead
 from hpcfast.data.split import Split
-from hpcfast.distributed.comm import World
 
 MEMORY = {"device_memory_padding": 211_025_920, "host_memory_padding": 140_544_512}
 """Bytes that nvJPEG holds from the start, a thread: enough for ImageNet's largest images, says NVIDIA's own example.
 Without, it asks for more whenever a larger image comes, and the GPU waits."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Which part of the images this rank reads, and on what device it puts them."""
-
-    rank: int
-    size: int
-    device: torch.device
-    threads: int
-
-    @classmethod
-    def of(cls, world: World, threads: int | None) -> "Shard":
-        """The part of ``world``'s rank, with ``threads`` DALI threads or its share of the cores."""
-        return cls(world.rank, world.size, world.device, threads or world.threads)
-
-
 def batches(
-    split: Split, ids: np.ndarray, settings: DataSettings, shard: Shard, batch_size: int, train_key: int | None
-) -> Iterator[Batch]:
-    """Read ``ids``, in this order, the shard's contiguous block of them, each image once.
-
-    Augmentation is a function of (train_key, id) alone; None for evaluation, which sees the images without it.
-
-    Yields:
-        Batches of at most ``batch_size``; none for no ids, as an epoch resumed at its end has.
-
-    Raises:
-        BadImages: of the next batch, some cannot be read or decoded; all batches before it have been given out.
-    """
-    block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
-    if isinstance(split, SyntheticSplit):
-        yield from split.batches(block, settings, shard.device, batch_size)
-        return
-    if not len(block):
-        return
+    split: Split, ids: np.ndarray, settings: DataSettings, device: torch.device, threads: int, batch_size: int,
+    train_key: int | None,
+) -> Iterator[Batch]:  # fmt: skip
+    """See :func:`hpcfast.data.feed.batches`."""
     faults: dict[int, str] = {}
-    encoded = read_ahead(split, block, batch_size, faults)
-    with closing(encoded), ThreadPoolExecutor(shard.threads) as pool:
-        pipe = build(encoded, block, settings, shard, batch_size, train_key)
-        for start in range(0, len(block), batch_size):
-            batch = block[start : start + batch_size]
+    encoded = read_encoded(split, ids, batch_size, faults)
+    with closing(encoded), ThreadPoolExecutor(threads) as pool:
+        pipe = build(encoded, ids, settings, device, threads, batch_size, train_key)
+        for batch in divided(ids, batch_size):
             try:
                 images = pipe.run()
             except StopIteration:  # it has run out before its time
                 raise BadImages(split, faults) from None
             except RuntimeError as error:
-                undecodable = _undecodable(split, batch, settings, shard, train_key)
+                undecodable = _undecodable(split, batch, settings, device, train_key)
                 if not undecodable:
                     raise
                 raise BadImages(split, undecodable) from error
-            if not _leaves_resizing(settings, shard):
-                x = resize.floats(from_dlpack(images[0].as_tensor()), shard.device)
+            if not _leaves_resizing(settings, device):
+                x = resize.floats(from_dlpack(images[0].as_tensor()), device)
             else:
-                parts = [torch.from_numpy(np.asarray(part)) for part in images[0]]
+                decoded = [torch.from_numpy(np.asarray(part)) for part in images[0]]
                 if train_key is None:
-                    x = resize.batch(pool, shard.threads, resize.centre, settings.size, parts)
+                    x = resize.batch(pool, threads, resize.centre, settings.size, decoded)
                 else:
-                    x = resize.batch(pool, shard.threads, resize.square, settings.size, parts, images[1].as_array())
-            y, chosen = (torch.as_tensor(each).to(shard.device) for each in (split.labels[batch], batch))
+                    x = resize.batch(pool, threads, resize.square, settings.size, decoded, images[1].as_array())
+            y, chosen = (onbatch.to_device(torch.as_tensor(each), device) for each in (split.labels[batch], batch))
             yield Batch(x, y, chosen)
 
 
-def _leaves_resizing(settings: DataSettings, shard: Shard) -> bool:
+def read_encoded(
+    split: Split, ids: np.ndarray, batch_size: int, faults: dict[int, str]
+) -> Generator[list[np.ndarray], None, None]:
+    """See :func:`read_ahead`; images are checked as they are read, so that DALI meets no header it cannot parse."""
+    return read_ahead(lambda i: attempt(split, i, ready), divided(ids, batch_size), faults)
+
+
+def _leaves_resizing(settings: DataSettings, device: torch.device) -> bool:
     """Whether torch resizes what DALI has decoded; where a GPU waits for it, DALI's threads do, ahead of time."""
-    return shard.device.type == "cpu" and settings.augment == "resized_crop_flip"
+    return device.type == "cpu" and settings.augment == "resized_crop_flip"
 
 
 def _undecodable(
-    split: Split, ids: np.ndarray, settings: DataSettings, shard: Shard, train_key: int | None
+    split: Split, ids: np.ndarray, settings: DataSettings, device: torch.device, train_key: int | None
 ) -> dict[int, str]:
     """What is wrong with which of ``ids``, decoded one by one: DALI doesn't say whose fault an error is."""
     faults = {}
     for image in ids.tolist():
-        encoded = attempt(split, image)
+        encoded = attempt(split, image, ready)
         if isinstance(encoded, str):
             faults[image] = encoded
             continue
         try:
-            build(iter([[encoded]]), np.array([image]), settings, shard, 1, train_key).run()
+            build(iter([[encoded]]), np.array([image]), settings, device, 1, 1, train_key).run()
         except RuntimeError:
             faults[image] = "cannot be decoded"
     return faults
@@ -117,7 +92,8 @@ def build(
     encoded: Iterator[list[np.ndarray]],
     ids: np.ndarray,
     settings: DataSettings,
-    shard: Shard,
+    device: torch.device,
+    threads: int,
     batch_size: int,
     train_key: int | None,
     decode_only: bool = False,
@@ -127,17 +103,17 @@ def build(
     ``serialize()`` shows its graph, a GPU's too where there is none. ``decode_only``: it ends there even where DALI
     would resize (photographs, for ``make bench``).
     """
-    gpu = shard.device.type == "cuda" and settings.decode == "auto"
+    gpu = device.type == "cuda" and settings.decode == "auto"
     return _graph(
         source=encoded,
         settings=settings,
         decoder="mixed" if gpu else "cpu",
         numbers=None if train_key is None else augment.by_batch(train_key, ids, batch_size),
         batch_size=batch_size,
-        num_threads=shard.threads,
-        device_id=shard.device.index if gpu and torch.cuda.is_available() else None,
+        num_threads=threads,
+        device_id=device.index if gpu and torch.cuda.is_available() else None,
         prefetch_queue_depth=settings.prefetch,
-        decode_only=decode_only or _leaves_resizing(settings, shard),
+        decode_only=decode_only or _leaves_resizing(settings, device),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from hpcfast.data.images import ready
 from hpcfast.data.readahead import READERS, attempt
 from hpcfast.data.split import Split, digest
 from hpcfast.distributed import comm
@@ -111,7 +112,7 @@ def _copy(splits: tuple[Split, ...]) -> str:
 
 def content_digest(split: Split, image: int) -> str | None:
     """SHA-256 of an image's bytes; None where they cannot be read."""
-    data = attempt(split, image)
+    data = attempt(split, image, ready)
     return None if isinstance(data, str) else hashlib.sha256(data.tobytes()).hexdigest()
 
 

@@ -1,17 +1,14 @@
-"""Encoded images, read ahead by threads: a parallel file system is slow at one request and good at many at a time.
-
-They are checked as they are read (:mod:`hpcfast.data.images`), so that DALI meets no header that it cannot parse.
-"""
+"""Images, read ahead by threads: a parallel file system is slow at one request and good at many at a time."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from hpcfast.data.images import ImageError, ready
+from hpcfast.data.images import ImageError
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
@@ -23,8 +20,6 @@ CHUNK = 16
 """Images that a thread reads in one go: handing over each by itself would cost as much as reading it."""
 
 T = TypeVar("T")
-Image = np.ndarray | str
-"""What DALI is to decode, uint8, or why there is nothing."""
 
 
 class BadImages(UserError):
@@ -45,24 +40,27 @@ class BadImages(UserError):
 
 
 def read_ahead(
-    split: Split, ids: np.ndarray, batch_size: int, faults: dict[int, str]
-) -> Generator[list[np.ndarray], None, None]:
-    """Batches of encoded images, in the order of ``ids``; the last may be smaller. Closing it ends the threads.
+    read: Callable[[int], T | str], batches: Sequence[np.ndarray], faults: dict[int, str], threads: int = READERS
+) -> Generator[list[T], None, None]:
+    """What ``read`` makes of each image of ``batches`` of ids. Closing it ends the threads.
 
     Ends before the first batch that holds an image which cannot be read; ``faults`` then says why, by its id.
-    """
-    batches = (ids[start : start + batch_size] for start in range(0, len(ids), batch_size))
-    reading: deque[tuple[np.ndarray, list[Future[list[Image]]]]] = deque()
-    pool = ThreadPoolExecutor(READERS, "hpcfast-read")
 
-    def read(chunk: np.ndarray) -> list[Image]:
-        return [attempt(split, i) for i in chunk.tolist()]
+    Args:
+        read: returns a str, the reason, where an image cannot be read; it runs in several threads at once.
+    """
+    waiting = iter(batches)
+    reading: deque[tuple[np.ndarray, list[Future[list[T | str]]]]] = deque()
+    pool = ThreadPoolExecutor(threads, "hpcfast-read")
+
+    def read_chunk(chunk: np.ndarray) -> list[T | str]:
+        return [read(i) for i in chunk.tolist()]
 
     try:
         while True:
-            for batch in islice(batches, AHEAD + 1 - len(reading)):
+            for batch in islice(waiting, AHEAD + 1 - len(reading)):
                 chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
-                reading.append((batch, [pool.submit(read, chunk) for chunk in chunks]))
+                reading.append((batch, [pool.submit(read_chunk, chunk) for chunk in chunks]))
             if not reading:
                 return
             batch, parts = reading.popleft()
@@ -75,11 +73,16 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def attempt(split: Split, image: int) -> Image:
-    """What DALI is to decode of one image of ``split``, or why there is nothing."""
+def divided(ids: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """``ids`` in batches, of which the last may be smaller."""
+    return [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+
+
+def attempt(split: Split, image: int, make: Callable[[np.ndarray], T]) -> T | str:
+    """What ``make`` makes of the bytes of an image of ``split``, or why there is nothing."""
     try:
         encoded = split.encoded(image)
-        return ready(encoded) if len(encoded) else "is empty"
+        return make(encoded) if len(encoded) else "is empty"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except ImageError as error:

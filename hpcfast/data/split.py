@@ -36,6 +36,8 @@ class Split:
     """Ids of bad images, which nobody is to read, and what is wrong with them. They keep their places in the list."""
     unread: Counter[str] = field(default_factory=Counter, kw_only=True)
     """How many files in ``root`` are not read, by suffix."""
+    memory: dict[Any, Any] = field(default_factory=dict, kw_only=True, compare=False, repr=False)
+    """What :mod:`hpcfast.data.resident` keeps of these very images."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -96,7 +98,7 @@ class Split:
     def at(self, ids: np.ndarray) -> Self:
         """The images ``ids``, which get new ones."""
         skips = {new: self.skips[old] for new, old in enumerate(ids.tolist()) if old in self.skips}
-        return replace(self, files=[self.files[i] for i in ids], labels=self.labels[ids], skips=skips)
+        return replace(self, files=[self.files[i] for i in ids], labels=self.labels[ids], skips=skips, memory={})
 
 
 def digest(parts: Iterable[str]) -> str:

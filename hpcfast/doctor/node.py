@@ -11,9 +11,9 @@ from importlib import metadata
 from typing import NamedTuple
 
 import torch
-from packaging.requirements import Requirement
 
 import hpcfast
+from hpcfast.data import feed
 from hpcfast.distributed import comm
 from hpcfast.doctor.finding import Answers, Check, Finding, Job, by_host, same
 
@@ -42,10 +42,11 @@ def _nccl(_: Job) -> str | None:
     return ".".join(map(str, torch.cuda.nccl.version())) if torch.version.cuda else None
 
 
-def _dali(_: Job) -> str:
+def _dali(_: Job) -> str | None:
+    if not (dali := feed.dali_package()):
+        return None
     importlib.import_module("hpcfast.data.dali")  # loads its libraries, which a version alone would not prove
-    names = (Requirement(text).name for text in metadata.requires("hpcfast") or [])
-    return metadata.version(next(name for name in names if name.startswith("nvidia-dali")))
+    return metadata.version(dali)
 
 
 def _cores(_: Job) -> Cores:

@@ -5,24 +5,21 @@ a batch is done in halves. An image's outcome depends on neither.
 """
 
 import math
-import re
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, repeat
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
 from hpcfast.config import Check, RunConfig
-from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data import Batch, DataSettings, feed
 from hpcfast.data.readahead import AHEAD, BadImages
 from hpcfast.data.split import Split
-from hpcfast.distributed import comm
+from hpcfast.distributed import comm, machine
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 
@@ -67,7 +64,7 @@ def shared_out(
     mine = ids[len(ids) * world.rank // world.size : len(ids) * (world.rank + 1) // world.size]
     if left is not None:
         mine = mine[np.isin(mine, left)]
-    alone = dali.Shard(0, 1, world.device, config.data.threads or world.threads)
+    alone = feed.Shard(0, 1, world.device, config.data.threads or world.threads)
     equal = math.ceil(largest / max(steps, 1))
     batches = good_batches(split, mine, config.data, alone, equal, {} if faults is None else faults)
     empty = Batch(*[torch.empty(0, dtype=torch.int64)] * 3)
@@ -75,12 +72,12 @@ def shared_out(
 
 
 def good_batches(
-    split: Split, ids: np.ndarray, settings: DataSettings, alone: dali.Shard, batch_size: int, faults: dict[int, str]
+    split: Split, ids: np.ndarray, settings: DataSettings, alone: feed.Shard, batch_size: int, faults: dict[int, str]
 ) -> Iterator[Batch]:
     """The images ``ids`` as one rank reads them by itself, in order; bad ones are left out, and noted in ``faults``."""
     while len(ids):
         try:
-            for batch in dali.batches(split, ids, settings, alone, batch_size, None):
+            for batch in feed.batches(split, ids, settings, alone, batch_size, None):
                 ids = ids[len(batch.ids) :]
                 yield batch
         except BadImages as bad:
@@ -100,7 +97,7 @@ def batch_size(models: Sequence[nn.Module], config: RunConfig, world: World) -> 
     each = 4 * COPIES * image + (AHEAD + data.prefetch + 2) * queued  # DALI holds batches of bytes
     each += round(SLACK * max(kept(model, x) for model in models))
     place = (socket.gethostname(), str(world.device))
-    everyone = comm.gather((place, free(world.device), each))
+    everyone = comm.gather((place, machine.free(world.device), each))
     sharers = Counter(where for where, *_ in everyone)
     room = min(SHARE * there / sharers[where] / need for where, there, need in everyone)
     if world.device.type == "cpu":
@@ -123,51 +120,6 @@ def kept(model: nn.Module, x: Tensor) -> int:
         return sum(storages.values())
 
     return max(0, saved(x) - saved(x[:1]))  # weights are kept too, but not for each image
-
-
-def free(device: torch.device) -> int:
-    """Bytes that this process can still allocate on ``device``: what the machine has, or its control groups allow."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    return min([psutil.virtual_memory().available, *_left_in_groups(Path("/"))])
-
-
-_FILES = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-"""Limit, usage, and the entry of memory.stat for pages that give way, of control groups of version 2 and version 1."""
-
-
-def _left_in_groups(root: Path) -> list[int]:
-    """What each control group of this process, of version 1 or 2, leaves below its limit; without those that have none.
-
-    Slurm and containers set such limits; who exceeds one is killed. Pages that cache files don't count: they give way.
-    """
-    left = []
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in _FILES:
-            continue
-        limit, usage, cache = _FILES[controllers]
-        mount = root / "sys/fs/cgroup" / controllers
-        group = mount / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(mount):
-                break
-            allowed, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-            if allowed.isdigit() and used.isdigit():
-                stat = dict(re.findall(r"(\w+) (\d+)", _read(folder / "memory.stat")))
-                left.append(max(0, int(allowed) - int(used) + int(stat.get(cache, 0))))
-    return left
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""
 
 
 class Pieces:

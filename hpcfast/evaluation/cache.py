@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from hpcfast.config import Check, RunConfig
+from hpcfast.data import feed
 from hpcfast.data.identity import Identity
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
@@ -75,8 +76,8 @@ def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str,
     return {
         "weights": digest.hexdigest(),
         "network": config.model.model_dump(mode="json"),
-        "data": config.data.model_dump(mode="json", include={"size", "channels", "augment"}),
-        "versions": {name: version(name) for name in ("hpcfast", "torch", "nvidia-dali-cuda130", *packages)},
+        "data": config.data.model_dump(mode="json", include={"size", "channels", "augment", "resident"}),
+        "versions": {name: version(name) for name in ("hpcfast", "torch", *feed.packages(), *packages)},
     }
 
 

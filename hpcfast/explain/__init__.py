@@ -20,7 +20,7 @@ import hpcfast
 from hpcfast import config
 from hpcfast.attacks.norms import Threat
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, dali, skips
+from hpcfast.data import Batch, feed, skips
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
@@ -177,8 +177,8 @@ def summary(numbers: np.ndarray) -> dict[str, Any]:
 def _draw(path: Path, runs: list[Finished], val: Split, ids: np.ndarray, world: World, reporter: Reporter) -> None:
     """Draw the validation images ``ids`` and what each model makes of them."""
     data = runs[-1].config.data
-    here = dali.Shard(0, 1, world.device, data.threads or world.threads)
-    x, y, _ = next(dali.batches(val, ids, data, here, len(ids), None))
+    here = feed.Shard(0, 1, world.device, data.threads or world.threads)
+    x, y, _ = next(feed.batches(val, ids, data, here, len(ids), None))
     radius = FAR * max(reach(each.config.threat, x) for each in runs)
     task = reporter.task("picture", len(runs), "runs")
     columns = []

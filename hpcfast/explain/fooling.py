@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hpcfast.attacks import rng
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.config import RunConfig
-from hpcfast.data import dali, skips
+from hpcfast.data import feed, skips
 from hpcfast.data.split import Split, spread
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
@@ -67,7 +67,7 @@ def fool(model: nn.Module, x: Tensor, y: Tensor, config: RunConfig) -> Fooled:
 def all_correct(runs: list[Finished], val: Split) -> tuple[Tensor, Tensor]:
     """Up to ``IMAGES`` of 64 validation images that every model classifies correctly, and their classes."""
     faults = dict[int, str]()
-    shard = dali.Shard(0, 1, next(runs[0].model.parameters()).device, 1)
+    shard = feed.Shard(0, 1, next(runs[0].model.parameters()).device, 1)
     batch = next(good_batches(val, val.evenly(64), runs[0].config.data, shard, 64, faults), None)
     if faults:
         print(f"left out of the picture: {skips.described(val, faults)}")

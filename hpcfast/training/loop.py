@@ -4,18 +4,18 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hpcfast.attacks.rng import seed_of
-from hpcfast.data import Batch, dali
+from hpcfast.data import Batch, feed
 from hpcfast.data.readahead import Prefetcher
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
 from hpcfast.runs import files
 from hpcfast.runs.progress import Task
+from hpcfast.training.losses import Losses
 from hpcfast.training.profile import Profile
 from hpcfast.training.state import Run
 
@@ -27,8 +27,7 @@ class Loop:
         self.run, self.task, self._profile = run, task, profile
         self._batches = Batches(run)
         self._vote = comm.Vote()
-        self._failed: dict[str, Any] | None = None
-        """This rank's first step whose loss was no number."""
+        self._losses = Losses(self._is_fault)
         self._meter = torch.zeros(2, device=run.world.device)
         """Sum of losses since the last entry of the log, and their number."""
         self._note = ""
@@ -64,7 +63,7 @@ class Loop:
         run.unexamined |= run.course.enter_next()
         saved = self._act_on(self._vote.count())
         if run.unexamined and not saved:
-            run.save()
+            self._save()
 
     def _learning_rate(self) -> float:
         config, course = self.run.config, self.run.course
@@ -72,13 +71,16 @@ class Loop:
         return config.optim.scaled_lr(course.global_batch, course.phase.lr) * factor
 
     def _look_at(self, loss: Tensor, lr: float, batches: tuple[Batch, ...]) -> None:
-        """Note a loss that is no number. With loss scaling such a step is skipped; only many are a fault."""
-        value, scaler = loss.item(), self.run.learner.scaler  # the step has waited for the device already
-        if self._failed is None and (scaler.exhausted if scaler.enabled else not math.isfinite(value)):
-            rank, course = self.run.world.rank, self.run.course
-            images = [course.split.files[i] for batch in batches for i in batch.ids.tolist()]
-            where = {"rank": rank, "step": course.step, "epoch": course.at}
-            self._failed = where | {"loss": str(value), "lr": lr, "files": images}  # text: JSON has no NaN
+        """Note a step's loss, and see whether that of the step before was a number."""
+        course = self.run.course
+        ids = [batch.ids for batch in batches]
+        self._losses.note(loss, step=course.step, epoch=course.at, lr=lr, ids=ids)
+        self._losses.look(but=1)
+
+    def _is_fault(self, loss: float) -> bool:
+        """With loss scaling the step of a loss that is no number is skipped; only many are a fault."""
+        scaler = self.run.learner.scaler
+        return scaler.exhausted if scaler.enabled else not math.isfinite(loss)
 
     def _show(self, lr: float) -> None:
         """Tell the log, the progress bar and the watchdog where the run is."""
@@ -108,7 +110,7 @@ class Loop:
         run, bad = self.run, self._batches.bad_ahead()
         due = run.world.is_root and run.store.due
         with run.clock.part("communication"):
-            votes = self._vote.cast(run.asked_to_stop, due, self._failed is not None, bad)
+            votes = self._vote.cast(run.asked_to_stop, due, self._losses.fault is not None, bad)
         self._act_on(votes)
 
     def _act_on(self, votes: list[int]) -> bool:
@@ -123,26 +125,33 @@ class Loop:
             self._batches.leave_out()
         if not (stop or save):
             return False
-        self.run.save()
+        self._save()
         if stop:
             self.run.stop()
         return True
 
+    def _save(self) -> None:
+        """Save a checkpoint, unless the loss of a step that was not voted on is no number; a collective."""
+        if comm.total(torch.tensor([int(self._losses.look())])).item():
+            self._give_up()
+        self.run.save()
+
     def _give_up(self) -> None:
         """End the run, and keep what the loss that is no number came from; a collective."""
         # A loss that is no number spreads with the next allreduce: only the ranks that had it first have caused it.
-        mine, folder = self._failed, self.run.dir.failures
+        rank, mine, folder = self.run.world.rank, self._losses.fault, self.run.dir.failures
         steps = [step for step in comm.gather(mine["step"] if mine else None) if step is not None]
 
         def accuse() -> None:
             if mine is None or mine["step"] > min(steps):
                 return
+            names = [self.run.course.split.files[i] for ids in mine.pop("ids") for i in ids.tolist()]
             folder.mkdir(exist_ok=True)
-            path = folder / f"step-{mine['step']:08d}-rank-{mine['rank']}.json"
-            files.save_text(path, json.dumps(mine, indent=1) + "\n")
+            path = folder / f"step-{mine['step']:08d}-rank-{rank}.json"
+            files.save_text(path, json.dumps({"rank": rank, **mine, "files": names}, indent=1) + "\n")
             raise UserError(
                 f"training has diverged: the loss is {mine['loss']} at step {mine['step']} (epoch {mine['epoch']:.2f}) "
-                f"on rank {mine['rank']}; {path} lists its {len(mine['files'])} images. Look at them, lower optim.lr "
+                f"on rank {rank}; {path} lists its {len(names)} images. Look at them, lower optim.lr "
                 f"(now {mine['lr']:.3g}) or lengthen schedule.warmup; the same command runs again from the last "
                 f"checkpoint."
             )
@@ -185,6 +194,6 @@ class Batches:
     def _read(self) -> "zip[tuple[Batch, ...]]":
         config, course = self._run.config, self._run.course
         settings = config.data.model_copy(update={"size": course.phase.size})
-        shard, key = dali.Shard.of(self._run.world, config.data.threads), seed_of(config.seed, course.epoch)
-        batches = dali.batches(course.split, course.order(), settings, shard, course.phase.batch_size, key)
+        shard, key = feed.Shard.of(self._run.world, config.data.threads), seed_of(config.seed, course.epoch)
+        batches = feed.batches(course.split, course.order(), settings, shard, course.phase.batch_size, key)
         return zip(*[batches] * config.accumulate, strict=True)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 
 from hpcfast.config import RunConfig
-from hpcfast.data import skips
+from hpcfast.data import feed, skips
 from hpcfast.data.dataset import Dataset
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
@@ -74,7 +74,8 @@ class Run:
         elif self._requeued:
             self.clock.load_state_dict({})
         self.record("init_stop")
-        where = {"world_size": self.world.size, "device": str(self.world.device)}
+        loader = feed.name(self.course.split, self.config.data)
+        where = {"world_size": self.world.size, "device": str(self.world.device), "loader": loader}
         self.record("requeue" if self._requeued else "run_start", where)
         if state is None:
             self.save()

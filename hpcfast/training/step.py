@@ -94,9 +94,11 @@ class Learner:
         stepped = self.scaler.step(self._distributed)
         with self.clock.part("communication"):
             averaged()
-        if good and not self.finite():  # float16 overflowed on the way forward: BatchNorm's statistics are lost
-            for buffer, kept in zip(self.model.buffers(), good, strict=True):
-                buffer.copy_(kept)
+        if good:  # float16 may have overflowed on the way forward: then BatchNorm's statistics are lost
+            buffers = list(self.model.buffers())
+            sound = torch.stack([buffer.isfinite().all() for buffer in buffers]).all()
+            for buffer, kept in zip(buffers, good, strict=True):
+                buffer.copy_(torch.where(sound, buffer, kept))
         self.updates += stepped
         if self.average and stepped:
             self.average.update(self.model, self.updates)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfast.config import RunConfig
-from hpcfast.data import DataSettings, dataset, packed
+from hpcfast.data import DataSettings, dataset, feed, packed, resident
 from hpcfast.data.dataset import Dataset
 from hpcfast.datasets.packs import stage
 from hpcfast.distributed import comm
@@ -61,7 +61,7 @@ def train(
             reporter.say(f"{directory.path} is finished already; summary.json there has its numbers")
             return summary
         stop = held.enter_context(StopRequest("stopping after this batch, with a checkpoint; the same command resumes"))
-        for remark in data.remarks:
+        for remark in (*data.remarks, *feed.remarks(data.train, config.data)):
             reporter.say(remark)
         run = Run(config, world, data, reporter, stop, began)
         held.enter_context(run.store)
@@ -102,6 +102,8 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
             f"data.held_out: {len(data.held_out.good)} training images are held out for the monitor and the guard; "
             f"give {world.size} or more (one a rank), or switch both off: evaluation.every=0 guard.every=0"
         )
+    kept = data.train, data.held_out, data.val
+    comm.raise_on_all_ranks(lambda: resident.check(kept, config.data, world.device))
     course = Course(data.train, config, world.size)
     for phase in course.phases:
         if course.good < course.global_batch_of(phase):

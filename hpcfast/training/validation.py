@@ -11,7 +11,7 @@ import torch
 
 import hpcfast
 from hpcfast.config import Check
-from hpcfast.data import skips
+from hpcfast.data import feed, skips
 from hpcfast.distributed import comm
 from hpcfast.distributed.engines import choice
 from hpcfast.evaluation import chosen_images, evaluate, rounds
@@ -181,6 +181,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
         "confirmation": [_measured(each) for each in confirmation],
         "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
         "engine": comm.chosen()._asdict(),
+        "loader": feed.name(run.course.split, run.config.data),
         "precision": run.learner.network.precision,
         "device": str(run.world.device),
         "versions": {
@@ -189,7 +190,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
             "torch": torch.__version__,
             "timm": timm.__version__,
             **choice.versions(),
-            "dali": importlib.metadata.version("nvidia-dali-cuda130"),
+            **{name: importlib.metadata.version(name) for name in feed.packages()},
         },
     }
 

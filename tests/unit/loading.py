@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from hpcfast.component import validate
-from hpcfast.data import Batch, DataSettings, dali
+from hpcfast.data import Batch, DataSettings, feed
 from hpcfast.data.reader import read_splits
 
 CPU = torch.device("cpu")
@@ -15,9 +15,8 @@ AUGMENTS = ["none", "pad_crop_flip", "resized_crop_flip"]
 
 
 def settings(root: Path, size: int, channels: int = 3, augment: str = "none") -> DataSettings:
-    return validate(
-        DataSettings, {"path": root, "size": size, "channels": channels, "batch_size": 4, "augment": augment}
-    )
+    values = {"path": root, "size": size, "channels": channels, "batch_size": 4, "augment": augment}
+    return validate(DataSettings, values | {"resident": False})
 
 
 def read(
@@ -31,7 +30,7 @@ def read(
     """All batches of the training split, or of ``ids`` of it."""
     split = read_splits(data.path)[0]
     chosen = np.arange(len(split)) if ids is None else np.array(ids)
-    return list(dali.batches(split, chosen, data, dali.Shard(*shard, CPU, threads), batch, key))
+    return list(feed.batches(split, chosen, data, feed.Shard(*shard, CPU, threads), batch, key))
 
 
 def joined(batches: list[Batch]) -> Batch:

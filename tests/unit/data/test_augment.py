@@ -12,7 +12,7 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from hpcfast.data import augment, dali
+from hpcfast.data import augment, dali, feed
 from hpcfast.data.order import train_order
 from hpcfast.data.split import Split
 from tests.conftest import write_images
@@ -138,7 +138,7 @@ def test_epochs_augment_differently(photos: Path, name: str) -> None:
 def test_images_of_a_batch_are_augmented_differently(tmp_path: Path) -> None:
     split = ramp(tmp_path, 16, 16)
     data = settings(tmp_path, 16, augment="pad_crop_flip")
-    batch = next(dali.batches(split, np.arange(12), data, dali.Shard(0, 1, CPU, 1), 12, 0))
+    batch = next(feed.batches(split, np.arange(12), data, feed.Shard(0, 1, CPU, 1), 12, 0))
     assert len(batch.x.flatten(1).unique(dim=0)) > 6
 
 
@@ -162,7 +162,7 @@ def test_pad_crop_flip_shifts_by_at_most_an_eighth_and_mirrors_all_equally_often
 @pytest.mark.parametrize(("height", "width"), [(60, 60), (40, 60), (60, 45)])
 def test_random_crops_have_nearly_the_areas_and_aspects_of_torchvision(tmp_path: Path, height: int, width: int) -> None:
     split, data = ramp(tmp_path, height, width), settings(tmp_path, 8, augment="resized_crop_flip")
-    x, _, ids = joined(list(dali.batches(split, np.arange(2000), data, dali.Shard(0, 1, CPU, 1), 50, 9)))
+    x, _, ids = joined(list(feed.batches(split, np.arange(2000), data, feed.Shard(0, 1, CPU, 1), 50, 9)))
     assert ids.tolist() == list(range(2000))
     columns, rows = x[:, 0] * 255 / 4, x[:, 1] * 255 / 4
     # Three of eight pixels apart, away from the edges, where resizing has no neighbours to average.

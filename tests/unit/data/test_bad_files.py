@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hpcfast.config import RunConfig
-from hpcfast.data import dali
+from hpcfast.data import feed
 from hpcfast.data.dataset import hold_out
 from hpcfast.data.order import train_order
 from hpcfast.data.readahead import BadImages
@@ -28,7 +28,7 @@ from tests.unit.loading import AUGMENTS, CPU, settings
 from tests.unit.whole_runs import Killed, assert_equal_ends, at_call, die, logged
 
 Tiny = Callable[..., RunConfig]
-HERE = dali.Shard(0, 1, CPU, 1)
+HERE = feed.Shard(0, 1, CPU, 1)
 EVERY_STEP = "checkpoint.minutes=1.0e-9"
 
 
@@ -75,7 +75,7 @@ def test_every_kind_is_named_after_all_batches_before_it(photos: Path, kind: str
     split = read_splits(photos)[0]
     KINDS[kind](Path(split.files[bad]))
     for augment in AUGMENTS:
-        batches = dali.batches(split, np.arange(12), settings(photos, 12, augment=augment), HERE, 4, 1)
+        batches = feed.batches(split, np.arange(12), settings(photos, 12, augment=augment), HERE, 4, 1)
         before = [i for _ in range(bad // 4) for i in next(batches).ids.tolist()]
         assert before == list(range(bad // 4 * 4))
         with pytest.raises(BadImages, match=rf"{split.files[bad]} (is empty|cannot be).*hpcfast data verify") as raised:
@@ -90,7 +90,7 @@ def test_a_batch_that_cannot_be_decoded_names_its_own_images_only(photos: Path) 
     Path(split.files[1]).write_bytes(data[:table] + b"\xff" * 16 + data[table + 16 :])
     Path(split.files[5]).write_bytes(b"")  # in the next batch, which has been read ahead
     with pytest.raises(BadImages) as raised:
-        next(dali.batches(split, np.arange(12), settings(photos, 12), HERE, 4, None))
+        next(feed.batches(split, np.arange(12), settings(photos, 12), HERE, 4, None))
     assert raised.value.faults == {1: "cannot be decoded"}
 
 

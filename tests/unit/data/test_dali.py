@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hpcfast.data import dali
+from hpcfast.data import dali, feed
 from hpcfast.data.order import train_order
 from hpcfast.data.reader import read_splits
 from hpcfast.data.resize import EVAL_CROP
@@ -122,8 +122,8 @@ def test_photos_of_varying_size_keep_their_brightness(photos: Path, augment: str
 
 def test_a_shard_is_the_ranks_part_of_the_world() -> None:
     world = World(rank=3, size=8, local_rank=1, threads=7)
-    assert dali.Shard.of(world, 5) == dali.Shard(3, 8, world.device, 5)
-    assert dali.Shard.of(world, None).threads == 7
+    assert feed.Shard.of(world, 5) == feed.Shard(3, 8, world.device, 5)
+    assert feed.Shard.of(world, None).threads == 7
 
 
 def test_no_ids_give_no_batch(images: Path) -> None:
@@ -143,7 +143,7 @@ def test_with_a_gpu_the_graph_decodes_there_and_of_a_random_crop_no_more_than_th
     colour: Path, augment: str, key: int | None, decoder: bytes
 ) -> None:
     for device, where in ((torch.device("cuda", 3), True), (CPU, False)):
-        data, shard = settings(colour, 16, augment=augment), dali.Shard(1, 2, device, 1)
-        graph = dali.build(iter([]), np.arange(4), data, shard, 2, key).serialize()
+        data = settings(colour, 16, augment=augment)
+        graph = dali.build(iter([]), np.arange(4), data, device, 1, 2, key).serialize()
         assert re.findall(rb"decoders__\w+", graph) == [decoder]
         assert (b"mixed" in graph) is where

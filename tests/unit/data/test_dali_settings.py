@@ -63,7 +63,7 @@ def test_brightness_and_saturation_change_as_drawn(tmp_path: Path) -> None:
 
 def graph(data: DataSettings, device: torch.device, root: Path) -> bytes:
     split = read_splits(root)[0]
-    pipe = dali.build(iter([[split.encoded(0)]]), np.arange(1), data, dali.Shard(0, 1, device, 1), 1, 1)
+    pipe = dali.build(iter([[split.encoded(0)]]), np.arange(1), data, device, 1, 1, 1)
     return bytes(pipe.serialize())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcfast.data.readahead import AHEAD, BadImages, Prefetcher, read_ahead
+from hpcfast.data.dali import read_encoded
+from hpcfast.data.readahead import AHEAD, BadImages, Prefetcher
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 
@@ -39,20 +40,20 @@ def readers() -> int:
 @pytest.mark.parametrize("batch", [1, 7, 40, 100, 1000])
 def test_images_come_in_the_order_asked_for(batch: int) -> None:
     ids = np.random.default_rng(0).permutation(100)
-    batches = list(read_ahead(counting(), ids, batch, {}))
+    batches = list(read_encoded(counting(), ids, batch, {}))
     assert [image[-1] for each in batches for image in each] == ids.tolist()
     assert {len(each) for each in batches[:-1]} <= {batch}
 
 
 def test_the_bytes_are_the_files(images: Path) -> None:
     train, _ = read_splits(images)
-    (batch,) = read_ahead(train, np.array([3, 20]), 2, {})
+    (batch,) = read_encoded(train, np.array([3, 20]), 2, {})
     assert [each.tobytes() for each in batch] == [Path(train.files[i]).read_bytes() for i in (3, 20)]
 
 
 def test_no_more_is_read_than_is_held_ahead() -> None:
     split = counting()
-    with closing(read_ahead(split, np.arange(100), 4, {})) as encoded:
+    with closing(read_encoded(split, np.arange(100), 4, {})) as encoded:
         next(encoded)
         assert {*split.asked} <= {*range((AHEAD + 1) * 4)}
 
@@ -60,7 +61,7 @@ def test_no_more_is_read_than_is_held_ahead() -> None:
 @pytest.mark.parametrize("bad", [0, 9, 11])
 def test_it_ends_before_the_first_batch_with_a_bad_image(bad: int) -> None:
     faults: dict[int, str] = {}
-    encoded = read_ahead(counting(12, bad), np.arange(12), 4, faults)
+    encoded = read_encoded(counting(12, bad), np.arange(12), 4, faults)
     assert len(list(encoded)) == bad // 4
     assert faults == {bad: "cannot be read: Input/output error"}
     assert list(encoded) == []
@@ -68,7 +69,7 @@ def test_it_ends_before_the_first_batch_with_a_bad_image(bad: int) -> None:
 
 def test_no_thread_stays_behind() -> None:
     before = readers()
-    with closing(read_ahead(counting(), np.arange(100), 4, {})) as encoded:
+    with closing(read_encoded(counting(), np.arange(100), 4, {})) as encoded:
         next(encoded)
         assert readers() > before
     assert readers() == before

@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from benchmarks import rivals
-from hpcfast.data import dali, resize
-from hpcfast.data.readahead import read_ahead
+from hpcfast.data import dali, feed, resize
 from hpcfast.data.reader import read_splits
 from tests.unit.loading import CPU, joined, read, settings
 
@@ -54,13 +53,12 @@ def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | N
     """Its graph ends in resized bytes there; here it runs on the CPU."""
     split, data = read_splits(photos)[0], settings(photos, 24, augment="resized_crop_flip")
     ids = np.arange(len(split))
-    on_gpu = dali.Shard(0, 1, torch.device("cuda", 0), 1)
-    with pytest.MonkeyPatch.context() as patch, closing(read_ahead(split, ids, len(split), {})) as encoded:
-        patch.setattr(dali, "_leaves_resizing", lambda settings, shard: False)
-        pipe = dali.build(encoded, ids, data, dali.Shard(0, 1, CPU, 1), len(split), key)
+    with pytest.MonkeyPatch.context() as patch, closing(dali.read_encoded(split, ids, len(split), {})) as encoded:
+        patch.setattr(dali, "_leaves_resizing", lambda settings, device: False)
+        pipe = dali.build(encoded, ids, data, CPU, 1, len(split), key)
         (images,) = pipe.run()
         x = resize.floats(torch.utils.dlpack.from_dlpack(images.as_tensor()), CPU)
-    assert not dali._leaves_resizing(data, on_gpu)
+    assert not dali._leaves_resizing(data, torch.device("cuda", 0))
     assert (joined(read(data, key)).x - x).abs().mean() < LEVEL
 
 
@@ -69,7 +67,7 @@ def test_threads_share_a_batch(photos: Path, threads: int) -> None:
     split, data = read_splits(photos)[0], settings(photos, 24, augment="resized_crop_flip")
 
     def batch(threads: int) -> Tensor:
-        shard = dali.Shard(0, 1, CPU, threads)
-        return next(dali.batches(split, np.arange(len(split)), data, shard, len(split), 5)).x
+        shard = feed.Shard(0, 1, CPU, threads)
+        return next(feed.batches(split, np.arange(len(split)), data, shard, len(split), 5)).x
 
     assert torch.equal(batch(threads), batch(1))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hpcfast.attacks.fgsm_rs import FgsmRs
 from hpcfast.attacks.norms import L2
 from hpcfast.config import RunConfig
-from hpcfast.data import dali
+from hpcfast.data import DataSettings, feed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split, spread
 from hpcfast.datasets.prepare import prepare
@@ -38,7 +38,7 @@ def trained(path: Path, robust: bool) -> nn.Module:
     """A small network, trained on 600 digits as they are or under attack."""
     split = read_splits(path)[0]
     settings = folder_settings(path)
-    x, y, _ = next(dali.batches(split, spread(len(split), 600), settings, SHARD, 600, None))
+    x, y, _ = next(feed.batches(split, spread(len(split), 600), settings, SHARD, 600, None))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 12, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 144, 10))
     optimizer, attack = torch.optim.Adam(model.parameters(), 0.005), FgsmRs(name="fgsm_rs")
@@ -50,11 +50,11 @@ def trained(path: Path, robust: bool) -> nn.Module:
     return model.eval()
 
 
-SHARD = dali.Shard(0, 1, torch.device("cpu"), 1)
+SHARD = feed.Shard(0, 1, torch.device("cpu"), 1)
 
 
-def folder_settings(path: Path) -> "dali.DataSettings":
-    return dali.DataSettings(path=path, channels=1, size=28, batch_size=1)
+def folder_settings(path: Path) -> DataSettings:
+    return DataSettings(path=path, channels=1, size=28, batch_size=1)
 
 
 class Then(nn.Module):

@@ -12,7 +12,7 @@ import torch
 
 from hpcfast import cli
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, dali
+from hpcfast.data import Batch, feed
 from hpcfast.data.dataset import hold_out
 from hpcfast.data.reader import read_splits
 from hpcfast.distributed import status
@@ -30,7 +30,7 @@ Tiny = Callable[..., RunConfig]
 
 def poison(patch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Let all images of the ``number``-th training batch (from 1) be no numbers; the ids of that batch."""
-    original, seen, ids = dali.batches, [0], []
+    original, seen, ids = feed.batches, [0], []
 
     def poisoned(*args: Any) -> Iterator[Batch]:
         for batch in original(*args):
@@ -41,7 +41,7 @@ def poison(patch: pytest.MonkeyPatch, number: int) -> list[int]:
             else:
                 yield batch
 
-    patch.setattr(dali, "batches", poisoned)
+    patch.setattr(feed, "batches", poisoned)
     return ids
 
 

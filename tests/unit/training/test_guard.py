@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hpcfast.attacks import Attack, rng
 from hpcfast.config import RunConfig
-from hpcfast.data import Batch, dali
+from hpcfast.data import Batch, feed
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import spread
 from hpcfast.distributed.comm import World
@@ -130,7 +130,7 @@ def directly(net: nn.Module, config: RunConfig, training: Attack) -> Health:
     """The same, from its definition: all images in one batch, gradients by autograd."""
     split = read_splits(config.data.path)[0]
     ids = spread(len(split), config.guard.images)
-    (batch,) = dali.batches(split, ids, config.data, dali.Shard(0, 1, CPU, 1), len(ids), None)
+    (batch,) = feed.batches(split, ids, config.data, feed.Shard(0, 1, CPU, 1), len(ids), None)
     assert isinstance(batch, Batch)
     x, y, _ = batch
     ball = config.threat.ball

@@ -1,0 +1,88 @@
+"""Batches of a split, in one call: from the device's memory, by DALI, or by Pillow where there is no DALI.
+
+Which of them reads is a function of the data, the settings and the installation, so that all ranks do the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from hpcfast.data import Batch, DataSettings, plain, resident
+from hpcfast.data.reader import SyntheticSplit
+from hpcfast.data.split import Split
+from hpcfast.distributed.comm import World
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of the images this rank reads, and on what device it puts them."""
+
+    rank: int
+    size: int
+    device: torch.device
+    threads: int
+
+    @classmethod
+    def of(cls, world: World, threads: int | None) -> "Shard":
+        """The part of ``world``'s rank, with ``threads`` threads or its share of the cores."""
+        return cls(world.rank, world.size, world.device, threads or world.threads)
+
+
+def batches(
+    split: Split, ids: np.ndarray, settings: DataSettings, shard: Shard, batch_size: int, train_key: int | None
+) -> Iterator[Batch]:
+    """Read ``ids``, in this order, the shard's contiguous block of them, each image once.
+
+    Augmentation is a function of (train_key, id) alone; None for evaluation, which sees the images without it.
+
+    Yields:
+        Batches of at most ``batch_size``; none for no ids, as an epoch resumed at its end has.
+
+    Raises:
+        BadImages: of the next batch, some cannot be read or decoded; all batches before it have been given out.
+    """
+    block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
+    if isinstance(split, SyntheticSplit):
+        yield from split.batches(block, settings, shard.device, batch_size)
+    elif not len(block):
+        return
+    elif resident.fits(split, settings):
+        yield from resident.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
+    elif dali_package():
+        from hpcfast.data import dali
+
+        yield from dali.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
+    else:
+        yield from plain.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
+
+
+def name(split: Split, settings: DataSettings) -> str:
+    """What reads ``split``: "synthetic", "resident", "dali" or "plain"."""
+    if isinstance(split, SyntheticSplit):
+        return "synthetic"
+    if resident.fits(split, settings):
+        return "resident"
+    return "dali" if dali_package() else "plain"
+
+
+def remarks(split: Split, settings: DataSettings) -> list[str]:
+    """What a person should know of how ``split`` is read."""
+    if name(split, settings) != "plain":
+        return []
+    return ["DALI is not installed: Pillow decodes the images, at a lower rate (pip install 'hpcfast[dali]')"]
+
+
+def packages() -> list[str]:
+    """The installed packages on which pixels depend."""
+    return ["pillow", *filter(None, [dali_package()])]
+
+
+@cache
+def dali_package() -> str | None:
+    """The distribution of DALI that is installed, one of several for CUDA's versions; None where there is none."""
+    names = (str(found.metadata["Name"]) for found in metadata.distributions())
+    return next((name for name in names if name.startswith("nvidia-dali")), None)
