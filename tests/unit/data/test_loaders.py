@@ -108,7 +108,7 @@ def test_odd_files_are_the_same_by_every_loader(tmp_path: Path, name: str, chann
     ours, theirs = (read(split, data, loader, None) for loader in ("plain", "dali"))
     apart = (ours[0].x - theirs[0].x).abs()
     assert apart.mean() < 1 / 255
-    assert apart[..., 1:-1].max() < 2.5 / 255, "but for the last column, which DALI weighs in its own way"
+    assert apart[..., 1:-1, 1:-1].max() < 2.5 / 255, "but for the edge, which DALI weighs in its own way"
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
