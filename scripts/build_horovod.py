@@ -46,7 +46,7 @@ class Recipe:
 
 def recipe(mpicxx: str | None) -> Recipe:
     """What this .venv and this machine ask for."""
-    (pin,) = (pin for pin in requirements.read("run") if pin.startswith("horovod=="))
+    (pin,) = (pin for pin in requirements.read("horovod") if pin.startswith("horovod=="))
     hooks = hashlib.sha256()
     for file in sorted(wheel.HERE.iterdir()):
         if file.is_file():

@@ -88,7 +88,7 @@ def make_venv(want: state.State) -> None:
 def install_packages(want: state.State, mpicxx: str | None) -> None:
     """All requirements but Horovod, which is compiled against them."""
     want.write()  # from here on, until it says otherwise, the packages are half done
-    groups = ["run", *state.extras(), *([] if mpicxx else ["mpi"])]
+    groups = ["run", "horovod", "dali", *state.extras(), *([] if mpicxx else ["mpi"])]
     pins = [pin for pin in requirements.read(*groups) if not pin.startswith("horovod=")]
     command = [*PIP, "install", "--constraint", str(SCRIPTS / "constraints.txt"), *pins]
     run(command, "installing the packages", NETWORK)

@@ -4,6 +4,8 @@
 # on the nodes and nothing else; hpcfast may lie in a container.
 
 HPCFAST_HOME=${HPCFAST_HOME:-${SLURM_SUBMIT_DIR:-.}}
+own=${XDG_CONFIG_HOME:-${HOME:-}/.config}/hpcfast/site.sh # where hpcfast was installed without a checkout
+[ -n "${HPCFAST_SITE:-}" ] || [ ! -f "$own" ] || HPCFAST_SITE=$own
 HPCFAST_SITE=${HPCFAST_SITE:-$HPCFAST_HOME/slurm/site.sh}
 given=("$0" "$@") # this script and its arguments: a job that follows is submitted with them
 
@@ -39,7 +41,7 @@ job() {
     export HPCFAST_EXCLUDE_AFTER=${HPCFAST_EXCLUDE_AFTER:-0} HPCFAST_SITE
     export PYTHONUNBUFFERED=1 # output comes at once
     exec python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); from hpcfast.cluster import job; job.main(sys.argv[2:])' \
-        "$HPCFAST_HOME" "${#given[@]}" "${given[@]}" \
+        "${HPCFAST_LIBRARY:-$HPCFAST_HOME}" "${#given[@]}" "${given[@]}" \
         "${#HPCFAST_SRUN[@]}" ${HPCFAST_SRUN[@]+"${HPCFAST_SRUN[@]}"} \
         "${#HPCFAST_CONTAINER[@]}" ${HPCFAST_CONTAINER[@]+"${HPCFAST_CONTAINER[@]}"} "$@"
 }

@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2016
 # Your cluster, in one file: every batch script reads it, and so can your shell, before sbatch (see 3).
 # What stands here runs on CPUs and one shared file system; slurm/examples/ has files for other clusters.
-# HPCFAST_SITE=/path/to/another-site.sh, in your environment, reads that file instead of this one.
+# ~/.config/hpcfast/site.sh is read instead where it exists, and HPCFAST_SITE=/path/to/site.sh, in your environment, before
+# both. Where hpcfast was installed without a checkout, copy this file there: an update would replace it here.
 
 # 1. The environment: modules first, as far as your cluster has them, then Python's.
 # module load gcc openmpi

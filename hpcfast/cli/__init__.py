@@ -8,11 +8,12 @@ with a traceback from the rank that failed first.
 import io
 import sys
 import traceback
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from hpcfast.cli import bench, config, data, doctor, evaluate, explain, export, report, scaling, submit, train
+from hpcfast import __version__
+from hpcfast.cli import bench, config, data, demo, doctor, evaluate, explain, export, report, scaling, submit, train
 from hpcfast.distributed import launcher
 from hpcfast.errors import UserError, to_cure
 from hpcfast.runs.names import in_lines
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Train image classifiers that resist adversarial perturbations, fast.",
 )
+app.command("demo")(demo.command)
 app.command("train")(train.command)
 app.command("eval")(evaluate.command)
 app.command("explain")(explain.command)
@@ -36,6 +38,21 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 app.add_typer(scaling.app, name="scaling")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"hpcfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """What is no command's."""
 
 
 def main() -> None:

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from hpcfast.errors import UserError
 
-SCRIPTS = Path(__file__).parents[2] / "slurm"
-"""The batch scripts of the checkout."""
+SCRIPTS = (Path(__file__).parents[1] / "shipped" / "slurm").resolve()
+"""The batch scripts: of the checkout, or as they were installed."""
+HOME = {"HPCFAST_HOME": str(SCRIPTS.parent), "HPCFAST_LIBRARY": str(Path(__file__).parents[2])}
+"""Variables that tell batch scripts where they and the package lie."""
 OPTIONS = {
     "Account": "account", "QOS": "qos", "Partition": "partition", "Reservation": "reservation",
     "Features": "constraint", "ReqNodeList": "nodelist", "ExcNodeList": "exclude", "Comment": "comment",
@@ -61,7 +63,7 @@ def sbatch(options: Mapping[str, object], script: Path, *arguments: str, **varia
     given = [f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()]
     command = ["sbatch", "--parsable", *given, str(script), *arguments]
     try:
-        said = run(command, {**ours, "HPCFAST_HOME": str(SCRIPTS.parent), **variables})
+        said = run(command, {**ours, **HOME, **variables})
     except UserError as error:
         raise UserError(f"{error}; 'squeue --me' lists jobs that were submitted before") from None
     return said.partition(";")[0]  # "number;cluster" where there are several

@@ -1,6 +1,6 @@
 """``hpcfast submit``: a batch script made from a template of the folder slurm/, and jobs of Slurm that run it.
 
-The script differs from its template in three places: sbatch's options, ``HPCFAST_HOME``, and the command at its end.
+The script differs from its template in three places: sbatch's options, where hpcfast lies, and the command at its end.
 slurm/lib.sh and slurm/site.sh do the same for both.
 """
 
@@ -37,14 +37,14 @@ def render(kind: str, options: Mapping[str, str], command: Sequence[str], follow
     try:
         lines = template.read_text().splitlines()
     except FileNotFoundError:
-        raise UserError(f"no {template}: use the hpcfast of a git checkout (make setup), which has slurm/") from None
+        raise UserError(f"no {template}: hpcfast is not installed whole; install it anew") from None
     header = [line for line in lines if line.startswith("#SBATCH ")]
     (reads,) = (number for number, line in enumerate(lines) if line.startswith(". "))
     body = lines[lines.index(header[-1]) + 1 : reads + 1]
     script = [lines[0], f"{MARK} from {template.name}"]
     script += [line for line in header if line.split("--", 1)[-1].partition("=")[0] not in options]
     script += [f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()]
-    script += [f"export HPCFAST_HOME={shlex.quote(str(slurm.SCRIPTS.parent))}"]
+    script += [f"export {name}={shlex.quote(value)}" for name, value in slurm.HOME.items()]
     script += ["export HPCFAST_AGAIN=never # the next job of the chain resumes"] if follow else []
     return "\n".join([*script, *body, f'job {shlex.join(command)} "$@"']) + "\n"
 

@@ -21,7 +21,7 @@ from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
-from hpcfast.runs.reading import read_yaml
+from hpcfast.runs.reading import listed, read_yaml
 
 __all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
 
@@ -127,9 +127,9 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
         values = read_yaml(path, lambda text: OmegaConf.load(io.StringIO(text)))
         base = values.pop("base", None) if isinstance(values, DictConfig) else None
     except FileNotFoundError:
-        near = sorted(str(p) for p in Path("configs").glob("*.yaml"))
+        near = listed("configs")
         origin = f" (the base of {seen[-1]})" if seen else ""
-        raise UserError(f"no config file {path}{origin}; there are: {', '.join(near) or 'none in configs/'}") from None
+        raise UserError(f"no config file {path}{origin}; there are: {near or 'none in configs/'}") from None
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None
     if not isinstance(values, DictConfig):

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""What comes with hpcfast beside its code: the folders configs/ and slurm/ of the checkout."""
 MOST = 10_000
 """Values that a YAML file may unfold to, as OmegaConf has it."""
 
@@ -29,13 +31,24 @@ def read_json(path: Path) -> Any:
     return loads(path.read_text())
 
 
+def shipped(path: Path) -> Path:
+    """``path``, or the file of that name that came with hpcfast, where a path in configs/ leads to nothing."""
+    theirs = SHIPPED / path
+    return theirs if path.parts[:1] == ("configs",) and not path.exists() and theirs.exists() else path
+
+
+def listed(folder: str) -> str:
+    """The YAML files in a folder of configs/, for a message."""
+    return ", ".join(sorted(str(Path(folder, file.name)) for file in shipped(Path(folder)).glob("*.yaml")))
+
+
 def read_yaml(path: Path, load: Callable[[str], Any] | None = None) -> Any:
     """What a YAML file says; ValueError if it is none, OSError if it cannot be read.
 
     Args:
         load: makes it of the text, and refuses aliases that unfold to too much; by default YAML's plain values.
     """
-    text = path.read_text(encoding="utf-8")
+    text = shipped(path).read_text(encoding="utf-8")
     try:
         return (load or _plain)(text)
     except RecursionError:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, FilePath, NonNegativeFloat, Positive
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
-from hpcfast.runs.reading import read_yaml
+from hpcfast.runs.reading import listed, read_yaml
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
@@ -111,7 +111,7 @@ def load(path: Path) -> Study:
     try:
         values = read_yaml(path)
     except (FileNotFoundError, IsADirectoryError):
-        near = ", ".join(sorted(str(file) for file in Path("configs/studies").glob("*.yaml")))
+        near = listed("configs/studies")
         raise UserError(f"no study {path}; there are: {near or 'none in configs/studies/'}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no readable YAML: {error}") from None

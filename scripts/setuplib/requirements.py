@@ -1,4 +1,4 @@
-"""The pinned requirements, read from setup.cfg, which alone lists them.
+"""The requirements, read from setup.cfg, which alone lists them.
 
 Run as `python scripts/setuplib/requirements.py [run] [EXTRA ...]` it prints them, those of run by default.
 """

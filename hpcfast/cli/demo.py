@@ -1,0 +1,29 @@
+"""``hpcfast demo``."""
+
+from pathlib import Path
+
+from hpcfast.cli import options
+
+RUNS = {"demo-standard": "digits_l2_standard", "demo-robust": "digits_l2"}
+DATA = Path("data") / "digits"
+
+
+def command() -> None:
+    """Train and evaluate a small standard and a small robust network, and compare them: a minute.
+
+    Alone or under a launcher of ranks. It always trains anew: the runs demo-standard and demo-robust are its own.
+    """
+    with options.quick_imports():
+        from hpcfast import config
+        from hpcfast.cli import report
+        from hpcfast.datasets import prepare
+        from hpcfast.datasets.sources.digits import Digits
+        from hpcfast.distributed import comm
+        from hpcfast.training import train
+
+    world = comm.init()
+    comm.on_root(lambda: prepare.prepare(Digits(name="digits"), DATA, lambda done: None))
+    for name, made_from in RUNS.items():
+        own = [f"name={name}", f"data.path={DATA}", "evaluation.every=0"]
+        train.train(config.load(Path(f"configs/{made_from}.yaml"), own), world, overwrite=True)
+    comm.on_root(lambda: report.command([Path("runs") / name for name in RUNS]))
