@@ -14,14 +14,14 @@ GREY = torch.tensor([0.299, 0.587, 0.114])
 
 def shifted(images: Tensor, mirror: Tensor, start: Tensor) -> Tensor:
     """Move each image by ``start`` pixels (down, right; shape (n, 2)), filling with black, then mirror some, (n,)."""
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
     down, right = (torch.arange(side, device=images.device) for side in (height, width))
     rows = down + start[:, :1]
     columns = torch.where(mirror[:, None] == 1, right.flip(0), right) + start[:, 1:]
     inside = _within(rows, height)[:, None, :, None] & _within(columns, width)[:, None, None, :]
-    image = torch.arange(n, device=images.device)[:, None, None]
-    taken = images[image, :, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
-    return taken.permute(0, 3, 1, 2).mul(inside)
+    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    taken = images.flatten(2).gather(2, places.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    return taken.view_as(images).mul_(inside)
 
 
 def _within(places: Tensor, size: int) -> Tensor:
