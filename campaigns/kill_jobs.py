@@ -21,8 +21,9 @@ import psutil
 from hpcfast import cli
 
 LAUNCHERS = {
-    "horovodrun": ["horovodrun", "--gloo", "-np"],
-    "mpirun": ["mpirun", "--oversubscribe", "-n"],
+    "horovodrun": ["horovodrun", "--gloo", "-np", "{ranks}", sys.executable],
+    "mpirun": ["mpirun", "--oversubscribe", "-n", "{ranks}", sys.executable],
+    "torchrun": ["torchrun", "--nproc-per-node", "{ranks}"],
 }
 
 LAST_WORDS = 5.0
@@ -82,13 +83,14 @@ class Forked:
 
 
 class Launched:
-    """A job of ``size`` ranks under horovodrun or mpirun."""
+    """A job of ``size`` ranks under one of ``LAUNCHERS``."""
 
     def __init__(self, launcher: str, size: int, arguments: list[str], log: Path) -> None:
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        begin = [word.format(ranks=size) for word in LAUNCHERS[launcher]]
         with log.open("a") as out:
             self._process = subprocess.Popen(
-                [*LAUNCHERS[launcher], str(size), sys.executable, "-m", "hpcfast", *arguments],
+                [*begin, "-m", "hpcfast", *arguments],
                 env=os.environ | root, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
 
@@ -119,7 +121,8 @@ class Launched:
 
 def _is_rank(process: psutil.Process) -> bool:
     try:
-        return process.cmdline()[1:3] == ["-m", "hpcfast"]
+        words = [word for word in process.cmdline() if word != "-u"]  # torchrun adds it
+        return words[1:3] == ["-m", "hpcfast"]
     except psutil.Error:  # it has just ended
         return False
 

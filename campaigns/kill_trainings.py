@@ -166,7 +166,10 @@ class Campaign:
                 self.deadlocks += 1
             else:
                 self.wrong.append(f"the survivors hung: {kill}\n{log[-6000:]}")
-        if stopped and not set(kill.codes) <= {0, 1 if kill.launcher == "horovodrun" else 75}:  # whose only code is 1
+        if stopped and not set(kill.codes) <= {
+            0,
+            75 if kill.launcher in ("forked", "mpirun") else 1,
+        }:  # the others' only code
             self.wrong.append(f"asked to stop, it failed: {kill}")
 
     def wait_for_moment(
@@ -207,7 +210,8 @@ def main() -> int:
     """Run the campaign; 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--launched", type=int, default=20, help="of them under horovodrun and mpirun")
+    parser.add_argument("--launched", type=int, default=30, help="of them under launchers")
+    parser.add_argument("--launchers", nargs="+", choices=kill_jobs.LAUNCHERS, default=[*kill_jobs.LAUNCHERS])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("runs/campaign-kills.json"))
     options = parser.parse_args()
@@ -215,12 +219,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="campaign-kills-") as folder:
         kill_runs.write_data(Path(folder))
         campaign = Campaign(Path(folder), options.seed)
-        parts = {("forked",): options.kills - options.launched, tuple(kill_jobs.LAUNCHERS): options.launched}
+        parts = {("forked",): options.kills - options.launched, tuple(options.launchers): options.launched}
         for launchers, kills in parts.items():
             goal = len(campaign.kills) + kills
             while (left := goal - len(campaign.kills)) > 0:
                 launcher = launchers[campaign.runs % len(launchers)]
-                ranks = campaign.random.choice([1, 2]) if launcher == "forked" else 2
+                ranks = campaign.random.choice([1, 2]) if launcher in ("forked", "torchrun") else 2
                 data = campaign.random.choice(["data", "pack"])
                 setting = Setting(ranks, launcher, campaign.random.random() < 0.5, data)
                 campaign.run(setting, min(left, KILLS_A_RUN))

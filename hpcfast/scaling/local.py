@@ -3,6 +3,7 @@
 import itertools
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -75,8 +76,14 @@ def _wait_for_an_orphan(lock: TextIO, stop: StopRequest, say: Callable[[str], No
 def command(job: Job, cores: Sequence[int]) -> list[str]:
     """What executes ``job``, on no more cores than threads: else one rank's helpers would use the core of a second."""
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores))]
-    launcher = ["horovodrun", "--gloo", "-np", str(job.ranks)] if job.ranks > 1 else []
-    return [*pinned, *launcher, "hpcfast", *job.arguments, "--overwrite"]
+    launcher = ["horovodrun", "--gloo", "-np", str(job.ranks)]
+    if not shutil.which("horovodrun", path=_path()):
+        launcher = ["torchrun", "--nproc-per-node", str(job.ranks), "-m"]
+    return [*pinned, *(launcher if job.ranks > 1 else []), "hpcfast", *job.arguments, "--overwrite"]
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def _execute(job: Job, lock: TextIO, stop: StopRequest) -> float:
@@ -86,8 +93,7 @@ def _execute(job: Job, lock: TextIO, stop: StopRequest) -> float:
         Stopped: a signal asked for it; the job has been ended.
     """
     words = command(job, sorted(os.sched_getaffinity(0))[: job.ranks * job.study.threads])
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": str(job.study.threads), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "PATH": _path(), "OMP_NUM_THREADS": str(job.study.threads), "PYTHONUNBUFFERED": "1"}
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a") as log:
         print(f"{START} {time.strftime('%FT%T%z')} $ {shlex.join(words)}", file=log, flush=True)

@@ -138,6 +138,25 @@ def test_a_job_that_crashes_does_not_end_the_study(planned: list[jobs.Job], monk
     assert planned[1].log.read_text().count(jobs.START) == 1, "what is done is not done again"
 
 
+@pytest.mark.parametrize(
+    ("there", "ranks", "words"),
+    [
+        ("/usr/bin/horovodrun", 2, ["horovodrun", "--gloo", "-np", "2", "hpcfast"]),
+        (None, 2, ["torchrun", "--nproc-per-node", "2", "-m", "hpcfast"]),
+        (None, 1, ["hpcfast"]),
+    ],
+)
+def test_ranks_on_this_machine_are_started_by_torchrun_where_there_is_no_horovod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str | None, ranks: int, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").touch()
+    (tmp_path / "try.yaml").write_text(STUDY.replace("[1]", f"[{ranks}]"))
+    monkeypatch.setattr(local.shutil, "which", lambda name, path: there)
+    (job, *_) = jobs.jobs(study.load(tmp_path / "try.yaml"))
+    assert local.command(job, [3])[: 3 + len(words)] == ["taskset", "--cpu-list", "3", *words]
+
+
 def test_jobs_run_one_after_another_on_as_many_cores_as_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
