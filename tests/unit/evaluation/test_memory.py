@@ -19,7 +19,7 @@ from hpcfast.attacks.square import Square
 from hpcfast.config import RunConfig
 from hpcfast.data import Batch
 from hpcfast.data.reader import read_splits
-from hpcfast.distributed import comm
+from hpcfast.distributed import comm, machine
 from hpcfast.distributed.comm import World
 from hpcfast.evaluation import Pieces, attacked, batch_size, batches, rounds
 from hpcfast.evaluation.freeze import frozen
@@ -66,7 +66,7 @@ def test_a_batch_follows_the_network_and_the_size_of_images(
     least: int,
     most: int,
 ) -> None:
-    monkeypatch.setattr(batches, "free", lambda device: 20 * GB)
+    monkeypatch.setattr(machine, "free", lambda device: 20 * GB)
     model, config = network(name, size, tiny)
     assert least <= batch_size([model], config, world) <= most
 
@@ -77,7 +77,7 @@ def test_a_batch_follows_free_memory_which_ranks_of_a_node_share(
     model, config = network("resnet18", 64, tiny)
 
     def sized(free: int, *others: tuple[tuple[str, str], int]) -> int:
-        monkeypatch.setattr(batches, "free", lambda device: free)
+        monkeypatch.setattr(machine, "free", lambda device: free)
         monkeypatch.setattr(comm, "gather", lambda mine: [mine, *((place, there, mine[2]) for place, there in others)])
         return batch_size([model], config, world)
 
