@@ -151,12 +151,14 @@ def test_a_users_own_file_is_left_alone(folder: Path, monkeypatch: pytest.Monkey
     assert (folder / "runs" / "tiny.train.sh").read_text() == "mine"
 
 
-def test_without_a_checkout_there_is_no_template(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_without_its_template_an_installation_is_not_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
     monkeypatch.setattr(slurm, "SCRIPTS", folder / "slurm")
     assert run(monkeypatch, "--dry-run") == 2
     error = capfd.readouterr().err
     assert "train.sh" in error
-    assert "git checkout" in error
+    assert "install it anew" in error
 
 
 def test_the_log_is_where_sbatch_is_told_to_write_it(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcfast import component
+from hpcfast.cluster import slurm
 from hpcfast.config import RunConfig, load
 from hpcfast.errors import UserError
 from tests.conftest import RUN
@@ -171,12 +172,26 @@ def test_a_circle_of_bases_is_shown(tmp_path: Path) -> None:
 
 def test_a_missing_file_lists_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no config file nowhere.yaml; there are: configs/cifar10_l2.yaml, "):
+        load(Path("nowhere.yaml"))  # those that came with hpcfast
+    Path("configs").mkdir()
     with pytest.raises(UserError, match=r"no config file nowhere.yaml; there are: none in configs/"):
         load(Path("nowhere.yaml"))
-    Path("configs").mkdir()
     Path("configs/digits.yaml").write_text("")
-    with pytest.raises(UserError, match=r"there are: configs/digits.yaml"):
+    with pytest.raises(UserError, match=r"there are: configs/digits.yaml$"):
         load(Path("nowhere.yaml"))
+
+
+def test_a_configuration_that_came_with_hpcfast_is_read_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    theirs = load(Path("configs/digits_l2_standard.yaml"))
+    assert (theirs.name, theirs.attack.name, theirs.epochs) == ("digits_l2_standard", "standard", 20)
+    Path("configs").mkdir()
+    Path("configs/digits_l2.yaml").write_text(Path(slurm.HOME["HPCFAST_HOME"], "configs/digits_l2.yaml").read_text())
+    Path("configs/digits_l2_standard.yaml").write_text("{base: digits_l2.yaml, attack: {name: standard}, epochs: 3}")
+    assert load(Path("configs/digits_l2_standard.yaml")).epochs == 3
 
 
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
