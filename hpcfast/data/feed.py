@@ -3,6 +3,7 @@
 Which of them reads is a function of the data, the settings and the installation, so that all ranks do the same.
 """
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from hpcfast.data import Batch, DataSettings, plain, resident
+from hpcfast.data import Batch, DataSettings, resident
 from hpcfast.data.reader import SyntheticSplit
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
@@ -48,20 +49,13 @@ def batches(
     block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
     if isinstance(split, SyntheticSplit):
         yield from split.batches(block, settings, shard.device, batch_size)
-    elif not len(block):
-        return
-    elif resident.fits(split, settings):
-        yield from resident.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
-    elif dali_package():
-        from hpcfast.data import dali
-
-        yield from dali.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
-    else:
-        yield from plain.batches(split, block, settings, shard.device, shard.threads, batch_size, train_key)
+    elif len(block):
+        read = importlib.import_module(f"hpcfast.data.{name(split, settings)}").batches
+        yield from read(split, block, settings, shard.device, shard.threads, batch_size, train_key)
 
 
 def name(split: Split, settings: DataSettings) -> str:
-    """What reads ``split``: "synthetic", "resident", "dali" or "plain"."""
+    """What reads ``split``: "synthetic", or the module "resident", "dali" or "plain" of this package."""
     if isinstance(split, SyntheticSplit):
         return "synthetic"
     if resident.fits(split, settings):

@@ -55,18 +55,18 @@ def fits(split: Split, settings: DataSettings) -> bool:
     return settings.resident
 
 
-def check(splits: Sequence[Split], settings: DataSettings, device: torch.device) -> None:
-    """Refuse what ``device`` has no room for.
+def check(splits: Sequence[Split], settings: DataSettings, device: torch.device, ranks: int) -> None:
+    """Refuse what ``device`` has no room for, where each of so many ``ranks`` keeps ``splits`` there.
 
     Raises:
         UserError: it has not, and what would have.
     """
-    need = sum(needed(split, settings) for split in splits if fits(split, settings))
+    need = ranks * sum(needed(split, settings) for split in splits if fits(split, settings))
     there = machine.free(device)
     if need > there:
         raise UserError(
-            f"data.resident: {settings.resident} keeps {need:,} bytes of images on {device}, which has {there:,} left; "
-            f"set data.resident=false"
+            f"data.resident: {settings.resident} keeps {need:,} bytes of images on {device} ({ranks} ranks share it), "
+            f"which has {there:,} left; set data.resident=false"
         )
 
 

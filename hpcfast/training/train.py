@@ -103,7 +103,8 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
             f"give {world.size} or more (one a rank), or switch both off: evaluation.every=0 guard.every=0"
         )
     kept = data.train, data.held_out, data.val
-    comm.raise_on_all_ranks(lambda: resident.check(kept, config.data, world.device))
+    sharers = comm.engine().local_size if world.device.type == "cpu" else 1
+    comm.raise_on_all_ranks(lambda: resident.check(kept, config.data, world.device, sharers))
     course = Course(data.train, config, world.size)
     for phase in course.phases:
         if course.good < course.global_batch_of(phase):
