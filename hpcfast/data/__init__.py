@@ -54,7 +54,7 @@ class DataSettings(Settings):
     decode: Literal["auto", "cpu"] = "auto"
     threads: PositiveInt | None = None
     prefetch: PositiveInt = 2
-    resident: Literal["auto"] | bool = "auto"
+    resident: Literal["auto", True, False] = "auto"
 
     @property
     def can_be_resident(self) -> bool:
