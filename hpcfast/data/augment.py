@@ -72,9 +72,14 @@ def window(extent: np.ndarray, form: np.ndarray, area: np.ndarray, place: np.nda
     largest = sides.min()
     smallest = np.minimum(sides.max() * np.float32(CROP_AREA), largest)
     chosen = np.sqrt((smallest + area * (largest - smallest)) * largest)
-    shape = np.maximum(np.rint(form * chosen).astype(np.int32), 1)
-    top, left = np.rint(place * (extent - shape).astype(np.float32)).astype(np.int32).tolist()
+    shape = np.maximum(_whole(form * chosen), 1)
+    top, left = _whole(place * (extent - shape).astype(np.float32)).tolist()
     return top, left, *shape.tolist()
+
+
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    """``numbers``, none negative, rounded as DALI does: halves up, not to the even one."""
+    return np.floor(numbers.astype(np.float64) + 0.5).astype(np.int32)
 
 
 def jitters(numbers: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

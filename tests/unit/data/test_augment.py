@@ -205,6 +205,9 @@ def test_windows_lie_inside_the_image_whatever_its_form_and_the_numbers() -> Non
     extents = np.array([case[0] for case in cases], np.int64)
     pipe = windows(extents, np.array([case[1] for case in cases], np.float32), batch_size=len(cases))
     start, shape = (out.as_array() for out in pipe.run())
+    for i, (extent, draws) in enumerate(cases):  # without DALI they are the very same
+        _, form, area, place = augment.crops(np.array([draws], np.float32))
+        assert augment.window(np.array(extent), form[0], area[0], place[0]) == (*start[i], *shape[i]), (extent, draws)
     assert (start >= 0).all()
     assert (shape >= 1).all()
     assert (start + shape <= extents).all()
