@@ -21,7 +21,7 @@ from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
-from hpcfast.runs.reading import listed, read_yaml
+from hpcfast.runs.reading import listed, read_yaml, shipped
 
 __all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
 
@@ -121,6 +121,7 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
     Raises:
         UserError: one of them cannot be read, or they go round in a circle.
     """
+    path = shipped(path)  # first: its base is the one beside it
     if path.resolve() in [p.resolve() for p in seen]:
         raise UserError(f"base: {' -> '.join(str(p) for p in (*seen, path))} is a circle; remove one 'base:'")
     try:

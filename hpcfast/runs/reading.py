@@ -48,7 +48,7 @@ def read_yaml(path: Path, load: Callable[[str], Any] | None = None) -> Any:
     Args:
         load: makes it of the text, and refuses aliases that unfold to too much; by default YAML's plain values.
     """
-    text = shipped(path).read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     try:
         return (load or _plain)(text)
     except RecursionError:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, FilePath, NonNegativeFloat, Positive
 
 from hpcfast.component import Invalid, Settings, validate
 from hpcfast.errors import UserError
-from hpcfast.runs.reading import listed, read_yaml
+from hpcfast.runs.reading import listed, read_yaml, shipped
 
 OWN = ("seed", "name", "runs", "target", "target_margin", "data.batch_size", "data.threads")
 """Settings of a run that follow from the study."""
@@ -109,7 +109,7 @@ def load(path: Path) -> Study:
         UserError: the file cannot be read, or settings are wrong, a line for each wrong key.
     """
     try:
-        values = read_yaml(path)
+        values = read_yaml(shipped(path))
     except (FileNotFoundError, IsADirectoryError):
         near = listed("configs/studies")
         raise UserError(f"no study {path}; there are: {near or 'none in configs/studies/'}") from None

@@ -189,6 +189,8 @@ def test_a_configuration_that_came_with_hpcfast_is_read_where_there_is_no_other(
     theirs = load(Path("configs/digits_l2_standard.yaml"))
     assert (theirs.name, theirs.attack.name, theirs.epochs) == ("digits_l2_standard", "standard", 20)
     Path("configs").mkdir()
+    Path("configs/digits_l2.yaml").write_text("epochs: 7")
+    assert load(Path("configs/digits_l2_standard.yaml")) == theirs, "its base is theirs, too"
     Path("configs/digits_l2.yaml").write_text(Path(slurm.HOME["HPCFAST_HOME"], "configs/digits_l2.yaml").read_text())
     Path("configs/digits_l2_standard.yaml").write_text("{base: digits_l2.yaml, attack: {name: standard}, epochs: 3}")
     assert load(Path("configs/digits_l2_standard.yaml")).epochs == 3
