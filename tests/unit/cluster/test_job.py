@@ -116,6 +116,31 @@ def test_srun_is_ended_where_it_waits_for_a_node_that_is_cut_off(
     assert step.returncode == -signal.SIGKILL
 
 
+def test_the_sites_file_of_ones_own_is_read_where_there_is_one(slurm: Slurm, tmp_path: Path) -> None:
+    own = tmp_path / ".config" / "hpcfast" / "site.sh"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "site.sh").rename(own)
+    slurm.does("srun", writes("train-7.json"))
+    slurm.env |= {"HPCFAST_SITE": "", "HOME": str(tmp_path)}
+    assert f"== site {own}\n" in slurm.run("train.sh", "a.yaml").stdout
+    other = tmp_path / "other.sh"
+    other.write_text(own.read_text())
+    slurm.env["HPCFAST_SITE"] = str(other)
+    assert f"== site {other}\n" in slurm.run("train.sh", "a.yaml").stdout
+
+
+def test_batch_scripts_may_lie_elsewhere_than_the_package(slurm: Slurm, tmp_path: Path) -> None:
+    """As in a wheel, which has them in hpcfast/shipped."""
+    (tmp_path / "share").mkdir()
+    (tmp_path / "library").mkdir()
+    (tmp_path / "share" / "slurm").symlink_to(ROOT / "slurm")
+    (tmp_path / "library" / "hpcfast").symlink_to(ROOT / "hpcfast")
+    slurm.does("srun", writes("train-7.json"))
+    slurm.env |= {"HPCFAST_HOME": str(tmp_path / "share"), "HPCFAST_LIBRARY": str(tmp_path / "library")}
+    assert slurm.run("train.sh", "a.yaml").returncode == 0
+    assert str(tmp_path / "library" / "hpcfast" / "cluster" / "rank.py") in slurm.told("srun")
+
+
 def test_a_signal_does_not_end_the_script_before_its_ranks(slurm: Slurm) -> None:
     slurm.does("srun", f"kill -TERM $PPID; kill -USR2 $PPID; {writes('train-7.json')}")
     assert slurm.run("train.sh", "a.yaml").returncode == 0
