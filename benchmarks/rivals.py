@@ -25,7 +25,7 @@ class Crops(Dataset[tuple[Tensor, int]]):
     def __init__(self, split: Split, ids: np.ndarray, key: int, size: int, read: "Reader") -> None:
         self._split, self._ids, self._size, self._read = split, ids.tolist(), size, read
         mirror, form, area, place = augment.crops(augment.uniform(key, ids))
-        self._draws = list(zip(mirror.tolist(), form.tolist(), area.tolist(), place.tolist(), strict=True))
+        self._draws = list(zip(mirror, form, area, place, strict=True))
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -33,7 +33,11 @@ class Crops(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         mirror, *draws = self._draws[i]
         image = self._ids[i]
-        x = self._read(self._split.encoded(image), lambda h, w: window((h, w), *draws), bool(mirror), self._size)
+
+        def crop(height: int, width: int) -> Window:
+            return augment.window(np.array([height, width]), *draws)
+
+        x = self._read(self._split.encoded(image), crop, bool(mirror), self._size)
         return x, int(self._split.labels[image])
 
 
@@ -53,13 +57,3 @@ def decode_jpeg(encoded: np.ndarray, crop: Callable[[int, int], Window], mirror:
     image = decode_image(torch.as_tensor(np.array(encoded)), ImageReadMode.RGB)
     image = v2.resized_crop(image, *crop(image.shape[1], image.shape[2]), [size, size], antialias=True)
     return v2.to_dtype(v2.horizontal_flip(image) if mirror else image, torch.float32, scale=True)
-
-
-def window(extent: tuple[int, int], form: list[float], area: float, place: list[float]) -> Window:
-    """What :func:`hpcfast.data.dali.window` draws, for one image."""
-    sides = [side / unit for side, unit in zip(extent, form, strict=True)]
-    largest = min(sides)
-    smallest = min(max(sides) * augment.CROP_AREA, largest)
-    chosen = ((smallest + area * (largest - smallest)) * largest) ** 0.5
-    height, width = (max(round(unit * chosen), 1) for unit in form)
-    return round(place[0] * (extent[0] - height)), round(place[1] * (extent[1] - width)), height, width

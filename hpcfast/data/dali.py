@@ -48,7 +48,7 @@ def batches(
                     raise
                 raise BadImages(split, undecodable) from error
             if not _leaves_resizing(settings, device):
-                x = resize.floats(from_dlpack(images[0].as_tensor()), device)
+                x = onbatch.floats(from_dlpack(images[0].as_tensor()).to(device).permute(0, 3, 1, 2))
             else:
                 decoded = [torch.from_numpy(np.asarray(part)) for part in images[0]]
                 if train_key is None:

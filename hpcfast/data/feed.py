@@ -67,12 +67,13 @@ def remarks(split: Split, settings: DataSettings) -> list[str]:
     """What a person should know of how ``split`` is read."""
     if name(split, settings) != "plain":
         return []
-    return ["DALI is not installed: Pillow decodes the images, at a lower rate (pip install 'hpcfast[dali]')"]
+    return ["DALI is not installed: Pillow decodes the images, at a lower rate (docs/installing.md)"]
 
 
-def packages() -> list[str]:
-    """The installed packages on which pixels depend."""
-    return ["pillow", *filter(None, [dali_package()])]
+def versions() -> dict[str, str]:
+    """Of what pixels depend on; without DALI where it is not installed."""
+    found = {"pillow": "pillow", "dali": dali_package()}
+    return {name: metadata.version(package) for name, package in found.items() if package}
 
 
 @cache

@@ -3,7 +3,7 @@
 Pillow's pixels are those that :func:`hpcfast.data.images.opened` gives, on every installation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 
@@ -22,12 +22,14 @@ def batches(
 ) -> Iterator[Batch]:  # fmt: skip
     """See :func:`hpcfast.data.feed.batches`."""
     photographs = settings.augment == "resized_crop_flip"
-    make: Callable[[int, np.ndarray], Tensor] = partial(small, settings)
-    if photographs:
-        make = partial(photograph, settings, train_key)
     faults: dict[int, str] = {}
     parts = divided(ids, batch_size)
-    decoded = read_ahead(lambda i: attempt(split, i, partial(make, i)), parts, faults, threads)
+
+    def read(image: int) -> Tensor | str:
+        make = partial(photograph, settings, train_key, image) if photographs else partial(small, settings)
+        return attempt(split, image, make)
+
+    decoded = read_ahead(read, parts, faults, threads)
     with closing(decoded):
         for part in parts:
             found = next(decoded, None)
@@ -51,7 +53,7 @@ def finished(x: Tensor, split: Split, ids: np.ndarray, settings: DataSettings, t
     return Batch(onbatch.floats(x), y, chosen)
 
 
-def small(settings: DataSettings, _: int, encoded: np.ndarray) -> Tensor:
+def small(settings: DataSettings, encoded: np.ndarray) -> Tensor:
     """An image as ``size`` x ``size`` pixels, whatever its sides are; shape (channels, size, size), uint8."""
     image, side = pixels(encoded, settings.channels), settings.size
     return image.permute(2, 0, 1) if image.shape[:2] == (side, side) else resize.square(side, image, 0)

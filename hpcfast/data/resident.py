@@ -79,7 +79,7 @@ def batches(
     parts = divided(ids, batch_size)
     missing = [kept.missing(part) for part in parts]
     make, faults = partial(plain.small, settings), dict[int, str]()
-    decoded = read_ahead(lambda i: attempt(split, i, partial(make, i)), missing, faults, threads)
+    decoded = read_ahead(lambda i: attempt(split, i, make), missing, faults, threads)
     with closing(decoded):
         for part, new in zip(parts, missing, strict=True):
             found = next(decoded, None)

@@ -1,6 +1,6 @@
-"""From decoded bytes to floats; and, on a CPU, from photographs of any size to batches of one.
+"""On a CPU: from photographs of any size to batches of one.
 
-There torch resizes, whose kernel for bytes takes a third of the time of DALI's. The filter is the same, triangular and
+Torch resizes, whose kernel for bytes takes a third of the time of DALI's. The filter is the same, triangular and
 as wide as the reduction; results differ by rounding. DALI's images are uint8, shape (height, width, channels).
 """
 
@@ -16,17 +16,8 @@ EVAL_CROP = 0.875
 """Central part of an image that is evaluated when training crops at random: 224 of 256 pixels."""
 
 
-def floats(images: Tensor, device: torch.device) -> Tensor:
-    """``images`` of bytes, shape (n, height, width, channels), as floats in [0,1], channels first, on ``device``.
-
-    Bytes travel there, a quarter of the floats; torch converts them in half the time that DALI takes on a CPU.
-    """
-    x = images.to(device)
-    return x.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255)
-
-
 def batch(pool: Executor, threads: int, make: Callable[..., Tensor], size: int, *columns: Sequence[Any]) -> Tensor:
-    """``make(size, *row)`` for each row of ``columns``, the first of which are images; as :func:`floats` on the CPU."""
+    """``make(size, *row)`` for each row of ``columns``, the first of which are images, as float32 in [0,1]."""
     x = torch.empty(len(columns[0]), columns[0][0].shape[2], size, size)
 
     def fill(first: int) -> None:

@@ -77,7 +77,7 @@ def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str,
         "weights": digest.hexdigest(),
         "network": config.model.model_dump(mode="json"),
         "data": config.data.model_dump(mode="json", include={"size", "channels", "augment", "resident"}),
-        "versions": {name: version(name) for name in ("hpcfast", "torch", *feed.packages(), *packages)},
+        "versions": {**{name: version(name) for name in ("hpcfast", "torch", *packages)}, **feed.versions()},
     }
 
 

@@ -1,6 +1,5 @@
 """What is done between epochs - is training still healthy, how good is the model - and at the end."""
 
-import importlib.metadata
 import json
 import platform
 from dataclasses import asdict
@@ -190,7 +189,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
             "torch": torch.__version__,
             "timm": timm.__version__,
             **choice.versions(),
-            **{name: importlib.metadata.version(name) for name in feed.packages()},
+            **feed.versions(),
         },
     }
 

@@ -210,6 +210,22 @@ def test_what_memory_has_no_room_for_is_refused_at_the_start(
     assert not config.folder.exists()
 
 
+def test_every_rank_of_a_machine_needs_the_room(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, data = read_splits(squares)[0], settings(squares, 32).model_copy(update={"resident": True})
+    monkeypatch.setattr(machine, "free", lambda device: 2 * resident.needed(split, data))
+    resident.check([split], data, CPU, ranks=2)
+    with pytest.raises(UserError, match="3 ranks share it"):
+        resident.check([split], data, CPU, ranks=3)
+
+
+def test_images_of_another_size_take_the_place_of_those_before(squares: Path) -> None:
+    split = read_splits(squares)[0]
+    for size in (32, 24):
+        (batch, *_) = read(split, settings(squares, size), "resident", None)
+        assert batch.x.shape[2:] == (size, size)
+    assert len(split.memory) == 1
+
+
 def test_photographs_cannot_be_resident(tiny: Tiny) -> None:
     with pytest.raises(UserError, match="data.resident: with data.augment=resized_crop_flip"):
         tiny("data.resident=true", "data.augment=resized_crop_flip")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from benchmarks import rivals
-from hpcfast.data import dali, feed, resize
+from hpcfast.data import dali, feed, onbatch
 from hpcfast.data.reader import read_splits
 from tests.unit.loading import CPU, joined, read, settings
 
@@ -57,7 +57,7 @@ def test_dali_where_a_gpu_waits_for_it_makes_the_same(photos: Path, key: int | N
         patch.setattr(dali, "_leaves_resizing", lambda settings, device: False)
         pipe = dali.build(encoded, ids, data, CPU, 1, len(split), key)
         (images,) = pipe.run()
-        x = resize.floats(torch.utils.dlpack.from_dlpack(images.as_tensor()), CPU)
+        x = onbatch.floats(torch.utils.dlpack.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2))
     assert not dali._leaves_resizing(data, torch.device("cuda", 0))
     assert (joined(read(data, key)).x - x).abs().mean() < LEVEL
 
