@@ -1,7 +1,7 @@
 """Settings that had other names: refused in a user's configuration, applied in a run of an earlier version."""
 
 import json
-import tarfile
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +52,7 @@ def test_a_runs_name_is_its_own(tiny: Tiny) -> None:
 @pytest.fixture
 def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two runs that version 5eb2d55 made on these images: "finished", and one that was "stopped" after 5 of 9 steps."""
-    with tarfile.open(Path(__file__).parent / "earlier" / "runs.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(Path(__file__).parent / "earlier" / "runs.tar.gz", tmp_path)
     write_images(tmp_path / "shapes", {"train": 8, "val": 4}, classes=3)
     monkeypatch.chdir(tmp_path)
     return Path("runs")
