@@ -25,6 +25,8 @@ def test_demo_robust_model_withstands_what_breaks_the_standard_one() -> None:
     assert standard["robust_accuracy"] <= 0.25
     assert robust["robust_accuracy"] >= 0.48
     assert robust["clean_accuracy"] >= 0.96
+    table = [line for line in done.stdout.splitlines() if line.startswith("│ demo-")]
+    assert [line.split()[1] for line in table] == ["demo-standard", "demo-robust"], "not torn by a launcher"
     picture = ROOT / "runs" / "demo-robust" / "figures" / "adversarial.png"
     assert str(picture.relative_to(ROOT)) in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
