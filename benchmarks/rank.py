@@ -50,8 +50,8 @@ class Peers:
     barrier: Callable[[], object]
 
 
-def horovod(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
-    """As :class:`hpcfast.training.step.Learner` has it, BatchNorm's statistics included."""
+def hpcfast(net: nn.Module, config: RunConfig) -> tuple[Peers, Way]:
+    """As :class:`~hpcfast.training.step.Learner` has it, BatchNorm's statistics included; by the launcher's engine."""
     world = comm.init()
     comm.broadcast_parameters(net)
     distributed = comm.distribute(config.optim.build(net), net, config.allreduce, summed=True)
@@ -87,7 +87,7 @@ def step(
 def main() -> None:
     """Measure; rank 0 writes the seconds of all rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("horovod", "ddp"))
+    parser.add_argument("kind", choices=("horovod", "torch", "ddp"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--kinds", nargs="+", default=["silent", "sending"], help="of steps")
     parser.add_argument("--width", type=int, default=64, help="of the network")
@@ -100,7 +100,7 @@ def main() -> None:
     config = ours.config("cifar_resnet18", {"width": width}, size, batch)
     net = config.model.build(CLASSES)
     copied = copy.deepcopy(net)
-    peers, sending = {"horovod": horovod, "ddp": ddp}[options.kind](net, config)
+    peers, sending = {"horovod": hpcfast, "torch": hpcfast, "ddp": ddp}[options.kind](net, config)
     silent = Way(copied, copied, alone(config.optim.build(copied)))
     source = torch.Generator().manual_seed(peers.rank)
     x, y = torch.rand(batch, 3, size, size, generator=source), torch.arange(batch) % CLASSES

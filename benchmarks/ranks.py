@@ -1,4 +1,4 @@
-"""What sending gradients adds to a fast step: Horovod, as hpcfast uses it, beside torch's DistributedDataParallel.
+"""What sending gradients adds to a fast step: hpcfast's engines, Horovod and torch, and DistributedDataParallel.
 
 Two ranks of one thread, both over Gloo, in fresh processes by turns; with 8 images a rank, which leave little to hide
 behind, and with 32. In each group, steps that send gradients alternate with the same steps
@@ -21,7 +21,10 @@ from hpcfast.bench import Taken, ratio
 TITLE = "Two ranks"
 LAUNCHERS = {
     "horovod": ["horovodrun", "--gloo", "-np", "2", sys.executable, "-m"],
-    "ddp": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
+    "torch": (
+        torchrun := [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    ),
+    "ddp": torchrun,
 }
 CASES = ((8, 4, 10), (32, 4, 4))
 """Images of a rank's step, pairs of groups, rounds of a group."""
@@ -39,6 +42,7 @@ def _case(bench: Bench, batch: int, pairs: int, rounds: int) -> list[Row]:
             found[kind].append(measure(bench, kind, "--batch", str(batch), "--rounds", str(rounds)))
     rest = {
         "horovod": "Horovod's thread, which sends, and the rank, which computes, share a core",
+        "torch": "a small network's gradients lie in one bucket, which is sent when the last is there",
         "ddp": "the same; its buckets are filled in the order of the backward pass",
     }
     sent = {kind: [group["sending"] for group in groups] for kind, groups in found.items()}
@@ -48,6 +52,7 @@ def _case(bench: Bench, batch: int, pairs: int, rounds: int) -> list[Row]:
     return [
         *(_row(named[kind], "no gradients sent", sent[kind], silent[kind], rest[kind]) for kind in LAUNCHERS),
         _row(named["horovod"], named["ddp"], sent["horovod"], sent["ddp"], last, 1.03),
+        _row(named["torch"], named["horovod"], sent["torch"], sent["horovod"], "both run the same steps", 1.03),
     ]
 
 

@@ -6,7 +6,7 @@ method that is more than "minimise the loss of attacked images" also overrides :
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import torch
@@ -17,13 +17,28 @@ from hpcfast.attacks.norms import Ball, Pixels
 from hpcfast.attacks.rng import Source
 from hpcfast.component import Component
 
-__all__ = ["Attack", "Ball", "Criterion", "Pixels", "Source", "Try", "gradient", "input_gradient", "margin"]
+__all__ = [
+    "Attack",
+    "Ball",
+    "Criterion",
+    "Pixels",
+    "Source",
+    "Sources",
+    "Try",
+    "gradient",
+    "in_turn",
+    "input_gradient",
+    "margin",
+]
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (n, classes) and true classes (n,) to the mean loss, a scalar."""
 
 Try = Callable[[nn.Module, Tensor, Tensor, Ball, Source], Tensor]
 """One attempt at fooling a model; arguments and result are those of :meth:`Attack.perturb`."""
+
+Sources = Callable[[int, Tensor], Source]
+"""Maps the number of a try (from 0) and the rows of the images that it attacks to what its random numbers come from."""
 
 _SCALE = 1024.0
 
@@ -74,6 +89,21 @@ class Attack(Component, ABC):
         Each is one optimizer step: the caller runs backward and step on it before it asks for the next.
         """
         yield criterion(model(self.perturb(model, x, y, ball, source)), y)
+
+
+@torch.no_grad()
+def in_turn(tries: Iterable[Try], model: nn.Module, x: Tensor, y: Tensor, ball: Ball, sources: Sources) -> Tensor:
+    """The worst case: each of ``tries`` at the images that are still classified rightly after those before it.
+
+    An image that is misclassified stays as it is. Arguments and result are those of :meth:`Attack.perturb`.
+    """
+    worst, held = x.clone(), (model(x).argmax(1) == y).nonzero().squeeze(1)
+    for number, attempt in enumerate(tries):
+        if len(held) == 0:
+            break
+        worst[held] = attempt(model, x[held], y[held], ball, sources(number, held))
+        held = held[model(worst[held]).argmax(1) == y[held]]
+    return worst
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, create_graph: bool = False) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hpcfast.attacks import Attack, Ball, Source, Try, rng
+from hpcfast.attacks import Attack, Ball, Source, Try, in_turn, rng
 from hpcfast.attacks.apgd import Apgd, prepared, run
 from hpcfast.attacks.norms import L1
 from hpcfast.attacks.square import Square
@@ -39,14 +39,8 @@ class Autoattack(Attack):
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
-        worst, logits = x.clone(), model(x)
-        held = (logits.argmax(1) == y).nonzero().squeeze(1)
-        for attempt in self.tries(ball, logits.shape[1]).values():
-            if len(held) == 0:
-                break
-            worst[held] = attempt(model, x[held], y[held], ball, rng.select(source, held))
-            held = held[model(worst[held]).argmax(1) == y[held]]
-        return worst
+        tries = self.tries(ball, model(x).shape[1]).values()
+        return in_turn(tries, model, x, y, ball, lambda number, rows: rng.select(source, rows))
 
 
 @torch.no_grad()

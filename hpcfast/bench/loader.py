@@ -15,7 +15,8 @@ import torch
 from hpcfast.bench import spread, take_turns
 from hpcfast.component import validate
 from hpcfast.data import DataSettings, feed
-from hpcfast.data.reader import SyntheticSplit, read_splits
+from hpcfast.data.made import SyntheticSplit
+from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hpcfast.data import Batch, DataSettings, resident
-from hpcfast.data.reader import SyntheticSplit
+from hpcfast.data.made import MadeSplit
 from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 
@@ -47,7 +47,7 @@ def batches(
         BadImages: of the next batch, some cannot be read or decoded; all batches before it have been given out.
     """
     block = ids[len(ids) * shard.rank // shard.size : len(ids) * (shard.rank + 1) // shard.size]
-    if isinstance(split, SyntheticSplit):
+    if isinstance(split, MadeSplit):
         yield from split.batches(block, settings, shard.device, batch_size)
     elif len(block):
         read = importlib.import_module(f"hpcfast.data.{name(split, settings)}").batches
@@ -55,9 +55,9 @@ def batches(
 
 
 def name(split: Split, settings: DataSettings) -> str:
-    """What reads ``split``: "synthetic", or the module "resident", "dali" or "plain" of this package."""
-    if isinstance(split, SyntheticSplit):
-        return "synthetic"
+    """What reads ``split``: the module "resident", "dali" or "plain" of this package, or the kind of a made one."""
+    if isinstance(split, MadeSplit):
+        return split.kind
     if resident.fits(split, settings):
         return "resident"
     return "dali" if dali_package() else "plain"

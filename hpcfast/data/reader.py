@@ -1,15 +1,12 @@
 """The splits that ``data.path`` names, in whatever form: a folder, a pack, or ``synthetic:…``, which needs no disk."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from hpcfast.data import Batch, DataSettings, folder, packed, skips
+from hpcfast.data import folder, packed, skips
+from hpcfast.data.made import SyntheticSplit
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
 
@@ -31,35 +28,6 @@ def read_splits(root: Path, listed: Path | None = None, copy: Path | None = None
     own = root / skips.NAME
     names = skips.read(listed or own) if listed or own.exists() else {}
     return skips.without(train, names), skips.without(val, names)
-
-
-@dataclass(frozen=True)
-class SyntheticSplit(Split):
-    """Images that have names, labels and ids, but no bytes: to measure what compute alone costs.
-
-    All batches of a size are one tensor of noise that stays on the device. There is nothing in them to learn.
-    """
-
-    def encoded(self, i: int) -> np.ndarray:
-        raise OSError(f"{self.files[i]} is synthetic and has no file")
-
-    @cached_property
-    def stats(self) -> np.ndarray:
-        return np.zeros((len(self), 2), np.int64)
-
-    def folders(self) -> list[Path]:
-        return []
-
-    def batches(
-        self, ids: np.ndarray, settings: DataSettings, device: torch.device, batch_size: int
-    ) -> Iterator[Batch]:
-        """Batches of ``ids``, in this order, with the right labels and always the same pixels, uniform in [0, 1)."""
-        shape = (min(batch_size, len(ids)), settings.channels, settings.size, settings.size)
-        x = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
-        for start in range(0, len(ids), batch_size):
-            some = ids[start : start + batch_size]
-            y = torch.as_tensor(self.labels[some]).to(device)
-            yield Batch(x[: len(some)], y, torch.as_tensor(some).to(device))
 
 
 def _synthetic(text: str) -> tuple[SyntheticSplit, SyntheticSplit]:

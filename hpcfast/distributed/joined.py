@@ -13,6 +13,11 @@ def engine() -> Engine:
     return _engine
 
 
+def is_joined() -> bool:
+    """Whether this process has joined its job."""
+    return _engine is not None
+
+
 def chosen() -> choice.Choice:
     """The engine's name, and why it was chosen."""
     return _choice

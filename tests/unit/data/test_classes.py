@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hpcfast.data import packed
-from hpcfast.data.reader import SyntheticSplit, read_splits
+from hpcfast.data.made import SyntheticSplit
+from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split, match
 from hpcfast.datasets.packs.write import Recipe, pack
 from hpcfast.errors import UserError
