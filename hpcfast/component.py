@@ -2,7 +2,8 @@
 
 A component is a frozen pydantic model: its fields are its settings, its methods do the work. The name of its file is
 its name: ``attack: {name: pgd, steps: 7}`` is the one :class:`Component` in ``hpcfast/attacks/pgd.py``, with
-``steps=7``. Adding a file adds a component; nothing else needs to be touched.
+``steps=7``. Adding a file adds a component; nothing else needs to be touched. A name with dots is the import path of a
+component of the user's own (:mod:`hpcfast.foreign`).
 """
 
 import difflib
@@ -14,6 +15,7 @@ from unicodedata import category
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
+from hpcfast import foreign
 from hpcfast.errors import UserError
 
 
@@ -93,17 +95,36 @@ def chosen_from(package: str) -> BeforeValidator:
 
 
 def find(package: str, name: str) -> type[Component]:
-    """Return the component class called ``name`` in ``package`` (a dotted module name).
+    """Return the component class called ``name`` in ``package`` (a dotted module name), or at that import path.
 
     Raises:
         Invalid: there is none; the message lists those there are.
     """
+    if foreign.is_path(name):
+        return _own(package, name)
     if new := RENAMED.get(package, {}).get(name):
         raise Invalid([f"name: '{name}' is called '{new}' here; write that"])
     known = components(package)
     if name not in known:
         raise Invalid([f"name: {choices(name, known)}"])
     return known[name]
+
+
+def _own(package: str, name: str) -> type[Component]:
+    """The class at the import path ``name``, which must be a kind of what ``package`` holds."""
+    members = vars(importlib.import_module(package)).values()
+    base = next(m for m in members if isinstance(m, type) and issubclass(m, Component) and m.__module__ == package)
+    try:
+        found = foreign.load(name)
+    except foreign.Untrusted:
+        raise
+    except UserError as error:
+        raise Invalid([f"name: {error}"]) from error.__cause__
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise Invalid([f"name: '{name}' is no subclass of {package}.{base.__name__}; derive it from that"])
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise Invalid([f"name: '{name}' lacks the method {missing[0]}; see {package}.{base.__name__}"])
+    return found
 
 
 def names(package: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hpcfast import foreign
 from hpcfast.api import checks, ranks
 from hpcfast.api.attacks import EPS, Norm
 from hpcfast.api.data import Batches, Loader, in_memory
@@ -114,7 +115,8 @@ def evaluate(
         split, data_settings = _images(model, data, classes)
         return split, _config(validate(Threat, {"norm": norm, "eps": eps}), data_settings, check, batch_size, seed)
 
-    split, config = comm.raise_on_all_ranks(prepared)
+    with foreign.trusting():  # it is the caller who names the attack
+        split, config = comm.raise_on_all_ranks(prepared)
     check = config.evaluation.final
     ids = chosen_images(split, check, world)
     planned = rounds(config, check, len(split.classes))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from hpcfast import config as configuration
+from hpcfast import foreign
 from hpcfast.api import ranks
 from hpcfast.distributed import comm, launcher
 from hpcfast.errors import UserError
@@ -29,16 +30,21 @@ class RobustModel(nn.Sequential):
     """What the model is, its threat model, and what it reached (docs/export.md)."""
 
 
-def load(path: str | Path) -> RobustModel:
+def load(path: str | Path, *, trust_code: bool = False) -> RobustModel:
     """Load a finished run's model, or a file that ``hpcfast export`` wrote, in eval mode on the CPU.
 
     Args:
         path: a run directory (``runs/NAME``), or the weights (.safetensors, or a state dict) beside their ``.json``.
+        trust_code: run the code that the run names by import path, if it does. Nothing else in a file is executed.
 
     Raises:
-        UserError: there is no model, the run is unfinished, or its weights are damaged. Nothing in a file is executed.
+        UserError: there is no model, the run is unfinished, its weights are damaged, or it names code.
     """
-    place = Path(path)
+    with foreign.trusting(trust_code):
+        return _load(Path(path))
+
+
+def _load(place: Path) -> RobustModel:
     if not place.is_dir():
         model, notes = pretrained.load(place)
         beside = place.with_name(f"{place.name}.json")
@@ -58,6 +64,7 @@ def _robust(model: nn.Module, classes: tuple[str, ...], about: dict[str, Any]) -
     return found
 
 
+@foreign.trusting()
 def train(
     config: str | Path | Mapping[str, Any], *, overwrite: bool = False, accept_data: bool = False, **settings: Any
 ) -> dict[str, Any]:

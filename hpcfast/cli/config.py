@@ -10,7 +10,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at configurations.")
 
 
 @app.command()
-def show(config: options.Config, overrides: options.Overrides = None) -> None:
+def show(config: options.Config, overrides: options.Overrides = None, trust_code: options.TrustCode = False) -> None:
     """Print CONFIG resolved: bases merged, overrides applied, defaults filled in."""
     from hpcfast.config import load
 

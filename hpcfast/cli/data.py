@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hpcfast import foreign
 from hpcfast.cli import options
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _write(
 
 
 @app.command()
+@foreign.trusting()
 def prepare(
     name: Annotated[str, typer.Argument(help="e.g. digits, cifar10 or restricted-imagenet", show_default=False)],
     source: Annotated[Path | None, typer.Option(help="the data set's published files: a folder or archive")] = None,
@@ -112,7 +114,7 @@ def prepare(
     from hpcfast.errors import UserError
 
     try:
-        values = {"name": name.replace("-", "_"), "source": source}
+        values = {"name": name if "." in name else name.replace("-", "_"), "source": source}
         chosen = component.validate(component.find("hpcfast.datasets.sources", str(values["name"])), values)
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None

@@ -37,6 +37,7 @@ def command(
     data: Annotated[Path | None, _foreign(help="folder with train/ and val/")] = None,
     size: Annotated[int | None, _foreign(help="of images, pixels")] = None,
     out: Annotated[Path | None, typer.Option(help="folder for results; default: RUN/evaluations")] = None,
+    trust_code: options.TrustCode = False,
     json: options.Json = None,
 ) -> None:
     """Measure clean and robust accuracy, over any number of ranks; by default as the run's config says.

@@ -18,6 +18,7 @@ def command(
     images: Annotated[
         int | None, typer.Option(help="validation images to measure, evenly spread; default: 500, or all if fewer")
     ] = None,
+    trust_code: options.TrustCode = False,
     json: options.Json = None,
 ) -> None:
     """Show what finished runs have learnt, and how near it is to what people see; over any number of ranks."""

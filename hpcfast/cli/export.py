@@ -15,6 +15,7 @@ def command(
     format: Annotated[Name, typer.Option(help="what to write; docs/export.md says who loads which")],
     out: Annotated[Path, typer.Option(help="file to write; FILE.md and FILE.json go beside it", metavar="FILE")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files that exist")] = False,
+    trust_code: options.TrustCode = False,
     json: options.Json = None,
 ) -> None:
     """Write the model of a finished run as a file for others, load it again and check what it does."""

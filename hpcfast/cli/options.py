@@ -10,9 +10,22 @@ from typing import Annotated, Any
 
 import typer
 
+from hpcfast import foreign
+
 Config = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/digits_l2.yaml", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="settings to change, e.g. epochs=10 threat.eps=8/255")]
 Json = Annotated[Path | None, typer.Option("--json", help="also write the numbers to this file")]
+
+
+def _trust(context: typer.Context, given: bool) -> bool:
+    context.with_resource(foreign.trusting(given))
+    return given
+
+
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", callback=_trust, help="run the code that the run names by import path, if it does"),
+]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace the file --out even if it is not a report")
     ] = False,
+    trust_code: options.TrustCode = False,
     json: options.Json = None,
 ) -> None:
     """Compare runs in a table and on an HTML page, and draw what fools each into the last one's figures/."""

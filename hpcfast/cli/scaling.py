@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hpcfast import foreign
 from hpcfast.cli import options
 from hpcfast.errors import UserError
 
@@ -17,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="How long to a given robust accurac
 
 
 @app.command()
+@foreign.trusting()
 def plan(study: File, json: options.Json = None) -> None:
     """Print the jobs of STUDY, how many are done, and what they cost."""
     from hpcfast.runs.progress import console
@@ -30,6 +32,7 @@ def plan(study: File, json: options.Json = None) -> None:
 
 
 @app.command()
+@foreign.trusting()
 def run(
     study: File,
     local: Annotated[bool, typer.Option("--local", help="on this machine, without Slurm")] = False,
@@ -61,6 +64,7 @@ def run(
 
 
 @app.command()
+@foreign.trusting()
 def collect(study: File) -> None:
     """Gather what the runs of STUDY have measured into its table, studies/NAME/results.csv."""
     from hpcfast.scaling import collect as gathering
@@ -72,6 +76,7 @@ def collect(study: File) -> None:
 
 
 @app.command()
+@foreign.trusting()
 def report(
     study: File,
     out: Annotated[Path | None, typer.Option(help="folder to write into; default: studies/NAME")] = None,

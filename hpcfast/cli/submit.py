@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hpcfast import foreign
 from hpcfast.cli import options
 from hpcfast.errors import UserError
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from hpcfast.config import RunConfig
 
 
+@foreign.trusting()
 def command(
     config: options.Config,
     overrides: options.Overrides = None,
@@ -49,7 +51,8 @@ def command(
     chosen = {name: str(value) for name, value in given.items() if value is not None}
     work = ["train", str(config), *(overrides or [])]
     if template == "evaluate":
-        work = ["eval", str(run.folder), "--attack", "autoattack"]
+        trusted = [foreign.OPTION] if foreign.imported(run.dump()) else []
+        work = ["eval", str(run.folder), "--attack", "autoattack", *trusted]
     script = submit.render(template, chosen, work, follow=chain > 1)
     if dry_run:
         print(script, end="")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from hpcfast import foreign
 from hpcfast.cli import options
 
 
+@foreign.trusting()
 def command(
     config: options.Config,
     overrides: options.Overrides = None,

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from hpcfast import foreign
 from hpcfast.config import Check, RunConfig
 from hpcfast.data import feed
 from hpcfast.data.identity import Identity
@@ -77,6 +78,7 @@ def depends_on(model: nn.Module, config: RunConfig, *packages: str) -> dict[str,
         "weights": digest.hexdigest(),
         "network": config.model.model_dump(mode="json"),
         "data": config.data.model_dump(mode="json", include={"size", "channels", "augment", "resident"}),
+        **({"code": code} if (code := foreign.imported(config.dump())) else {}),
         "versions": {**{name: version(name) for name in ("hpcfast", "torch", *packages)}, **feed.versions()},
     }
 

@@ -15,6 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from hpcfast import foreign
 from hpcfast.errors import UserError
 from hpcfast.models import ModelSettings, pretrained
 
@@ -42,10 +43,16 @@ def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
     """Python that computes ``logits`` of ``images`` (n, channels, h, w), with the file in the working directory."""
     options = {"num_classes": classes, "in_chans": len(model.mean), **model.options}
     arguments = ", ".join(f"{key}={value!r}" for key, value in options.items())
-    create = f'timm.create_model("{model.name}", {arguments})'
+    own = foreign.is_path(model.name)
+    module, _, member = model.name.rpartition(".")
+    create = f"{member}({arguments})" if own else f'timm.create_model("{model.name}", {arguments})'
     moments = {"channels": len(model.mean), "mean": list(model.mean), "std": list(model.std)}
     code = form.recipe.format(file=json.dumps(file, ensure_ascii=False), create=create, **moments)
-    ours = "{create}" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
+    if "{create}" not in form.recipe:
+        return code
+    if own:
+        return f"from {module} import {member}\n{code}"
+    ours = timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
     return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
 

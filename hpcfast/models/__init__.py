@@ -1,9 +1,10 @@
-"""Models: any of timm's by name, and those registered by the files of this package.
+"""Models: any of timm's by name, those registered by the files of this package, and one's own by import path.
 
 Normalisation is the model's first layer: images enter in [0,1], so that eps means pixels everywhere.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from hpcfast import foreign
 from hpcfast.component import Settings, choices
 from hpcfast.errors import UserError
 from hpcfast.models import networks as networks  # registers them with timm
@@ -22,9 +24,26 @@ BLOCK = 16
 
 
 def _known(name: str) -> str:
-    if name not in timm.list_models():
+    if foreign.is_path(name):
+        try:
+            _ = _maker(name)
+        except foreign.Untrusted:
+            raise
+        except UserError as error:
+            raise ValueError(str(error)) from error.__cause__
+    elif name not in timm.list_models():
         raise ValueError(choices(name, timm.list_models()))
     return name
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    """What builds the network ``name``, given ``num_classes``, ``in_chans`` and its options."""
+    if not foreign.is_path(name):
+        return partial(timm.create_model, name)
+    found = foreign.load(name)
+    if not callable(found):
+        raise UserError(f"'{name}' is a {type(found).__name__}; it must be a function or class that makes a network")
+    return found
 
 
 def _pixels(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -56,12 +75,14 @@ class ModelSettings(Settings):
         Weights are laid out channels-last (:func:`lay_out`).
 
         Raises:
-            UserError: the network does not know one of ``options``.
+            UserError: the network does not know one of ``options``, or code of the user's own makes none.
         """
         try:
-            net = timm.create_model(self.name, num_classes=classes, in_chans=len(self.mean), **self.options)
+            net = _maker(self.name)(num_classes=classes, in_chans=len(self.mean), **self.options)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise UserError(f"model.options: {self.options} does not suit {self.name}: {error}") from None
+        if not isinstance(net, nn.Module):
+            raise UserError(f"model.name: {self.name} returned a {type(net).__name__}; it must return an nn.Module")
         model = nn.Sequential(OrderedDict(normalise=Normalise(self.mean, self.std), net=net))
         return lay_out(model)
 

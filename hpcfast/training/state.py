@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from hpcfast import foreign
 from hpcfast.config import RunConfig
 from hpcfast.data import feed, skips
 from hpcfast.data.dataset import Dataset
@@ -53,6 +54,8 @@ class Run:
         self.rank_stats = RankStats(world)
         self._stragglers_said = False
         self.course = Course(data.train, config, world.size)
+        self.code = foreign.imported(config.dump())
+        """Of the user's own that the run uses; see :func:`hpcfast.foreign.imported`."""
         self.unexamined = False
         """An epoch has ended, or the run, and its checks are still to be made."""
         self.target_reached: float | None = None
@@ -69,6 +72,10 @@ class Run:
                 self.reporter.say(said)
                 self.record("data_changed", said)
                 state["skips"] = {}  # their ids may be other images' now; bad images are found again
+            if changed := [name for name, code in state.get("code", {}).items() if code != self.code.get(name)]:
+                said = f"the code of {', '.join(changed)} has changed since the last checkpoint"
+                self.reporter.say(said)
+                self.record("code_changed", said)
             self.load_state_dict(state)
             self.rank_stats.load_state_dict(state.get("survey", {}))
         elif self._requeued:
@@ -76,7 +83,7 @@ class Run:
         self.record("init_stop")
         loader = feed.name(self.course.split, self.config.data)
         where = {"world_size": self.world.size, "device": str(self.world.device), "loader": loader}
-        self.record("requeue" if self._requeued else "run_start", where)
+        self.record("requeue" if self._requeued else "run_start", where | ({"code": self.code} if self.code else {}))
         if state is None:
             self.save()
             self.store.mark_healthy()
@@ -127,6 +134,7 @@ class Run:
             "survey": self.rank_stats.state_dict(),
             "target_reached": self.target_reached,
             "world_size": self.world.size,
+            "code": self.code,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from hpcfast import foreign
 from hpcfast.config import RunConfig
 from hpcfast.data import DataSettings, dataset, feed, packed, resident
 from hpcfast.data.dataset import Dataset
@@ -46,6 +47,7 @@ def train(
         Interrupted: a signal came while ``data.stage`` copied; the same call copies the rest.
     """
     began = time.time()  # the run's clock starts before the data set is touched
+    _check_code(comm.gather(foreign.imported(config.dump())))
     staged = config.data.stage is not None and not comm.on_root(lambda: claim.finished(config, overwrite))
     data = dataset.read(config.data, world, copy_data(config.data, world) if staged else None)
     _check_sizes(config, world, data)
@@ -90,6 +92,14 @@ def _train(run: Run, profile: Profile | None) -> dict[str, Any]:
     task.close()
     run.store.wait()
     return validation.finish(run)
+
+
+def _check_code(everyone: list[dict[str, dict[str, str]]]) -> None:
+    """Refuse code of the user's own that is not the same on all ranks."""
+    for rank, theirs in enumerate(everyone):
+        for name, code in theirs.items():
+            if code["sha256"] != everyone[0][name]["sha256"]:
+                raise UserError(f"'{name}': {code['file']} of rank {rank} is another file than rank 0's; copy it there")
 
 
 def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:

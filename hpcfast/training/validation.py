@@ -181,6 +181,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
         "catastrophic_overfitting": {"collapses": run.guard.history, "attack": run.guard.attack.model_dump()},
         "engine": comm.chosen()._asdict(),
         "loader": feed.name(run.course.split, run.config.data),
+        "code": run.code,
         "precision": run.learner.network.precision,
         "device": str(run.world.device),
         "versions": {
