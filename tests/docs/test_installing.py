@@ -77,6 +77,11 @@ def test_a_wheel_trains_without_compiler_mpi_horovod_and_dali(bare: Path, wheel:
     print(f"hpcfast demo: {time.monotonic() - began:.0f} s")
     for part in ("demo-standard", "demo-robust", "robust: under pgd 50 x 10", "page: runs/demo-robust/report.html"):
         assert part in said
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (folder / "readme.py").write_text(block)
+    said = run(bare, folder, "python", "readme.py")
+    for part in ("accuracy under PGD-50: 0.", "robust_accuracy  0.", "runs/first"):
+        assert part in said
     script = run(bare, folder, "hpcfast", "submit", "configs/digits_l2.yaml", "--dry-run")
     home = script.partition("export HPCFAST_HOME=")[2].splitlines()[0]
     assert Path(home, "slurm", "lib.sh").read_text() == (ROOT / "slurm" / "lib.sh").read_text()
