@@ -20,9 +20,14 @@ from hpcfast.errors import UserError
 
 
 class Settings(BaseModel):
-    """A frozen group of validated settings; an unknown key is an error."""
+    """A frozen group of validated settings; an unknown key is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+    The docstring below a field is its description: in ``hpcfast config schema`` and in docs/reference/config.md.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -48,6 +53,7 @@ class Component(Settings):
     """Settings with a ``name`` that says which class they belong to."""
 
     name: str
+    """Which one."""
 
 
 class Invalid(UserError, ValueError):

@@ -34,7 +34,9 @@ class Apgd(Attack):
     trains = False
 
     steps: PositiveInt = 100
+    """Of each run."""
     targets: NonNegativeInt = 9
+    """The likeliest wrong classes that are targeted, one run each."""
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
         return {name: partial(self.perturb, only=i) for i, name in enumerate(self._names(classes))}

@@ -20,12 +20,13 @@ STEPS, TARGETS, QUERIES, SAMPLES = 100, 9, 5000, 20
 
 
 class Autoattack(Attack):
-    """``standard``: APGD-CE, targeted APGD, targeted FAB, Square; ``rand``: for models that draw random numbers."""
+    """AutoAttack, by the authors' code."""
 
     guarded = False
     trains = False
 
     version: Literal["standard", "rand"] = "standard"
+    """``standard``: APGD-CE, targeted APGD, targeted FAB, Square. ``rand``: for models that draw random numbers."""
 
     def tries(self, ball: Ball, classes: int) -> dict[str, Try]:
         if self.version == "rand":

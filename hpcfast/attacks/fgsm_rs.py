@@ -14,10 +14,12 @@ from hpcfast.attacks import Attack, Ball, Pixels, Source, input_gradient
 
 
 class FgsmRs(Attack):
-    """One step of size ``alpha``; by default 1.25 eps, as Wong et al. recommend (from zero: cut to eps)."""
+    """One step from a random start, or from the image."""
 
     alpha: Pixels | None = None
+    """Step size. ``null``: 1.25 eps, as Wong et al. recommend (from zero: cut to eps)."""
     start: Literal["random", "zero"] = "random"
+    """``zero``: from the image; known to collapse."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         delta = ball.start(x, source) if self.start == "random" else torch.zeros_like(x)

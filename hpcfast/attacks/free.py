@@ -14,10 +14,12 @@ from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, input_gradi
 
 
 class Free(Attack):
-    """``replays`` optimizer steps a batch, the perturbation moving ``alpha`` (by default eps) between them."""
+    """Several optimizer steps a batch, with a perturbation that moves between them."""
 
     replays: PositiveInt = 4
+    """Optimizer steps a batch."""
     alpha: Pixels | None = None
+    """Step size of the perturbation. ``null``: eps."""
 
     @property
     def updates(self) -> int:

@@ -16,9 +16,10 @@ from hpcfast.attacks.norms import L2
 
 
 class Gradalign(Attack):
-    """The FGSM loss + ``weight`` * :func:`misalignment` of the gradients at x and at a random point of the ball."""
+    """The FGSM loss + ``weight`` * the misalignment of the gradients at x and at a random point of the ball."""
 
     weight: PositiveFloat = 0.2
+    """Of the misalignment in the loss."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         return _step(x, input_gradient(model, x, y), ball)

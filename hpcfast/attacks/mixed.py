@@ -24,7 +24,9 @@ class Mixed(Attack):
     in_ball = False
 
     threats: Annotated[tuple[Threat, ...], Field(min_length=2)]
+    """Two threat models or more; each image gets one."""
     attack: Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
+    """The attack that runs under them."""
 
     @field_validator("attack")
     @classmethod

@@ -11,7 +11,7 @@ from hpcfast.attacks import Attack, Ball, Pixels, Source, input_gradient
 
 
 class Nfgsm(Attack):
-    """Noise of ``noise`` times the ball's size, then one step of ``alpha`` (by default eps).
+    """Noise, then one step (de Jorge et al., NeurIPS 2022).
 
     For training only: the result is outside the ball.
     """
@@ -19,7 +19,9 @@ class Nfgsm(Attack):
     in_ball = False
 
     noise: PositiveFloat = 2.0
+    """Size of the noise, in eps."""
     alpha: Pixels | None = None
+    """Step size. ``null``: eps."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         start = (x + self.noise * ball.noise(x, source)).clamp(0, 1)

@@ -187,10 +187,12 @@ class RowWise(Ball):
 
 
 class Threat(Settings):
-    """The threat model: which norm, and how far (pixels in [0,1])."""
+    """The threat model: the perturbations that an attack may make."""
 
     norm: Literal["Linf", "L2", "L1"]
+    """In which a perturbation is measured."""
     eps: Pixels
+    """The largest perturbation, in pixels, which lie in [0, 1]; a fraction such as ``8/255`` is a number."""
 
     @property
     def ball(self) -> Ball:

@@ -9,11 +9,14 @@ from hpcfast.attacks import Attack, Ball, Pixels, Source, Try, gradient, input_g
 
 
 class Pgd(Attack):
-    """``steps`` steps of size ``alpha`` (by default 2.5 eps / steps), the worst of ``restarts`` random starts."""
+    """Projected gradient descent from random starts; the worst result of each image counts."""
 
     steps: PositiveInt = 7
+    """Of each start."""
     alpha: Pixels | None = None
+    """Step size. ``null``: 2.5 eps / steps."""
     restarts: PositiveInt = 1
+    """Random starts."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         """A restart attacks only images that no earlier one has fooled, and only a worse result replaces an image's."""

@@ -14,7 +14,7 @@ SEED = 0
 
 
 class Square(Attack):
-    """``queries`` patches tried on each image, the same ones on all images.
+    """Random search with patches, the same ones on all images; it sees logits only.
 
     The authors' code shares most of what it draws among the images of a batch. Here all images share all of it, from
     one seed, so that no image's outcome depends on those that it is attacked together with.
@@ -24,6 +24,7 @@ class Square(Attack):
     trains = False
 
     queries: PositiveInt = 5000
+    """Patches tried on each image."""
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:

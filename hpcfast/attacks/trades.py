@@ -13,12 +13,15 @@ from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, gradient, r
 class Trades(Attack):
     """The loss of clean images + ``beta`` * KL(p(x) ‖ p(x')), where x' maximises the divergence.
 
-    ``steps`` steps of ``alpha`` (by default 2.5 eps / steps) from x + 0.001 N(0,1), the published start.
+    The search starts from x + 0.001 N(0,1), as published.
     """
 
     steps: PositiveInt = 10
+    """Of the search for x'."""
     alpha: Pixels | None = None
+    """Step size. ``null``: 2.5 eps / steps."""
     beta: PositiveFloat = 6.0
+    """Weight of the divergence."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, source: Source) -> Tensor:
         """See :meth:`Attack.perturb`; true classes play no part."""

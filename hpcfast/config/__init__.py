@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpcfast.component import RENAMED, Invalid, components, validate
-from hpcfast.config.settings import Check, CheckpointSettings, GuardSettings, Phase, RunConfig
+from hpcfast.config.groups import Check, CheckpointSettings, GuardSettings, Phase
+from hpcfast.config.settings import RunConfig
 from hpcfast.distributed import launcher
 from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpcfast.config.settings import Check, GuardSettings, RunConfig
+    from hpcfast.config.groups import Check, GuardSettings
+    from hpcfast.config.settings import RunConfig
 
 DURATIONS = ("epochs", "steps", "images")
 

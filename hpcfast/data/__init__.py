@@ -25,36 +25,40 @@ class Batch(NamedTuple):
 
 
 class DataSettings(Settings):
-    """Where the images are and how they are prepared.
-
-    ``augment``: "none"; "pad_crop_flip" pads by an eighth, crops at random and mirrors (CIFAR-10);
-    "resized_crop_flip" crops a random area and aspect ratio and mirrors (ImageNet). ``batch_size`` is a rank's.
-    ``threads`` are DALI's, a rank; by default the rank's share of the machine's cores. ``images``: train on so many,
-    evenly spread over the classes; by default on all but those held out. ``held_out``: training images that are never
-    trained on, for the monitor and the guard; by default 1,000, at most a tenth of all. ``skips``: list of bad images
-    to leave out; by default ``skips.txt`` in ``path``, if it exists (see docs/data.md). ``colour_jitter``: brightness,
-    contrast and saturation change by up to this part (0.4: to 60 % to 140 %). ``decode``: "cpu" uses no GPU for it;
-    "auto" uses one if there is one. ``prefetch``: batches that DALI prepares ahead. ``stage``: training first copies
-    ``path``, a pack, into this folder on every node and reads it there; in its name ``$NAME`` is a variable of the
-    rank's environment and ``{node}`` the node's name (see docs/data-packs.md). ``resident``: decode each image once and
-    keep its bytes on the rank's device, which then shifts and mirrors them; "auto" does so where a split has at most
-    1 GiB of them. Not with ``resized_crop_flip``.
-    """
+    """Where the images are and how they are prepared."""
 
     path: Path
+    """A folder with ``train/`` and ``val/``, a pack, or ``synthetic:IMAGESxCLASSES``."""
     stage: Path | None = None
+    """A folder on every node's own disk: training first copies ``path``, a pack, there. ``$NAME`` in it is a variable
+    of the rank's environment, ``{node}`` the node's name."""
     images: PositiveInt | None = None
+    """Train on so many images, spread evenly over the classes. ``null``: on all but those held out."""
     held_out: NonNegativeInt | None = None
+    """Training images that are never trained on: the monitor and the guard measure on them. ``null``: 1,000, at most a
+    tenth of all."""
     skips: Path | None = None
+    """A list of bad images to leave out. ``null``: ``skips.txt`` in ``path``, if it exists."""
     channels: Literal[1, 3] = 3
+    """3: colour. 1: grey."""
     size: PositiveInt
+    """Image side in pixels, for evaluation, and for training without ``phases``."""
     batch_size: PositiveInt
+    """Images in a batch of one rank."""
     augment: Literal["none", "pad_crop_flip", "resized_crop_flip"] = "none"
+    """``pad_crop_flip`` pads by an eighth, crops at random and mirrors (CIFAR-10). ``resized_crop_flip`` crops a random
+    area and aspect ratio and mirrors (ImageNet)."""
     colour_jitter: NonNegativeFloat = 0.0
+    """How much brightness, contrast and saturation may change; 0.4: to 60 % to 140 %."""
     decode: Literal["auto", "cpu"] = "auto"
+    """``auto`` decodes on a GPU if there is one."""
     threads: PositiveInt | None = None
+    """Loader threads of one rank. ``null``: the rank's share of the machine's cores."""
     prefetch: PositiveInt = 2
+    """Batches that DALI prepares ahead."""
     resident: Literal["auto", True, False] = "auto"
+    """``true``: decode each image once and keep its bytes on the rank's device. ``auto``: do so if a split takes
+    at most 1 GiB. Not with ``resized_crop_flip``."""
 
     @property
     def can_be_resident(self) -> bool:

@@ -18,14 +18,12 @@ GONE = {
 
 
 class AllreduceSettings(Settings):
-    """Horovod's allreduce; what else it can be told, its own variables tell it (``HOROVOD_FUSION_THRESHOLD``, …).
-
-    ``op``: "average", or "adasum" (Maleki et al. 2020), which needs MPI and no rule for the learning rate.
-    ``compression``: "fp16" sends gradients in half precision.
-    """
+    """How gradients are averaged over ranks. Horovod's own variables (``HOROVOD_FUSION_THRESHOLD``, …) set the rest."""
 
     op: Literal["average", "adasum"] = "average"
+    """``adasum`` (Maleki et al. 2020) needs Horovod with MPI, and ``optim.lr_rule: none``."""
     compression: Literal["none", "fp16"] = "none"
+    """``fp16`` sends gradients in half precision."""
 
     @model_validator(mode="before")
     @classmethod

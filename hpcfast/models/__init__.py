@@ -62,12 +62,16 @@ def _above_zero(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class ModelSettings(Settings):
-    """Which network, and the mean and standard deviation (pixels in [0,1], one a channel) it normalises by."""
+    """Which network, and how it normalises images."""
 
     name: Annotated[str, AfterValidator(_known)]
+    """Any timm model, or ``cifar_resnet8``, ``18``, ``20``, ``32``, ``44``, ``50``, ``56``, ``110``."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the network."""
     mean: Annotated[tuple[float, ...], AfterValidator(_pixels)]
+    """Subtracted from pixels, one number per channel, each in [0, 1]."""
     std: Annotated[tuple[float, ...], AfterValidator(_above_zero)]
+    """Pixels are divided by it, one number per channel, each in (0, 1]."""
 
     def build(self, classes: int) -> nn.Module:
         """Return the network with fresh weights: images (n, len(mean), h, w) in [0,1] to logits (n, classes).

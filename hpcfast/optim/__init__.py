@@ -21,19 +21,21 @@ def _known(name: str) -> str:
 
 
 class OptimSettings(Settings):
-    """Optimizer and learning rate.
-
-    ``lr`` is meant for a global batch of ``lr_batch`` images. For another batch ``lr_rule`` scales it: "linear", in
-    proportion (Goyal et al. 2017, for SGD and LARS); "sqrt", with the square root (for Adam and LAMB); "none".
-    Biases and BatchNorm's parameters get no weight decay.
-    """
+    """Optimizer and learning rate."""
 
     name: Annotated[str, AfterValidator(_known)] = "sgd"
+    """Any timm optimizer, LARS and LAMB among them."""
     lr: PositiveFloat
+    """Learning rate for a global batch of ``lr_batch`` images; the schedule multiplies it."""
     lr_batch: PositiveInt
+    """Images of a step over all ranks that ``lr`` is meant for."""
     lr_rule: Literal["linear", "sqrt", "none"] = "linear"
+    """How ``lr`` follows another global batch: in proportion (Goyal et al. 2017, for SGD and LARS), with its square
+    root (for Adam and LAMB), or not at all."""
     momentum: NonNegativeFloat = 0.9
+    """Of SGD and others that have one."""
     weight_decay: NonNegativeFloat = 5e-4
+    """Not applied to biases and BatchNorm's parameters."""
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return an optimizer over the parameters of ``model``; its learning rate is set at every step.

@@ -8,12 +8,10 @@ from hpcfast.component import Component
 
 
 class Schedule(Component, ABC):
-    """A factor on the learning rate, with a linear warm-up over the first ``warmup`` epochs.
-
-    Warm-up makes the linear scaling rule safe for large batches (Goyal et al. 2017, section 2.2).
-    """
+    """A factor on the learning rate."""
 
     warmup: NonNegativeFloat = 0.0
+    """Epochs of linear warm-up, which makes the linear scaling rule safe for large batches (Goyal et al. 2017)."""
 
     @abstractmethod
     def after_warmup(self, epoch: float, epochs: float) -> float:

@@ -9,9 +9,10 @@ from hpcfast.optim.schedules import Schedule
 
 
 class Piecewise(Schedule):
-    """Linear between ``knots``, pairs of (epoch, factor) in increasing order of epoch; constant outside them."""
+    """Linear between ``knots``, constant outside them."""
 
     knots: tuple[tuple[NonNegativeFloat, NonNegativeFloat], ...]
+    """Pairs of (epoch, factor), in increasing order of epoch."""
 
     @model_validator(mode="after")
     def _increasing(self) -> "Piecewise":
