@@ -16,7 +16,7 @@ from hpcfast.api.data import Batches, Loader, in_memory
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import validate
 from hpcfast.config import Check, RunConfig
-from hpcfast.config.settings import EvaluationSettings
+from hpcfast.config.groups import EvaluationSettings
 from hpcfast.data import DataSettings
 from hpcfast.data.split import Split
 from hpcfast.distributed import comm
