@@ -11,8 +11,8 @@ pytestmark = pytest.mark.distributed
 
 def test_an_evaluation_is_the_same_on_any_number_of_ranks(playground: Playground) -> None:
     assert playground.train(1, "for-api").code == 0
-    for ranks, launcher in ((0, FORKED), (2, FORKED), (3, TORCH)):
-        arguments = ("runs/for-api", "data", f"api-{ranks}.json")
+    for ranks, launcher, own in ((0, FORKED, ()), (2, FORKED, ()), (3, TORCH, ("own",))):
+        arguments = ("runs/for-api", "data", f"api-{ranks}.json", *own)
         job = playground.start(ranks, str(WORKERS / "api.py"), *arguments, launcher=launcher)
         assert job.code == 0, job.output[-3000:]
         images = 60 // max(ranks, 1) // 4 * 4

@@ -44,6 +44,19 @@ def _begin(tensor: Tensor) -> Any:
         return dist.all_reduce(tensor, async_op=True)
 
 
+def _check_cpu() -> None:
+    """Raise UserError unless the default process group, which somebody else has made, carries CPU tensors too."""
+    try:
+        dist.all_reduce(torch.zeros(1))
+    except RuntimeError as error:
+        if "device type" not in str(error):
+            raise
+        raise UserError(
+            f"this process's group ({dist.get_backend()}) carries no CPU tensors, which hpcfast sends too; make it by "
+            f"init_process_group('cpu:gloo,cuda:nccl')"
+        ) from None
+
+
 @dataclass(frozen=True)
 class _Handle:
     work: Any
@@ -81,6 +94,9 @@ class Torch(Engine):
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
+        if dist.is_initialized():  # by a script that calls us
+            _check_cpu()
+            return
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", store=TableStore(client, server), rank=self.rank,
             world_size=self.size, timeout=timedelta(seconds=launcher.patience()),
