@@ -12,7 +12,8 @@ import pytest
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("tutorials/*.md"))]
 # Added to `hpcfast train`: one short epoch of a narrow network. Everything else stays as the page has it.
 SHORT = [
     "epochs=1", "schedule={name: cosine}", "evaluation.every=0", "model.options.width=2",
@@ -23,13 +24,15 @@ LIMIT = 250
 ORDER = ("data", "train", "export", "eval", "explain", "report", "config")
 
 
+def shown(page: Path) -> list[str]:
+    """The ``$ …`` lines of a page's ```console blocks."""
+    blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    return [line for block in blocks for line in re.findall(r"^\$ (.+)$", block, re.MULTILINE)]
+
+
 def commands() -> list[str]:
-    """All ``$ …`` lines of ```console blocks, each once, in an order in which they can be run."""
-    found = []
-    for page in PAGES:
-        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
-            found += re.findall(r"^\$ (.+)$", block, re.MULTILINE)
-    return sorted(dict.fromkeys(found), key=rank)
+    """Those of all pages, each once, in an order in which they can be run."""
+    return sorted(dict.fromkeys(line for page in PAGES for line in shown(page)), key=rank)
 
 
 def rank(command: str) -> int:
@@ -40,12 +43,16 @@ def rank(command: str) -> int:
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a checkout, where commands may write."""
+    """A folder like a checkout, where commands may write, with the files that pages show under a title."""
     path = tmp_path_factory.mktemp("docs")
     for name in ("configs", "Makefile", "scripts", "campaigns"):
         (path / name).symlink_to(ROOT / name)
     (path / "hosts.sh").write_text("#!/bin/sh\necho localhost:2\n")
     (path / "hosts.sh").chmod(0o755)
+    for page in PAGES:
+        for name, text in re.findall(r"```\w+ title=\"(.+?)\"\n(.*?)```", page.read_text(), re.DOTALL):
+            (path / name).parent.mkdir(exist_ok=True)
+            (path / name).write_text(text)
     return path
 
 
@@ -76,9 +83,9 @@ def test_command(sandbox: Path, command: str) -> None:
 
 
 def test_pages_show_commands() -> None:
-    shown = commands()
-    assert {"make demo", "make test", "hpcfast data prepare digits"} <= set(shown)
-    assert any(command.startswith("horovodrun") for command in shown)
+    found = commands()
+    assert {"make demo", "make test", "hpcfast data prepare digits", "hpcfast train photos.yaml"} <= set(found)
+    assert any(command.startswith("horovodrun") for command in found)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
