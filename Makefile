@@ -20,7 +20,7 @@ demo: setup ## train and evaluate a small robust model on two ranks
 docs: setup ## write docs/reference anew, and build the documentation as a site in site/
 	typer hpcfast.cli utils docs --name hpcfast --output docs/reference/cli.md
 	python scripts/config_reference.py
-	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 check: setup ## lint, format, types, layers, spelling, requirements, shell scripts
 	ruff check .

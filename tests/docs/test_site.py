@@ -22,10 +22,10 @@ LINE = r"^(?:sbatch|hpcfast|torchrun|horovodrun) .+"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make docs` does."""
+    """The site, built as `make docs` does; with --quiet mkdocs would count no warning."""
     folder = tmp_path_factory.mktemp("site")
     env = dict(os.environ, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", NO_MKDOCS_2_WARNING="1")
-    command = ["mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = ["mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
