@@ -29,7 +29,7 @@ check: setup ## lint, format, types, layers, spelling, requirements, shell scrip
 	lint-imports
 	python scripts/rooms.py --check
 	codespell
-	python scripts/setuplib/requirements.py run horovod dali onnx >.venv/requirements.txt && deptry .
+	python scripts/setuplib/requirements.py run horovod dali onnx trackers >.venv/requirements.txt && deptry .
 	shellcheck --external-sources $(SHELL_SCRIPTS)
 
 test: check ## check, then all tests but those of minutes on a Slurm (make test-slurm)

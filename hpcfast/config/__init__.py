@@ -109,7 +109,8 @@ def understood(origin: str) -> Iterator[None]:
 
 def schema() -> dict[str, Any]:
     """JSON schemas: of a configuration file, and of every component that a ``name`` in it can choose."""
-    groups = {"attacks": components("hpcfast.attacks"), "schedules": components("hpcfast.optim.schedules")}
+    packages = {"attacks": "attacks", "schedules": "optim.schedules", "trackers": "runs.trackers"}
+    groups = {group: components(f"hpcfast.{package}") for group, package in packages.items()}
     return {
         "run": RunConfig.model_json_schema(),
         **{group: {name: c.model_json_schema() for name, c in classes.items()} for group, classes in groups.items()},

@@ -39,6 +39,9 @@ def problems(config: "RunConfig") -> Iterator[str]:
             f"allreduce.op: adasum cannot be combined with loss scaling (precision={config.precision}); "
             f"set precision to bf16 or fp32, or allreduce.op to average"
         )
+    names = [tracker.name for tracker in config.trackers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield f"trackers: {', '.join(twice)} is there more than once; list each once"
     yield from _target(config)
     yield from _lengths(config, measuring)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, SerializeAsAny, model_validator
 
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import Invalid, Settings, chosen_from
@@ -15,6 +15,7 @@ from hpcfast.distributed.settings import AllreduceSettings, EngineName
 from hpcfast.models import ModelSettings
 from hpcfast.optim import OptimSettings
 from hpcfast.optim.schedules import Schedule
+from hpcfast.runs.trackers import Tracker
 
 AnySchedule = Annotated[SerializeAsAny[Schedule], chosen_from("hpcfast.optim.schedules")]
 
@@ -25,8 +26,19 @@ def _file_name(name: str) -> str:
     return name
 
 
+def _named(values: object) -> object:
+    """Trackers may be given by their names alone."""
+    if not isinstance(values, list | tuple):
+        raise ValueError("must be a list, e.g. [tensorboard]")
+    return [{"name": value} if isinstance(value, str) else value for value in values]
+
+
+AnyTracker = Annotated[SerializeAsAny[Tracker], chosen_from("hpcfast.runs.trackers")]
+Trackers = Annotated[tuple[AnyTracker, ...], BeforeValidator(_named)]
+
+
 class RunConfig(Settings):
-    """Everything that decides what a run computes."""
+    """Everything that decides what a run computes, and the ``trackers`` that show it."""
 
     name: Annotated[str, AfterValidator(_file_name)]
     """The run directory is ``runs/NAME``."""
@@ -72,6 +84,8 @@ class RunConfig(Settings):
     """By how much the monitor must exceed ``target``."""
     log_every: PositiveInt = 50
     """Steps between two entries of the log."""
+    trackers: Trackers = ()
+    """Who shows the run: experiment trackers, offline unless their own variables say otherwise."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> "RunConfig":

@@ -22,6 +22,7 @@ class RunDirectory:
         self.skips = path / "skips.txt"
         self.evaluations = path / "evaluations"
         self.figures = path / "figures"
+        self.trackers = path / "trackers"
         self.explain = path / "explain.json"
         self.report = path / "report.html"
 

@@ -6,6 +6,7 @@ under fixed names (``train_loss``, ``learning_rate``, ``clean_accuracy``, …).
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class EventLog:
 
     def __init__(self, path: Path | None) -> None:
         self._file = path.open("a", buffering=1) if path else None
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        """Called with each event that has been written."""
         if self._file and path and path.read_bytes()[-1:] not in (b"", b"\n"):
             self._file.write("\n")  # after a line that a kill cut off
 
@@ -50,6 +53,8 @@ class EventLog:
             except OSError as error:
                 error.filename = str(self._file.name)  # of a file that is open Python doesn't know it
                 raise
+            for tell in self.listeners:
+                tell(event)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

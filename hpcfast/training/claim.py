@@ -57,7 +57,8 @@ def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     # A run may be moved, and so may its data, which it knows by content; earlier versions noted nothing.
     path = config.data.path if summary is None or "data" in summary else before.data.path
     data = before.data.model_copy(update={"path": path, "stage": config.data.stage})
-    moved = before.model_copy(update={"runs": config.runs, "data": data, "engine": config.engine})
+    same = {"engine": config.engine, "trackers": config.trackers}  # whatever the run computes
+    moved = before.model_copy(update={"runs": config.runs, "data": data, **same})
     if moved != config:
         old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
@@ -79,7 +80,7 @@ def _clean(run: RunDirectory) -> None:
 
 def _clear(run: RunDirectory) -> None:
     """Remove what a run writes, and nothing else."""
-    for folder in (run.checkpoints, run.evaluations, run.figures, run.failures, run.stacks):
+    for folder in (run.checkpoints, run.evaluations, run.figures, run.failures, run.stacks, run.trackers):
         shutil.rmtree(folder, ignore_errors=True)
     written = (run.summary, run.skips, run.explain, run.report, run.model, run.weights, run.events, run.config)
     for file in written:  # the config last: it claims the rest

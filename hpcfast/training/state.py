@@ -24,6 +24,7 @@ from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.failures import History
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import Stopped, StopRequest
+from hpcfast.runs.trackers.following import Followers
 from hpcfast.training.checkpoint import Store
 from hpcfast.training.course import Course
 from hpcfast.training.guard import Guard
@@ -96,6 +97,13 @@ class Run:
         ranks = "" if same else f", now on {self.world.size} ranks instead of {state['world_size']}"
         done = f"{self.course.at:.4g}/{self.course.epochs:g}"
         self.reporter.say(f"going on with {self.dir.path} after epoch {done}{ranks}")
+
+    def followers(self) -> Followers:
+        """The trackers, who are told what the log says already, and all that is recorded from now on."""
+        trackers = self.config.trackers if self.world.is_root else ()
+        followers = Followers(trackers, self.dir, self.config.model_dump(mode="json"), self.reporter.say)
+        self._log.listeners.append(followers.tell)
+        return followers
 
     def say_interval(self) -> None:
         """Say and record how often a checkpoint is saved, where the run itself finds that out; rank 0 knows it."""

@@ -16,7 +16,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import chosen_images
-from hpcfast.runs import files
+from hpcfast.runs import files, trackers
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
 from hpcfast.runs.signals import KEPT, StopRequest, at_once
@@ -48,6 +48,7 @@ def train(
     """
     began = time.time()  # the run's clock starts before the data set is touched
     _check_code(comm.gather(foreign.imported(config.dump())))
+    comm.on_root(lambda: trackers.require(config.trackers))
     staged = config.data.stage is not None and not comm.on_root(lambda: claim.finished(config, overwrite))
     data = dataset.read(config.data, world, copy_data(config.data, world) if staged else None)
     _check_sizes(config, world, data)
@@ -72,8 +73,11 @@ def train(
         run.say_interval()
         if before != config.data:  # evaluations look for the data where the run had them last
             comm.on_root(lambda: files.save_text(run.dir.config, config.dump()))
+        followers = held.enter_context(run.followers())
         with run.ends():
-            return _train(run, traces)
+            summary = _train(run, traces)
+        followers.finish(summary)
+        return summary
 
 
 def _train(run: Run, profile: Profile | None) -> dict[str, Any]:

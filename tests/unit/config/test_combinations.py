@@ -10,6 +10,17 @@ from hpcfast.errors import UserError
 Tiny = Callable[..., RunConfig]
 PHASES = "phases=[{steps: 2, size: 8, batch_size: 4}, {epochs: 1, size: 8, batch_size: 4}]"
 IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what is legal, the cure
+    "a tracker twice": (
+        ["trackers=[wandb, {name: wandb, project: x}]"],
+        "trackers",
+        ["wandb is there", "list each once"],
+    ),
+    "a tracker that is no list": (["trackers=wandb"], "trackers", ["must be a list, e.g. [tensorboard]", "'wandb'"]),
+    "no such tracker": (
+        ["trackers=[wandbe]"],
+        "trackers.0.name",
+        ["mlflow, tensorboard, wandb", "did you mean 'wandb'"],
+    ),
     "two durations": (["steps=7"], "epochs", ["one of epochs, steps, images", "epochs and steps"]),
     "three durations": (["steps=7", "images=9"], "epochs", ["one of epochs, steps, images", "and steps and images"]),
     "no duration": (["epochs=null"], "epochs", ["one of epochs, steps, images", "got none"]),
@@ -156,6 +167,7 @@ def test_an_impossible_combination_is_one_line_with_its_cure(
 
 
 POSSIBLE = {
+    "trackers by name and with settings": ["trackers=[tensorboard, {name: wandb, client: trackio, project: x}]"],
     "phases in steps alone": ["epochs=null", PHASES],
     "adasum in bf16": ["allreduce.op=adasum", "precision=bf16"],
     "accumulation of one-step attacks": ["accumulate=2", "guard.every=1"],

@@ -66,7 +66,7 @@ def test_the_schema_is_json_and_names_every_top_level_setting() -> None:
         assert f'"{key}"' in text
 
 
-@pytest.mark.parametrize("package", ["hpcfast.attacks", "hpcfast.optim.schedules"])
+@pytest.mark.parametrize("package", ["hpcfast.attacks", "hpcfast.optim.schedules", "hpcfast.runs.trackers"])
 def test_the_schema_knows_the_settings_of_every_component(package: str) -> None:
     text = json.dumps(schema())
     for name in component.names(package):
