@@ -8,6 +8,7 @@ import timm
 import yaml
 
 from hpcfast.config import RunConfig
+from hpcfast.export import hub
 from hpcfast.export.formats import FORMATS, python
 from hpcfast.runs.names import in_markdown
 
@@ -27,7 +28,7 @@ def about(
         "input": {"channels": config.data.channels, "size": config.data.size, "range": [0, 1]},
         "threat": {key: summary[key] for key in ("norm", "eps")},
         "reached": {key: summary[key] for key in ("clean_accuracy", "robust_accuracy", "n_eval", "ci95", "attack")},
-        "file": {key: value for key, value in result.items() if key != "path"},
+        "file": {key: value for key, value in result.items() if key not in ("path", "card", "about")},
         "versions": summary["versions"],
     }
     return {**_robustbench(summary), "hpcfast": ours} if result["format"] == "robustbench" else ours
@@ -59,16 +60,16 @@ def _robustbench(summary: dict[str, Any]) -> dict[str, Any]:
 def markdown(
     out: Path, config: RunConfig, classes: tuple[str, ...], summary: dict[str, Any], result: dict[str, Any]
 ) -> str:
-    """The contents of ``FILE.md``: what the file is, what it reached, how it was made, how to load it."""
+    """The contents of the card: what the file is, what it reached, how it was made, how to load it."""
     data, model, form = config.data, config.model, FORMATS[result["format"]]
     values = config.model_dump(mode="json")
     values["data"]["path"] = data.path.name  # without the folders of the one who trained
-    del values["runs"], values["data"]["stage"]
+    del values["runs"], values["data"]["stage"], values["trackers"]
     names = in_markdown(", ".join(classes[:20])) + (", …" if len(classes) > 20 else "")
     colours = "grey" if data.channels == 1 else "RGB"
     about = yaml.safe_dump(values, sort_keys=False)
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", about) or [""]))
-    return f"""# {in_markdown(out.name)}
+    return f"""{hub.FRONT if form.folder else ""}# {in_markdown(out.name)}
 
 {form.describe}
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hpcfast import foreign
 from hpcfast.errors import UserError
+from hpcfast.export import hub
 from hpcfast.models import ModelSettings, pretrained
 
 Logits = Callable[[Tensor], Tensor]
@@ -37,6 +38,8 @@ class Format:
     read: Callable[[Path, ModelSettings], Logits]
     after: str = ""
     """What else the card says, at its end."""
+    folder: bool = False
+    """Whether it is a folder, of the names that the Hub gives to files."""
 
 
 def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
@@ -48,11 +51,9 @@ def python(form: Format, file: str, model: ModelSettings, classes: int) -> str:
     create = f"{member}({arguments})" if own else f'timm.create_model("{model.name}", {arguments})'
     moments = {"channels": len(model.mean), "mean": list(model.mean), "std": list(model.std)}
     code = form.recipe.format(file=json.dumps(file, ensure_ascii=False), create=create, **moments)
-    if "{create}" not in form.recipe:
-        return code
     if own:
-        return f"from {module} import {member}\n{code}"
-    ours = timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
+        return f"from {module} import {member}\n" * ("{create}" in form.recipe) + code
+    ours = "timm" in form.recipe and timm.model_entrypoint(model.name).__module__.startswith("hpcfast")
     return f"import hpcfast.models  # adds {model.name} to timm\n" * ours + code
 
 
@@ -188,5 +189,22 @@ The file has the form that RobustBench's `load_model` reads; RobustBench does no
 4. Run RobustBench's `benchmark` on all its test images for `autoattack_acc`. `reported` is our number, under the
    attack in `footnote`.
 """,
+    ),
+    "hub": Format(
+        "A model repository of the Hugging Face Hub, for timm. **Normalisation is in `config.json`** "
+        "(`pretrained_cfg`: `mean`, `std`), as timm has it, and not in the network.",
+        """\
+import timm
+import torch
+net = timm.create_model("local-dir:" + {file}, pretrained=True)
+mean, std = (torch.tensor(net.pretrained_cfg[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+logits = net.eval()((images - mean) / std)
+""",
+        lambda model, images, path: path.write_bytes(safetensors.torch.save(_plain(model.get_submodule("net")))),
+        hub.read,
+        """
+From the Hub: `timm.create_model("hf-hub:OWNER/NAME", pretrained=True)`.
+""",
+        folder=True,
     ),
 }

@@ -5,10 +5,11 @@ channels of the stem and of the first stage; ``stem_stride: 2`` quarters the cos
 ``cifar_resnet20`` to ``110`` are the paper's own thin networks, whose shortcuts have no weights.
 """
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
-from timm.models import register_model
+from timm.models import build_model_with_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
@@ -67,10 +68,11 @@ class PaddedShortcut(nn.Module):
 
 
 def _register(name: str, block: Any, layers: tuple[int, ...], defaults: dict[str, Any]) -> None:
-    def build(pretrained: bool = False, **options: Any) -> CifarResNet:
-        for key in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm's, for downloaded weights only
-            options.pop(key, None)
-        return CifarResNet(block, layers, **{**defaults, **options})
+    def build(pretrained: bool = False, pretrained_cfg: Any = None, **options: Any) -> CifarResNet:
+        # timm's way, which loads what `hpcfast export --format hub` has written
+        about = pretrained_cfg or {"architecture": name, "first_conv": "stem.0", "classifier": "fc"}
+        make = partial(CifarResNet, block, layers)
+        return build_model_with_cfg(make, name, pretrained, about, **{**defaults, **options})
 
     build.__name__ = name
     register_model(build)

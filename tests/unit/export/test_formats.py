@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import timm
 import torch
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from hpcfast.config import RunConfig
@@ -21,7 +23,7 @@ from hpcfast.training import train
 from tests.conftest import write_images
 
 RUNS = ("grey", "colour")
-DICTS = ("safetensors", "state-dict", "robustbench")
+DICTS = ("safetensors", "state-dict", "robustbench", "hub")
 
 
 class Exported(NamedTuple):
@@ -30,8 +32,12 @@ class Exported(NamedTuple):
     model: nn.Module
     config: RunConfig
 
+    @property
+    def weights(self) -> Path:
+        return self.out / "model.safetensors" if self.out.is_dir() else self.out
+
     def beside(self, kind: str) -> str:
-        return Path(f"{self.out}{kind}").read_text()
+        return Path(self.result[{".md": "card", ".json": "about"}[kind]]).read_text()
 
     def images(self, n: int) -> Tensor:
         data = self.config.data
@@ -76,7 +82,7 @@ every = pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in FORM
 @every
 def test_a_file_is_described_as_it_is(name: str, kind: str, exported: Export) -> None:
     made = exported(name, kind)
-    data = made.out.read_bytes()
+    data = made.weights.read_bytes()
     assert made.result["bytes"] == len(data)
     assert made.result["sha256"] == hashlib.sha256(data).hexdigest()
     assert made.result["largest_difference"] < 1e-4
@@ -102,7 +108,7 @@ def test_the_lines_in_the_card_compute_the_models_logits(
 @torch.no_grad()
 def test_weights_are_read_as_any_others(name: str, kind: str, exported: Export) -> None:
     made = exported(name, kind)
-    model, notes = pretrained.load(made.out)  # what it is stands beside it
+    model, notes = pretrained.load(made.weights)  # what it is stands beside it
     torch.testing.assert_close(model(made.images(2)), made.model(made.images(2)))
     assert (notes.model.name, notes.model.options) == (made.config.model.name, made.config.model.options)
     assert notes.mean == pytest.approx(made.config.model.mean)
@@ -143,3 +149,29 @@ def test_a_state_dict_has_the_networks_own_names(exported: Export) -> None:
     state = torch.load(made.out, weights_only=True)
     assert state.keys() == made.model.get_submodule("net").state_dict().keys()
     assert all(tensor.is_contiguous() for tensor in state.values())
+
+
+@pytest.mark.parametrize("kind", RUNS)
+@torch.no_grad()
+def test_timm_builds_the_network_and_its_images_from_the_folder_alone(kind: str, exported: Export) -> None:
+    made = exported("hub", kind)
+    net = timm.create_model(f"local-dir:{made.out}", pretrained=True).eval()
+    images, data = made.images(2), timm.data.resolve_model_data_config(net)
+    mean, std = (torch.tensor(data[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    logits = net((images - mean) / std)
+    torch.testing.assert_close(logits, made.model(images), atol=1e-5, rtol=1e-4)
+    assert data["input_size"] == (made.config.data.channels, 10, 10)
+    assert (data["interpolation"], data["crop_pct"], data["crop_mode"]) == ("bilinear", 1.0, "squash")
+    assert net.pretrained_cfg["label_names"] == [f"class{i}" for i in range(logits.shape[1])]
+
+
+def test_the_card_of_a_repository_has_what_the_hub_reads(exported: Export) -> None:
+    made = exported("hub", "grey")
+    names = {"README.md", "config.json", "model.safetensors", "model.safetensors.json"}
+    assert {path.name for path in made.out.iterdir()} == names
+    front = ModelCard(made.beside(".md")).data
+    assert (front.library_name, front.pipeline_tag, front.license) == ("timm", "image-classification", None)
+    assert front.tags
+    assert "adversarial-robustness" in front.tags
+    assert "import hpcfast.models" in made.beside(".md")
+    assert "Normalisation is in `config.json`" in made.beside(".md")
