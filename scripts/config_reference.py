@@ -22,7 +22,10 @@ GROUPS = {
 """Keys that hold a group of keys, and its name in the schema."""
 ITEMS = {"phases": "Phase", "monitor, final and confirm": "Check"}
 """Groups that several keys or a list hold."""
-LINKS = {"Phase": "phases", "Check": "monitor-final-and-confirm", "Attack": "attacks", "Schedule": "schedules"}
+LINKS = {
+    "Phase": "phases", "Check": "monitor-final-and-confirm", "Attack": "attacks", "Schedule": "schedules",
+    "Tracker": "trackers",
+}  # fmt: skip
 """Where on the page a value that is a group is explained; that of GROUPS is under its own key."""
 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
@@ -80,7 +83,7 @@ def page() -> str:
     parts = [HEAD, f"## The run\n\n{whole}\n"]
     parts += [section(f"`{key}`", groups[cls]) for key, cls in GROUPS.items()]
     parts += [section(f"`{key}`" if key in run["properties"] else key, groups[cls]) for key, cls in ITEMS.items()]
-    for kind in ("attacks", "schedules"):
+    for kind in ("attacks", "schedules", "trackers"):
         parts.append(f"## {kind}\n\nThe key `name` chooses one; the other keys are its own.\n")
         parts += [section(f"`{name}`", cls, 3, ("name",)) for name, cls in found[kind].items()]
     return "\n".join(parts)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpcfast import foreign
 from hpcfast.config import RunConfig
 from hpcfast.errors import UserError
 from hpcfast.export import card, hub
@@ -47,6 +48,11 @@ def publish(run: RunDirectory, config: RunConfig, name: str, out: Path, overwrit
     if summary is None:
         raise UserError(f"{run.path} is unfinished; resume it with 'hpcfast train {run.config}'")
     form = FORMATS[name]
+    if form.folder and foreign.is_path(config.model.name):
+        raise UserError(
+            f"--format {name}: timm, which loads such a folder, cannot build {config.model.name}; take safetensors, "
+            f"state-dict or torchscript"
+        )
     file = out / hub.WEIGHTS if form.folder else out
     card_file = out / hub.CARD if form.folder else out.with_name(f"{out.name}.md")
     about_file = file.with_name(f"{file.name}.json")

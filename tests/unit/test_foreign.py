@@ -18,6 +18,8 @@ from hpcfast.config import RunConfig
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation.cache import depends_on
+from hpcfast.export import publish
+from hpcfast.runs.directory import RunDirectory
 from hpcfast.training.train import train
 from tests.unit import owned
 
@@ -137,6 +139,12 @@ def test_a_finished_runs_code_is_run_only_where_it_is_trusted(
     assert not (package.parent / "RAN").exists()
     done = CliRunner().invoke(app, [*words, "--trust-code"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+
+
+def test_timm_cannot_load_a_network_of_ones_own(trained: RunConfig, tmp_path: Path) -> None:
+    run = RunDirectory(trained.folder)
+    with foreign.trusting(), pytest.raises(UserError, match=r"cannot build my_pkg\.nets\.build; take safetensors"):
+        publish(run, trained, "hub", tmp_path / "out")
 
 
 def test_from_python(trained: RunConfig, package: Path) -> None:

@@ -17,12 +17,13 @@ LONGEST = 500
 
 
 class Mlflow(Tracker):
-    """``project`` is MLflow's experiment."""
+    """MLflow."""
 
     # Files: a cluster's disks are no place for MLflow's other store, a data base that locks a file.
     environment: ClassVar[dict[str, str]] = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
 
     project: str = "hpcfast"
+    """MLflow's experiment."""
 
     @property
     def library(self) -> str:

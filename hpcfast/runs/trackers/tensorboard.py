@@ -11,7 +11,7 @@ from hpcfast.runs.trackers import About, Point, Tracker
 
 
 class TensorBoard(Tracker):
-    """Its files are written anew whenever a run goes on, so that they hold each step once."""
+    """TensorBoard. Its files are written anew when a run resumes, so that they hold each step once."""
 
     @property
     def library(self) -> str:

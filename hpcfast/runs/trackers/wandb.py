@@ -11,12 +11,14 @@ from hpcfast.runs.trackers.following import PATIENCE
 
 
 class Wandb(Tracker):
-    """``client``: wandb, offline unless WANDB_MODE says otherwise; or trackio, local unless TRACKIO_SPACE_ID does."""
+    """Weights & Biases, or Trackio."""
 
     environment: ClassVar[dict[str, str]] = {"WANDB_ERROR_REPORTING": "false"}
 
     project: str = "hpcfast"
+    """The project that the run belongs to there."""
     client: Literal["wandb", "trackio"] = "wandb"
+    """``wandb`` is offline unless ``WANDB_MODE`` says otherwise, ``trackio`` unless ``TRACKIO_SPACE_ID`` does."""
 
     @property
     def library(self) -> str:
