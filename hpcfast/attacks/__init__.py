@@ -46,6 +46,8 @@ _SCALE = 1024.0
 class Attack(Component, ABC):
     """Settings of one attack, and the attack itself."""
 
+    plainly: ClassVar[str] = ""
+    """What it does, in a sentence for people who don't know it; reports show that."""
     in_ball: ClassVar[bool] = True
     """False: leaves the threat model's ball by design, so that no evaluation may use it."""
     guarded: ClassVar[bool] = True

@@ -30,6 +30,9 @@ class Apgd(Attack):
     back as the point of greatest cross-entropy, and one that is misclassified as it is comes back unchanged.
     """
 
+    plainly = (
+        "PGD that chooses its steps' size itself, then aims at each of the likeliest wrong classes; most of AutoAttack."
+    )
     guarded = False
     trains = False
 

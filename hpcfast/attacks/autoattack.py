@@ -22,6 +22,7 @@ STEPS, TARGETS, QUERIES, SAMPLES = 100, 9, 5000, 20
 class Autoattack(Attack):
     """AutoAttack, by the authors' code."""
 
+    plainly = "Four strong attacks in a row (APGD, targeted APGD, targeted FAB, Square): the yardstick of the field."
     guarded = False
     trains = False
 

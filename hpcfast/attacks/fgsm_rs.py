@@ -16,6 +16,8 @@ from hpcfast.attacks import Attack, Ball, Pixels, Source, input_gradient
 class FgsmRs(Attack):
     """One step from a random start, or from the image."""
 
+    plainly = "One step along the gradient from a random start: fast to train with, too weak to measure with."
+
     alpha: Pixels | None = None
     """Step size. ``null``: 1.25 eps, as Wong et al. recommend (from zero: cut to eps)."""
     start: Literal["random", "zero"] = "random"

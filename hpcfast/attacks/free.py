@@ -16,6 +16,8 @@ from hpcfast.attacks import Attack, Ball, Criterion, Pixels, Source, input_gradi
 class Free(Attack):
     """Several optimizer steps a batch, with a perturbation that moves between them."""
 
+    plainly = "Trains on each batch several times and moves the changes on each time."
+
     replays: PositiveInt = 4
     """Optimizer steps a batch."""
     alpha: Pixels | None = None

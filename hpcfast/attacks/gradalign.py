@@ -18,6 +18,8 @@ from hpcfast.attacks.norms import L2
 class Gradalign(Attack):
     """The FGSM loss + ``weight`` * the misalignment of the gradients at x and at a random point of the ball."""
 
+    plainly = "One step along the gradient, with a reward for networks whose gradients agree nearby."
+
     weight: PositiveFloat = 0.2
     """Of the misalignment in the loss."""
 

@@ -21,6 +21,7 @@ class Mixed(Attack):
     For training only: the threat model that an evaluation names is not the one attacked, ``ball`` plays no part.
     """
 
+    plainly = "Another attack, under one of several limits for each image."
     in_ball = False
 
     threats: Annotated[tuple[Threat, ...], Field(min_length=2)]

@@ -16,6 +16,7 @@ class Nfgsm(Attack):
     For training only: the result is outside the ball.
     """
 
+    plainly = "One step along the gradient from strong noise, which may leave the limit; to train with."
     in_ball = False
 
     noise: PositiveFloat = 2.0

@@ -11,6 +11,8 @@ from hpcfast.attacks import Attack, Ball, Pixels, Source, Try, gradient, input_g
 class Pgd(Attack):
     """Projected gradient descent from random starts; the worst result of each image counts."""
 
+    plainly = "Many small steps along the gradient, the worst of several random starts (50 x 10: 50 steps, 10 starts)."
+
     steps: PositiveInt = 7
     """Of each start."""
     alpha: Pixels | None = None

@@ -20,6 +20,7 @@ class Square(Attack):
     one seed, so that no image's outcome depends on those that it is attacked together with.
     """
 
+    plainly = "Tries square patches at random and looks at the network's answers only, not at gradients."
     guarded = False
     trains = False
 

@@ -16,6 +16,8 @@ class Trades(Attack):
     The search starts from x + 0.001 N(0,1), as published.
     """
 
+    plainly = "Several steps that change the network's answer as much as they can, whatever is right."
+
     steps: PositiveInt = 10
     """Of the search for x'."""
     alpha: Pixels | None = None

@@ -23,6 +23,7 @@ def step(
     """Time a training step by method, precision and memory format, alone or under horovodrun or mpirun."""
     from hpcfast.bench.step import steps
     from hpcfast.distributed import comm
+    from hpcfast.report.format import count
 
     world = comm.init()
     rows = steps(model, {}, size, batch, repeats, world)
@@ -31,7 +32,7 @@ def step(
             "{method}|{precision}|{memory_format}|{seconds:.3f}|{cpu_seconds:.3f}|{relative_to_standard:.2f}|"
             "{spread[0]:.2f}-{spread[1]:.2f}|{relative_flops:.3f}"
         )
-        caption = f"{model}, {size} px, {batch} images a rank, {world.size} ranks, n = {repeats}"
+        caption = f"{model}, {size} px, {count(batch, 'image')} a rank, {count(world.size, 'rank')}, n = {repeats}"
         headings = "method|precision|layout|seconds|CPU seconds|relative|(range)|FLOPs"
         _show(headings, (text.format(**row) for row in rows), caption, left=3)
     comm.on_root(lambda: options.write_json(json, {"rows": rows}))
@@ -51,16 +52,18 @@ def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Jso
 
 
 def _show_allreduce(found: dict[str, Any], model: str) -> None:
+    from hpcfast.report.format import bandwidth, count, short_time
+
     rows = []
     for row in [*found["rows"], *found["gradients"]]:
         sent = "fp32" if row["compression"] == "none" else row["compression"]
         median, low, high = (1e3 * seconds for seconds in (row["seconds"], *row["spread"]))
         link = row["bus_bandwidth"] / 1e6
         rows.append(f"{row['bytes'] / 1024:,.0f}|{sent}|{median:,.2f}|{low:,.2f}-{high:,.2f}|{link:,.0f}")
-    caption = "{ranks} ranks on {nodes} nodes, n = {n}, medians".format(**found)
+    caption = f"{count(found['ranks'], 'rank')} on {count(found['nodes'], 'node')}, n = {found['n']}, medians"
     _show("KiB|sent as|milliseconds|(range)|MB/s on a link", rows, caption, left=0)
     print(f"the last two: all gradients of {model}, fused")
-    print(f"fit: {1e3 * found['latency_seconds']:.2f} ms + size / ({found['bytes_per_second'] / 1e6:,.0f} MB/s)")
+    print(f"fit: {short_time(found['latency_seconds'])} + size / ({bandwidth(found['bytes_per_second'])})")
 
 
 @app.command()
@@ -76,6 +79,7 @@ def loader(
     from hpcfast.bench.loader import measure
     from hpcfast.distributed import comm
     from hpcfast.errors import UserError
+    from hpcfast.report.format import count
 
     world = comm.init()
     if world.size > 1:
@@ -83,7 +87,7 @@ def loader(
     found = measure(data, size, images, batch, rounds, world.device)
     options.write_json(json, found)
     text = "{loader}|{threads}|{images_per_second:,.0f}|{images_per_core_second:,.0f}|{spread[0]:,.0f}-{spread[1]:,.0f}"
-    caption = f"{found['images']} images of {size} px a round, n = {rounds}, medians"
+    caption = f"{count(found['images'], 'image')} of {size} px a round, n = {rounds}, medians"
     _show("loader|threads|images/s|images/core-s|(range)", (text.format(**row) for row in found["rows"]), caption)
     print(f"best here: data.threads={found['best']['threads']}")
 

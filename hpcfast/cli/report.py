@@ -35,7 +35,7 @@ def command(
     except UserError as error:  # the data may be elsewhere; numbers and curves are reported without them
         why = str(error)
     page.write(records, target, overwrite or out is None)
-    screen = console(140)
+    screen = console(160)
     for table in (tables.results(records), tables.times(records)):
         if table.rows:
             screen.print(table._replace(title="").terminal())

@@ -39,6 +39,7 @@ def run(
 ) -> None:
     """Execute what is not done of STUDY: on Slurm, as arrays of jobs, or with --local here; then report."""
     from hpcfast.cluster import slurm as cluster
+    from hpcfast.report.format import count
     from hpcfast.runs import lock
     from hpcfast.scaling import local as machine
     from hpcfast.scaling import slurm
@@ -55,7 +56,9 @@ def run(
         elif pending:
             numbers = slurm.submit(given, study, pending)
             *arrays, last = numbers
-            print(f"submitted {len(pending)} jobs as arrays {', '.join(arrays)}, then job {last}, which reports")
+            print(
+                f"submitted {count(len(pending), 'job')} as arrays {', '.join(arrays)}, then job {last}, which reports"
+            )
             print(f"logs     {given.folder / 'logs'}")
             print(f"watch    squeue --jobs={','.join(numbers)}")
             print(f"cancel   scancel {' '.join(numbers)}")

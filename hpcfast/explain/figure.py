@@ -13,6 +13,7 @@ from hpcfast.runs import plot
 from hpcfast.runs.names import in_figure
 
 IMAGES = 4
+GRADIENT = "gradient,\neach on its\nown scale"
 
 
 def choose(labels: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -35,7 +36,7 @@ def panels(model: nn.Module, x: Tensor, y: Tensor, radius: float) -> dict[str, T
     free = math.sqrt(x[0].numel()) / 2  # from grey to black or white: a ball to make a new image in
     return {
         "image": x,
-        "gradient": features.slope(model, x, y),
+        GRADIENT: features.slope(model, x, y),
         "pushed towards\nthe next class": features.towards(model, x, y.roll(-1), min(radius, free)),
         "inverted from\nthe next image": features.inverted(model, x, x.roll(-1, 0), free),
     }
@@ -63,12 +64,12 @@ def draw(path: Path, columns: list[tuple[str, dict[str, Tensor]]], classes: list
 def _row(images: Tensor, kind: str, classes: list[str]) -> list[plot.Image]:
     """Images of one kind; gradients are about white in blue and red, or in colours about grey."""
     titles = [in_figure(name, 14) if kind == "image" else "" for name in classes]
-    colours = "RdBu_r" if kind == "gradient" else "gray"
-    pixels = [about_half(image) if kind == "gradient" else image for image in images.cpu()]
+    colours = "RdBu_r" if kind == GRADIENT else "gray"
+    pixels = [about_half(image) if kind == GRADIENT else image for image in images.cpu()]
     return [plot.Image(image.numpy(), title, colours) for image, title in zip(pixels, titles, strict=True)]
 
 
-def about_half(change: Tensor, shown: float = 0.99) -> Tensor:
-    """Move zero to a half; all but this share of the entries, the largest, are cut, so that they don't hide others."""
-    size = change.abs().flatten().quantile(shown).clamp_min(torch.finfo(torch.float32).tiny)
+def about_half(change: Tensor) -> Tensor:
+    """Move zero to a half; the largest hundredth of the entries is cut, so that it doesn't hide the others."""
+    size = change.abs().flatten().quantile(0.99).clamp_min(torch.finfo(torch.float32).tiny)
     return (0.5 + change / (2 * size)).clamp(0, 1)

@@ -16,7 +16,6 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation.batches import good_batches
 from hpcfast.explain import Finished, load
-from hpcfast.explain.figure import about_half
 from hpcfast.runs import plot
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import in_figure
@@ -24,6 +23,8 @@ from hpcfast.runs.names import in_figure
 IMAGES = 4
 SHORT = 18
 """Characters that a name may have in a title."""
+FACTORS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000)
+"""By one of these all changes of a picture are magnified: people compare them, and can tell how faint they are."""
 RADII = np.geomspace(0.05, 8, 24)
 """Tried in turn for the picture, in multiples of the threat model's eps."""
 
@@ -80,24 +81,32 @@ def all_correct(runs: list[Finished], val: Split) -> tuple[Tensor, Tensor]:
     return batch.x[rows], batch.y[rows]
 
 
+def magnified(changes: list[Tensor]) -> int:
+    """How many times as large all ``changes`` are shown; the largest hundredth of all may be cut off."""
+    most = torch.cat([change.abs().flatten() for change in changes]).sort().values
+    return max((factor for factor in FACTORS if factor * most[int(0.99 * (len(most) - 1))] <= 0.5), default=1)
+
+
 def draw(
     path: Path, x: Tensor, y: Tensor, fooled: list[tuple[str, Fooled]], classes: tuple[str, ...], norm: str
 ) -> None:
     """Draw a row for each image of ``x``: the image, and for each run, by name, what fools it and the change."""
+    factor = magnified([found - x for _, (found, *_) in fooled])
     rows = []
     for row, image in enumerate(x.cpu()):
         images = [plot.Image(image.numpy(), f"clean: {in_figure(classes[y[row]], SHORT)}")]
         for name, (found, predicted, distance) in fooled:
             other = found[row].cpu()
             title = f"{in_figure(name, SHORT)} predicts: {in_figure(classes[predicted[row]], SHORT)}"
-            change = about_half(other - image, shown=1).numpy()
+            change = (0.5 + factor * (other - image)).clamp(0, 1).numpy()
             images += [plot.Image(other.numpy(), title), plot.Image(change, f"change, {norm} {distance[row]:.2f}")]
         rows.append(images)
 
     def figure() -> Figure:
         figure = Figure(figsize=(2.1 * len(rows[0]), 2.35 * len(rows)))
         plot.grid(figure, rows)
-        figure.suptitle("What it takes to fool each model (changes magnified)", fontsize=13)
+        shown = f"changes shown x{factor}, grey: none" if factor > 1 else "changes: grey is none"
+        figure.suptitle(f"What it takes to fool each model ({shown})", fontsize=13)
         figure.tight_layout()
         return figure
 

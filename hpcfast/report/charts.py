@@ -11,7 +11,9 @@ from hpcfast.report.runs import Record
 from hpcfast.runs import plot
 
 MARKED = 40
-"""Points of a line that have a marker, and their value under the mouse; all are drawn up to ten times as many."""
+"""Points of a line that have a marker, and their value under the mouse; eight times as many are drawn."""
+ALL_MARKED = 360
+"""Of all lines on a page over epochs: fewer of each where there are many, so that the page stays small."""
 OVER_EPOCHS = {
     ("robust_accuracy", "clean_accuracy"): ("Accuracy, monitor", "robust (solid), clean (dashed)", True),
     ("strong", "seen"): ("What the guard saw", "accuracy: strong attack (solid), training attack (dashed)", True),
@@ -54,7 +56,7 @@ class Line(NamedTuple):
 def over_epochs(records: list[Record]) -> list[Chart]:
     """A chart for each quantity that any of the runs has recorded."""
     end = max(record.history.epoch for record in records)
-    charts = []
+    planned = []
     for keys, (title, y, fractions) in OVER_EPOCHS.items():
         lines = []
         for i, record in enumerate(records):
@@ -66,8 +68,9 @@ def over_epochs(records: list[Record]) -> list[Chart]:
                     before = [point for point in kept if point.step < part[0].step][-1:]  # where the run went back to
                     lines.append(Line(i, f"{name}, undone", _samples(before + part), ":"))
         if lines:
-            charts.append(_draw(title, "epoch", y, fractions, lines, end))
-    return charts
+            planned.append((title, y, fractions, lines))
+    marked = max(8, min(MARKED, ALL_MARKED // max(1, sum(len(lines) for *_, lines in planned))))
+    return [_draw(title, "epoch", y, fractions, lines, end, marked) for title, y, fractions, lines in planned]
 
 
 def over_eps(records: list[Record]) -> list[Chart]:
@@ -91,8 +94,10 @@ def _samples(points: Sequence[Point]) -> list[Sample]:
     return [Sample(point.epoch, point.value, f"epoch {point.epoch:.4g}, step {point.step}") for point in points]
 
 
-def _draw(title: str, x: str, y: str, fractions: bool, lines: list[Line], end: float = 0.0) -> Chart:
-    """A chart from 0 to ``end`` at least."""
+def _draw(
+    title: str, x: str, y: str, fractions: bool, lines: list[Line], end: float = 0.0, marked: int = MARKED
+) -> Chart:
+    """A chart from 0 to ``end`` at least; at ``marked`` points of a line stands its value."""
 
     def say(line: Line, sample: Sample) -> str:
         return f"{line.name}: {f'{sample.y:.1%}' if fractions else f'{sample.y:.4g}'} ({sample.where})"
@@ -102,11 +107,11 @@ def _draw(title: str, x: str, y: str, fractions: bool, lines: list[Line], end: f
         axes = figure.add_axes((0.13, 0.16, 0.84, 0.8))
         for line in lines:
             colour = plot.RUNS[line.run % len(plot.RUNS)]
-            drawn, marked = _spread(line.samples, 10 * MARKED), _spread(line.samples, MARKED)
+            drawn, named = _spread(line.samples, 8 * marked), _spread(line.samples, marked)
             axes.plot([s.x for s in drawn], [s.y for s in drawn], line.style, color=colour, linewidth=1.5)
             axes.scatter(
-                [s.x for s in marked], [s.y for s in marked], s=14, color=colour, clip_on=False, zorder=3,
-                urls=[say(line, sample) for sample in marked],
+                [s.x for s in named], [s.y for s in named], s=14, color=colour, clip_on=False, zorder=3,
+                urls=[say(line, sample) for sample in named],
             )  # fmt: skip
         axes.set_xlim(0, max(end, *(sample.x for line in lines for sample in line.samples)) or 1)
         axes.set_ylim(bottom=min(0.0, *(sample.y for line in lines for sample in line.samples)))

@@ -1,14 +1,15 @@
 """One HTML file that holds a whole report: no script, style, font or image from anywhere else."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hpcfast.errors import UserError
-from hpcfast.report import charts, html, tables
+from hpcfast.report import charts, html, pictures, tables, verdict
 from hpcfast.report.charts import Chart
 from hpcfast.report.format import Table
+from hpcfast.report.pictures import Picture
 from hpcfast.report.runs import Record
 from hpcfast.runs import files, plot
 
@@ -30,23 +31,19 @@ class Section(NamedTuple):
     title: str
     tables: list[Table]
     charts: Sequence[Chart] = ()
-    pictures: Sequence[tuple[str, str]] = ()
-    """A caption, and a PNG file in base64."""
+    pictures: Sequence[Picture] = ()
     bars: Sequence[Bar] = ()
+    words: Mapping[str, str] = MappingProxyType({})
+    """Words, and what they mean."""
 
 
 def sections(records: list[Record]) -> list[Section]:
-    """All that is on the page but the warnings."""
-    pictures = [
-        (f"{path.name} of {record.name}", base64.b64encode(path.read_bytes()).decode())
-        for record in records
-        for path in sorted(record.run.figures.glob("*.png"))
-    ]
+    """All that is on the page but the sentences above it."""
     found = [
-        Section("Results", [tables.results(records)]),
+        Section("Results", [tables.results(records)], words=verdict.explained(records)),
         Section("Training", [], charts.over_epochs(records)),
         Section("Evaluations", [tables.evaluations(records)], charts.over_eps(records)),
-        Section("Pictures", [tables.alignment(records)], (), pictures),
+        Section("Pictures", [tables.alignment(records)], (), pictures.of_runs(records)),
         Section("Settings", tables.settings(records)),
         Section(
             "Time", [tables.times(records)], bars=[_effective(record) for record in records if record.account.wall]
@@ -80,4 +77,4 @@ def write(records: list[Record], path: Path, overwrite: bool = False) -> None:
 def render(records: list[Record]) -> str:
     """The page."""
     values = {"mark": MARK, "records": records, "colours": len(plot.RUNS), "sections": sections(records)}
-    return html.fill("report.html.j2", **values)
+    return html.fill("report.html.j2", found=[verdict.sentence(record) for record in records], **values)

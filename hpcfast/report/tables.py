@@ -5,8 +5,18 @@ from typing import Any
 
 import yaml
 
-from hpcfast.report.format import UNKNOWN, Table, attack_in_words, duration, moment, percent, with_interval
+from hpcfast.report.format import (
+    UNKNOWN,
+    Table,
+    attack_in_words,
+    duration,
+    moment,
+    percent,
+    threat_in_words,
+    with_interval,
+)
 from hpcfast.report.runs import Record
+from hpcfast.report.verdict import strongest
 
 MEASURED = ("clean accuracy", "robust accuracy", "images")
 Columns = list[dict[str, str]]
@@ -14,19 +24,25 @@ Columns = list[dict[str, str]]
 
 
 def results(records: list[Record]) -> Table:
-    """A row a run: method, accuracies with their 95 % intervals, speed and time; or how far it is."""
+    """A row a run: method, accuracies under its strongest attack, speed and time; or how far it is."""
     rows: list[tuple[str, ...]] = []
-    for record in records:
+    found = [strongest(record) for record in records]
+    threats = {threat_in_words(each["attack"]) for each in found if each}
+    attacks = {attack_in_words(each["attack"]) for each in found if each}
+    several = len(attacks) > 1
+    for record, best in zip(records, found, strict=True):
         summary, words = record.summary, (record.name, record.trained_with)
-        if summary is None:
+        if summary is None or best is None:
             rows.append((*words, f"unfinished, {record.progress}"))
             continue
+        under = (attack_in_words(best["attack"], len(threats) > 1),) if several else ()
         speed, training, wall = (summary[key] for key in ("train_images_per_second", "train_seconds", "wall_seconds"))
-        rows.append((*words, *_accuracies(summary), f"{speed:,.0f}", duration(training), duration(wall)))
-    attacks = sorted({attack_in_words(record.summary["attack"]) for record in records if record.summary})
-    caption = f"robust: under {', '.join(attacks)}; in brackets: 95 % intervals" if attacks else ""
-    headings = ("run", "trained with", *MEASURED, "images/s", "training", "wall clock")
-    return Table("Results", headings, rows, "llrrrrrr", caption)
+        rows.append((*words, *_accuracies(best), *under, f"{speed:,.0f}", duration(training), duration(wall)))
+    where = ", ".join(["the strongest attack on file", *(threats if len(threats) == 1 else ())])
+    where = where if several else "".join(attacks)
+    caption = f"robust: under {where}; in brackets: 95 % intervals" if attacks else ""
+    headings = ("run", "trained with", *MEASURED, *(["under"] if several else []), "images/s", "training", "wall clock")
+    return Table("Results", headings, rows, "llrrrlrrr" if several else "llrrrrrr", caption)
 
 
 def evaluations(records: list[Record]) -> Table:

@@ -65,6 +65,7 @@ class Result(Measured):
     seconds: float = 0.0
     curve: list[_Point] | None = None
     masking: _Masking | None = None
+    about: dict[str, Any] | None = None
 
 
 class Kept(Result):

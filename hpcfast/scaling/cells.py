@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
 
+from hpcfast.report.format import count
 from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.collect import Row
 from hpcfast.scaling.jobs import Kind
@@ -127,11 +128,6 @@ def gain(cell: Cell, among: Iterable[Cell]) -> tuple[float, float]:
     fast, slow = (cell.images_per_second, base.images_per_second) if weak else (base.ttra, cell.ttra)
     speed_up = fast / (slow or math.nan)
     return speed_up, speed_up / (cell.nodes / base.nodes)
-
-
-def count(n: int, what: str) -> str:
-    """``1 node``, ``2 nodes``."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _mean(values: Iterable[float | None]) -> float:

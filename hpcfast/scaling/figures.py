@@ -4,7 +4,6 @@ Okabe and Ito's colours, and never colour alone: a method has its marker, a scal
 line style.
 """
 
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from hpcfast.report.format import duration
 from hpcfast.runs import plot as theme
 from hpcfast.runs.names import in_figure
 from hpcfast.scaling.cells import Cell, gain
@@ -27,37 +27,41 @@ STYLES = ("-", "--", "-.", (0, (1, 1.2)))
 
 
 class Picture(NamedTuple):
-    """A figure as SVG; ``alt`` says in words what it shows."""
+    """A figure; ``alt`` says in words what it shows."""
 
     name: str
     title: str
     alt: str
     svg: str
-
-    @property
-    def url(self) -> str:
-        """What holds it."""
-        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
+    """A file."""
+    inline: str
+    """An element in the colours of the page that it stands in."""
 
 
 def pictures(data: str, cells: Sequence[Cell]) -> list[Picture]:
     """The figures of one data set; what nothing is known of has none."""
     plots = [
-        ("ttra", "Time to robust accuracy", "seconds", "{:.3g} s", [cell.ttra for cell in cells]),
-        ("efficiency", "Efficiency", "of the ideal", "{:.0%}", [gain(cell, cells)[1] for cell in cells]),
-        ("epochs", "Epochs to the target", "epochs", "{:.3g}", [cell.epochs for cell in cells]),
-        ("epoch-seconds", "Seconds per epoch, all told", "seconds", "{:.3g}", [c.seconds_per_epoch for c in cells]),
+        ("ttra", "Time to robust accuracy", "seconds", duration, [cell.ttra for cell in cells]),
+        ("efficiency", "Efficiency", "of the ideal", "{:.0%}".format, [gain(cell, cells)[1] for cell in cells]),
+        ("epochs", "Epochs to the target", "epochs", "{:.3g}".format, [cell.epochs for cell in cells]),
+        ("epoch-seconds", "Seconds per epoch, all told", "seconds", duration, [c.seconds_per_epoch for c in cells]),
     ]
     found = []
     for name, title, y, say, values in plots:
         points = list(zip(cells, values, strict=True))
-        alt = "; ".join(f"{cell.name}: {say.format(value)}" for cell, value in points if not math.isnan(value))
+        alt = "; ".join(f"{cell.name}: {say(value)}" for cell, value in points if not math.isnan(value))
         if alt:
-            out = io.StringIO()
-            with rc_context({**theme.THEME, "font.size": 9.5, "svg.hashsalt": name}):
-                _draw(name, y, points).savefig(out, format="svg", metadata={"Date": None})
-            found.append(Picture(f"{data}-{name}", title, alt, out.getvalue()))
+            found.append(Picture(f"{data}-{name}", title, alt, *_svg(name, y, points)))
     return found
+
+
+def _svg(name: str, y: str, points: Sequence[tuple[Cell, float]]) -> tuple[str, str]:
+    """A figure as a file and as an element of a page."""
+    out = io.StringIO()
+    with rc_context({**theme.THEME, "font.size": 9.5, "svg.hashsalt": name}):
+        figure = _draw(name, y, points)
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue(), theme.inline(lambda: figure)
 
 
 def _draw(name: str, y: str, points: Sequence[tuple[Cell, float]]) -> Figure:
@@ -115,4 +119,9 @@ def _scales(axes: Axes, nodes: Sequence[int], percents: bool) -> None:
         axes.set_ylim(low / 1.3, high * 1.6)
     else:
         axes.set_ylim(0, high * 1.15)
-    axes.yaxis.set_major_formatter((lambda y, _: f"{100 * y:g} %") if percents else "{x:,.6g}")
+    axes.yaxis.set_major_formatter((lambda y, _: f"{100 * y:g} %") if percents else _plain)
+
+
+def _plain(value: float, _: object = None) -> str:
+    """Without a power of ten."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")

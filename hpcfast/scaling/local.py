@@ -14,7 +14,7 @@ from typing import TextIO
 
 import psutil
 
-from hpcfast.report.format import duration
+from hpcfast.report.format import count, duration
 from hpcfast.runs.lock import locked
 from hpcfast.runs.signals import Stopped, StopRequest
 from hpcfast.scaling import collect
@@ -46,18 +46,18 @@ def run(jobs: list[Job], say: Callable[[str], None]) -> None:
             say(f"{place} …" + ("" if left is None else f"  (about {duration(left)} left in all)"))
             seconds = _execute(job, lock, stop)
             row = collect.row(job)
-            told = f"{row.ttra:.1f} s to the target" if row.ttra is not None else row.note
-            say(f"{place} {row.status}: {told} ({seconds:.0f} s in all)")
+            told = f"{duration(row.ttra)} to the target" if row.ttra is not None else row.note
+            say(f"{place} {row.status}: {told} ({duration(seconds)} in all)")
 
 
 def _warn_of_sharing(jobs: list[Job], say: Callable[[str], None]) -> None:
     cores = len(os.sched_getaffinity(0))
     shared = sorted({job.ranks for job in jobs if job.ranks * job.study.threads > cores})
     if shared:
-        each = f"{jobs[0].study.threads} thread{'s' if jobs[0].study.threads > 1 else ''} each"
+        each = f"{count(jobs[0].study.threads, 'thread')} each"
         ranks = ", ".join(map(str, shared))
         said = "their epochs count, their speed does not: the report gives them no speed-up"
-        say(f"warning: {ranks} ranks with {each} share the {cores} cores that there are; {said}")
+        say(f"warning: {ranks} ranks with {each} share {count(cores, 'core')} of this machine; {said}")
 
 
 def _wait_for_an_orphan(lock: TextIO, stop: StopRequest, say: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
-from hpcfast.report.format import Table, duration
+from hpcfast.report.format import Table, count, duration
 from hpcfast.scaling import tables
 from hpcfast.scaling.jobs import Job, Kind, last_end
 from hpcfast.scaling.study import Study
@@ -63,8 +63,10 @@ def numbers(study: Study, jobs: list[Job]) -> dict[str, Any]:
 def sentence(plan: dict[str, Any]) -> str:
     """How much is left, and what it costs, by the plan's numbers."""
     hours, cost = plan["node_hours_left"], plan["cost_left"]
-    said = f"{plan['jobs']} jobs, {plan['done']} done"
+    said = f"{count(plan['jobs'], 'job')}, {plan['done']} done"
     if not plan["left"]:
         return f"{said}; 'hpcfast scaling report' shows what they found"
-    needed = "node-hours unknown until a job of each kind is done" if math.isnan(hours) else f"{hours:.3g} node-hours"
-    return f"{said}; {plan['left']} left: {needed}" + ("" if math.isnan(cost) else f", cost {cost:.2f}")
+    needed = "unknown until a job of each kind is done" if math.isnan(hours) else duration(3600 * hours)
+    return f"{said}; {plan['left']} left: node time {needed}" + (
+        "" if math.isnan(cost) else f", cost {tables.money(cost)}"
+    )

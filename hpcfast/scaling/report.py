@@ -12,11 +12,11 @@ from typing import Any
 
 from hpcfast.errors import UserError
 from hpcfast.report import html
-from hpcfast.report.format import duration, percent
+from hpcfast.report.format import count, duration, percent
 from hpcfast.runs import names
 from hpcfast.runs.files import save_text
 from hpcfast.scaling import collect, tables
-from hpcfast.scaling.cells import ENOUGH, Cell, cells, count
+from hpcfast.scaling.cells import ENOUGH, Cell, cells
 from hpcfast.scaling.figures import Picture, pictures
 from hpcfast.scaling.statistics import duels
 from hpcfast.scaling.study import Study
@@ -109,7 +109,7 @@ def answer(own: Sequence[Cell]) -> str:
         return "No answer yet: no cell has a time to robust accuracy."
     best = min(known, key=lambda cell: cell.ttra)
     where = f"{count(best.nodes, 'node')} ({best.kind.scaling} scaling)"
-    text = f"The fastest was {best.kind.method} on {where}: {duration(best.ttra)}"
+    text = f"The target was reached fastest on {where}, with {best.kind.method}: {duration(best.ttra)}"
     base = min((cell for cell in known if cell.series == best.series), key=lambda cell: cell.nodes)
     if base is not best and not (base.shared or best.shared):
         times = base.ttra / best.ttra
@@ -146,8 +146,8 @@ def warnings(every: Sequence[Cell]) -> list[str]:
     found += [f"{row.job}: slow ranks: {'; '.join(row.stragglers)}." for row in rows if row.stragglers]
     few = [cell for cell in every if 0 < len(cell.ended) < ENOUGH]
     if few:
-        fewer = f"have fewer than {ENOUGH} runs that ended: plain means, no run dropped"
-        found.append(f"{len(few)} of {count(len(every), 'cell')} {fewer}.")
+        fewer = f"fewer than {ENOUGH} runs that ended: plain means, no run dropped"
+        found.append(f"{len(few)} of {count(len(every), 'cell')} {'has' if len(few) == 1 else 'have'} {fewer}.")
     return found
 
 

@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from hpcfast.report.format import UNKNOWN
+from hpcfast.report.format import UNKNOWN, count
 from hpcfast.scaling.cells import Cell
 
 LEVEL = 0.05
@@ -63,7 +63,9 @@ def difference(a: Cell, b: Cell) -> Difference:
     beyond = np.cumsum(_ways(n, m)) / math.comb(n + m, n)
     c = int((beyond <= LEVEL / 2).sum())  # from the c-th smallest to the c-th largest: at most 2.5 % beyond either
     interval = (ratios[c - 1], ratios[-c]) if c else None
-    return Difference(a, b, median(ratios), interval, "" if c else f"{n} against {m} runs: too few to tell anything")
+    return Difference(
+        a, b, median(ratios), interval, "" if c else f"{n} against {count(m, 'run')}: too few to tell anything"
+    )
 
 
 def _ways(n: int, m: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":

@@ -12,7 +12,7 @@ from hpcfast.scaling.statistics import duels
 
 CELL = (
     "Method|Scaling|#Nodes|#Global batch|#Time to robust accuracy|#Variation|#Speed-up|#Efficiency|#Epochs"
-    "|#s per epoch|#Images/s|#Node-hours|#Cost|#Joules|Averaged"
+    "|#Time per epoch|#Images/s|#Node time|#Cost|#Joules|Averaged"
 )
 RUN = (
     "Run|Status|In its cell|#Time to robust accuracy|#Epochs|#Images/s|#Clean accuracy|#Robust accuracy|Confirmed|Note"
@@ -32,7 +32,17 @@ def table(title: str, columns: str, rows: Iterable[Sequence[str]], caption: str 
     return Table(title, headings, [[line[i] for i in kept] for line in lines], align, caption)
 
 
-def known(value: float | None, say: Callable[[float], str] = "{:,.4g}".format) -> str:
+def number(value: float) -> str:
+    """Four digits, and no powers of ten."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def money(amount: float) -> str:
+    """In whatever a study's price is in."""
+    return "less than 0.01" if 0 < amount < 0.005 else f"{amount:,.2f}"
+
+
+def known(value: float | None, say: Callable[[float], str] = number) -> str:
     """A number in words, or a dash for what is not known: None or NaN."""
     return UNKNOWN if value is None or math.isnan(value) else say(value)
 
@@ -66,8 +76,8 @@ def _cell(cell: Cell, cells: Sequence[Cell], price: float | None) -> list[str]:
         *cell.kind[1:3], f"{cell.nodes}", known(cell.global_batch, whole),
         "none" if math.isnan(cell.ttra) else duration(cell.ttra), known(cell.variation, percent),
         known(speed_up, "{:.2f}".format), known(efficiency, percent),
-        known(cell.epochs), known(cell.seconds_per_epoch), known(cell.images_per_second, whole), known(cell.node_hours),
-        known(cost), known(cell.joules, whole),
+        known(cell.epochs), known(cell.seconds_per_epoch, duration), known(cell.images_per_second, whole),
+        known(cell.node_hours * 3600, duration), known(cost, money), known(cell.joules, whole),
         f"{len(cell.counted)} of {len(cell.rows)}" + (f": {cell.why_none}" if cell.why_none else ""),
     ]  # fmt: skip
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from hpcfast.report import page
 from hpcfast.report.runs import read
@@ -31,6 +32,26 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         yield browser
         browser.close()
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core, the checker of accessibility, finds wrong with a page as it is shown."""
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:200]}" for each in found]
+
+
+def hidden_tables(page: Page) -> list[str]:
+    """Names of tables that are wider than their place without a shade at the edge that says so, or a way to scroll."""
+    return list(
+        page.evaluate("""() => [...document.querySelectorAll('.scroll')]
+            .filter((each) => each.scrollWidth > each.clientWidth)
+            .filter((each) => {
+                const style = getComputedStyle(each);
+                const shaded = style.overflowX === 'auto' && style.backgroundImage.includes('gradient');
+                return !shaded || each.tabIndex !== 0;
+            })
+            .map((each) => each.ariaLabel)""")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from hpcfast.report import page as report_page
 from hpcfast.report.runs import read
 from hpcfast.runs.directory import RunDirectory
+from tests.browser.conftest import faults, hidden_tables
 from tests.unit.hostile import STRINGS
 from tests.unit.stories import collapsing, write
 
@@ -98,6 +99,30 @@ def test_text_can_be_read_and_lines_can_be_seen(show: Callable[..., Page], schem
         assert len(found) > 20
         pale = [(ratio, html) for ratio, html in found if ratio < least]
         assert not pale
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_no_fault(show: Callable[..., Page], scheme: str) -> None:
+    page = show(scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    assert faults(page) == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_tables_fit_or_show_that_they_go_on(show: Callable[..., Page], width: int) -> None:
+    page = show(width=width)
+    assert hidden_tables(page) == []
+    caption = page.locator("caption span").first.bounding_box()
+    assert caption
+    assert caption["x"] + caption["width"] <= width
+
+
+def test_a_sentence_says_first_what_was_found(show: Callable[..., Page]) -> None:
+    page = show()
+    first = page.locator("main > *").first.inner_text()
+    assert "Of 12 test images the network classifies 9 rightly, and 6 still after the strongest attack on file" in first
+    assert "pgd, 3 steps, 2 restarts, L2 eps 0.5" in first
+    assert page.locator("dt", has_text="pgd").is_visible()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from hpcfast.errors import UserError
-from hpcfast.report.format import Table, duration, percent
+from hpcfast.report.format import Table, duration, percent, short_time
 from hpcfast.runs.names import in_markdown
 from hpcfast.scaling import tables
 from hpcfast.scaling.collect import Row
@@ -26,16 +26,16 @@ def _time(seconds: float) -> str:
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "nodes": ("nodes", "{:,}".format),
     "global_batch": ("global batch", "{:,}".format),
-    "step": ("s/step", "{:.3g}".format),
-    "epochs": ("epochs", "{:.3g}".format),
+    "step": ("step", short_time),
+    "epochs": ("epochs", tables.number),
     "ttra": ("time to target", _time),
     "low": ("at least", _time),
     "high": ("at most", _time),
     "measured": ("measured", _time),
-    "speedup": ("speed-up", "{:.3g}".format),
+    "speedup": ("speed-up", tables.number),
     "efficiency": ("efficiency", percent),
-    "node_hours": ("node-hours", "{:.3g}".format),
-    "cost": ("cost", "{:,.2f}".format),
+    "node_hours": ("node time", lambda hours: duration(3600 * hours)),
+    "cost": ("cost", tables.money),
     "with_failures": ("with failures", _time),
     "checkpoint_every": ("checkpoint every", _time),
 }
@@ -136,7 +136,7 @@ def _notes(
 ) -> list[str]:
     """What belongs under the table: the fit, its error, the knee."""
     epochs, noise = model.epochs, model.epochs.noise
-    terms = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in model.steps.coefficients.items())
+    terms = ", ".join(f"{name} {short_time(seconds)}" for name, seconds in model.steps.coefficients.items())
     scale = "unknown" if noise is None else f"{noise:,.0f} images"
     errors = ", ".join(f"{nodes:,}: {error:+.1%}" for nodes, error in sorted(held.items()))
     worth = f"at {knee}, twice as many nodes save less than {GAIN:.0%} of the time"
@@ -153,7 +153,7 @@ def _notes(
         lines.append(f"not fitted: {counts}, where ranks shared cores or GPUs; predicted for ranks that don't")
     if impossible:
         counts = ", ".join(map("{:,}".format, impossible))
-        lines.append(f"left out: {counts} nodes. {model.why_not(impossible[0])}")
+        lines.append(f"left out: {counts} {'node' if impossible == [1] else 'nodes'}. {model.why_not(impossible[0])}")
     return lines
 
 

@@ -12,6 +12,7 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from hpcfast.errors import UserError
+from hpcfast.report.format import count
 from hpcfast.runs.failures import interval
 from hpcfast.scaling.cells import mixed
 from hpcfast.scaling.collect import Row
@@ -57,9 +58,9 @@ class Model:
         """Why nothing can be predicted for so many nodes, or an empty string."""
         batch, ranks, every = self.global_batch(nodes), nodes * self.ranks_per_node, self.images_per_epoch
         if batch < ranks:
-            return f"A batch of {batch:,} images does not feed the {ranks:,} ranks of {nodes:,} nodes"
+            return f"A batch of {batch:,} images does not feed the {count(ranks, 'rank')} of {count(nodes, 'node')}"
         if batch > every:
-            return f"A batch of {batch:,} images is more than the {every:,.0f} of the data set ({nodes:,} nodes)"
+            return f"A batch of {batch:,} images is more than the {every:,.0f} of the data set ({count(nodes, 'node')})"
         if self.epochs.at(batch) is None:
             return f"The epochs that a batch of {batch:,} images needs are unknown: {self.epochs.origin}"
         return ""

@@ -1,6 +1,7 @@
 """What fools each model: the search, the picture, and the models it needs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,40 @@ def test_the_picture_is_drawn(runs: list[RunDirectory], tmp_path: Path) -> None:
     image = np.asarray(Image.open(tmp_path / "figures" / "adversarial.png").convert("L"))
     assert image.shape[1] > 800
     assert len(np.unique(image)) > 50, "the picture looks empty"
+
+
+def test_all_changes_are_on_one_scale_which_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids: list[Any] = []
+    monkeypatch.setattr(fooling.plot, "save", lambda path, draw, dpi: grids.append(draw()))
+    monkeypatch.setattr(fooling.plot, "grid", lambda figure, rows: grids.append(rows))
+    x = torch.full((2, 1, 20, 20), 0.5)
+    faint, strong = x + 0.01, x - 0.04
+    found = [
+        (name, (moved, torch.ones(2, dtype=torch.int64), torch.ones(2)))
+        for name, moved in (("a", faint), ("b", strong))
+    ]
+    fooling.draw(tmp_path / "x.png", x, torch.zeros(2, dtype=torch.int64), found, ("no", "yes"), "L2")
+    rows, figure = grids
+    for row in rows:
+        np.testing.assert_allclose(row[2].pixels, 0.5 + 10 * 0.01, atol=1e-6)
+        np.testing.assert_allclose(row[4].pixels, 0.5 - 10 * 0.04, atol=1e-6)
+    assert "changes shown x10, grey: none" in figure.get_suptitle()
+
+
+def test_a_few_large_changes_do_not_hide_the_others() -> None:
+    changes = torch.full((1, 1, 100, 100), 0.04)
+    changes[0, 0, 0, :50] = 0.9
+    assert fooling.magnified([changes]) == 10
+    assert fooling.magnified([torch.full((1, 1, 4, 4), 0.8)]) == 1
+
+
+def test_a_picture_has_no_background_that_would_shine_in_the_dark(tmp_path: Path) -> None:
+    x = torch.full((1, 1, 4, 4), 0.5)
+    found = [("a", (x + 0.1, torch.ones(1, dtype=torch.int64), torch.ones(1)))]
+    fooling.draw(tmp_path / "x.png", x, torch.zeros(1, dtype=torch.int64), found, ("no", "yes"), "L2")
+    pixels = np.asarray(Image.open(tmp_path / "x.png"))
+    assert pixels.shape[2] == 4
+    assert (pixels[[0, 0, -1, -1], [0, -1, 0, -1], 3] == 0).all()
 
 
 @pytest.mark.parametrize("index", [0, 1])

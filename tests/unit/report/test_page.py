@@ -1,15 +1,19 @@
 """The HTML page: what is on it, whatever is missing, and which files it may replace."""
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from hpcfast.errors import UserError
-from hpcfast.report import charts, page, tables
+from hpcfast.report import charts, html, page, pictures, tables
 from hpcfast.report.runs import read
+from hpcfast.runs import plot
 from hpcfast.runs.directory import RunDirectory
 from tests.unit.stories import EVALUATION, EXPLANATION, RESULT, Story, collapsing, evaluate, write
 
@@ -197,3 +201,49 @@ def test_the_colours_of_a_chart_are_the_page_s(tmp_path: Path) -> None:
     assert not re.findall(r'style="[^"]*#', svg)
     assert "var(--run-0)" in svg
     assert "<title>#ffffff, robust accuracy: 60.0%" in svg, "text stays text"
+
+
+def test_a_page_of_long_runs_and_large_pictures_stays_small(tmp_path: Path) -> None:
+    story, noise = Story(), np.random.default_rng(0)
+    for epoch in range(120):
+        story.train(loss=2 / (epoch + 1), steps=5)
+        story.look(0.5 + 0.3 * np.sin(epoch), 0.4 + 0.1 * np.cos(epoch))
+        for key in ("clean_accuracy", "robust_accuracy", "zero_gradients", "learning_rate", "skipped_steps"):
+            story.add(key, float(noise.random()))
+    runs = [write(tmp_path / f"a-campaign-of-mine-seed{seed}", story, explain=EXPLANATION) for seed in range(4)]
+    for run in runs:
+        evaluate(run, "strong", EVALUATION)
+        (run / "figures").mkdir()
+        Image.fromarray(noise.integers(0, 255, (500, 900, 3), np.uint8)).save(run / "figures" / "adversarial.png")
+    shown = page.render(read([RunDirectory(run) for run in runs]))
+    assert len(shown.encode()) < 300_000
+    assert shown.count("data:image/webp;base64,") == 4
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", shown)
+
+
+def test_a_picture_that_is_small_loses_little(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", Story())
+    (run / "figures").mkdir()
+    flat = Image.new("RGBA", (64, 32), (200, 30, 30, 255))
+    flat.putpixel((0, 0), (0, 0, 0, 0))
+    flat.save(run / "figures" / "explain.png")
+    (picture,) = pictures.of_runs(read([RunDirectory(run)]))
+    assert picture.caption == "What each network looks for (explain.png of run)"
+    kept = Image.open(io.BytesIO(base64.b64decode(picture.url.partition("base64,")[2])))
+    assert (kept.size, kept.mode) == ((64, 32), "RGBA")
+    assert kept.getpixel((0, 0))[3] == 0
+    np.testing.assert_allclose(kept.getpixel((40, 20)), (200, 30, 30, 255), atol=12)
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#1b2027", "#12151a"])
+def test_text_of_pictures_can_be_read_on_light_and_dark_cards(ground: str) -> None:
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722))) + 0.05
+
+    assert ground in Path(html.__file__).with_name("templates").joinpath("style.css").read_text().replace(
+        "#fff;", "#ffffff;"
+    )
+    low, high = sorted((light(plot.ON_ANY), light(ground)))
+    assert high / low > 3.9

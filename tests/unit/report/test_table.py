@@ -70,7 +70,54 @@ def test_an_attack_is_described_by_what_it_has(attack: dict[str, object], said: 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.04, "0.0 s"), (119.9, "119.9 s"), (120, "2 min 00 s"), (3599.6, "1 h 00 min"), (90061, "25 h 01 min")],
+    [
+        (0, "0.0 s"),
+        (5.056e-05, "50.6 µs"),
+        (0.04, "40 ms"),
+        (119.9, "119.9 s"),
+        (120, "2 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (90061, "25 h 01 min"),
+        (4_000_000, "1,111 h"),
+    ],
 )
 def test_durations_have_the_units_of_people(seconds: float, said: str) -> None:
     assert format.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        (
+            {"name": "apgd", "steps": 100, "targets": 9, "norm": "Linf", "eps": 8 / 255},
+            "apgd, 100 steps, 9 targets, Linf eps 8/255",
+        ),
+        (
+            {"name": "pgd", "steps": 1, "alpha": None, "restarts": 10, "norm": "L2", "eps": 0.5},
+            "pgd, 1 step, 10 restarts, L2 eps 0.5",
+        ),
+        ({"name": "pgd", "steps": 2, "alpha": 0.01, "norm": "L2", "eps": 1.0}, "pgd, 2 steps, alpha 0.01, L2 eps 1"),
+        ({"name": "autoattack", "version": "rand", "norm": "L1", "eps": 12.0}, "autoattack, version rand, L1 eps 12"),
+        ({"name": "square", "queries": 5000, "norm": "L2", "eps": 1.0}, "square, 5,000 queries, L2 eps 1"),
+    ],
+)
+def test_an_attack_is_spelled_out(attack: dict[str, object], said: str) -> None:
+    assert format.attack_spelled_out(attack) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (format.short_time(5.056e-05), "50.6 µs"),
+        (format.short_time(0.99999), "1 s"),
+        (format.short_time(3e-10), "less than 1 ns"),
+        (format.short_time(90061), "25 h 01 min"),
+        (format.bandwidth(1.25e9), "1.25 GB/s"),
+        (format.bandwidth(11.7e6), "11.7 MB/s"),
+        (format.bandwidth(5), "5 B/s"),
+        (format.count(1, "node"), "1 node"),
+        (format.count(1024, "node"), "1,024 nodes"),
+    ],
+)
+def test_quantities_have_units_and_plurals(said: str, expected: str) -> None:
+    assert said == expected

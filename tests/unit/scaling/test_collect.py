@@ -180,7 +180,7 @@ def test_jobs_run_one_after_another_on_as_many_cores_as_threads(
     assert begun == [(n, seed, [4, 7][:n]) for seed in (0, 1) for n in (1, 2, 4)]
     assert {job.state for job in planned} == {"done"}
     assert said[0] == (
-        "warning: 4 ranks with 1 thread each share the 2 cores that there are; their epochs count, their speed does "
+        "warning: 4 ranks with 1 thread each share 2 cores of this machine; their epochs count, their speed does "
         "not: the report gives them no speed-up"
     )
     assert not any("warning" in line for line in said[1:])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from scipy.stats import mannwhitneyu
 
+from hpcfast.report.format import count
 from hpcfast.runs.clock import PARTS
 from hpcfast.scaling.cells import cells, gain
 from hpcfast.scaling.statistics import Difference, difference, duels
@@ -132,7 +133,7 @@ def test_equal_times_may_be_chance_and_half_of_them_not() -> None:
 def test_too_few_runs_tell_nothing(n: int) -> None:
     found = told(A[:n], B[:n])
     assert found.interval is None
-    assert found.why_none == f"{n} against {n} runs: too few to tell anything"
+    assert found.why_none == f"{n} against {count(n, 'run')}: too few to tell anything"
 
 
 def test_what_cannot_be_compared_says_why() -> None:

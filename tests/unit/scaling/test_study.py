@@ -181,7 +181,7 @@ def test_plan_prints_jobs_and_no_invented_number(
     monkeypatch.chdir(ROOT)
     assert hpcfast(monkeypatch, "plan", "configs/studies/imagenet_l2.yaml") == 0
     out = capsys.readouterr().out
-    assert "50 jobs, 0 done; 50 left: node-hours unknown" in out
+    assert "50 jobs, 0 done; 50 left: node time unknown" in out
     assert "cost" not in out
 
 
