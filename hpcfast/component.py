@@ -34,7 +34,7 @@ class Settings(BaseModel):
     def _refuse_line_breaks(cls, values: Any) -> Any:
         """Settings get into batch scripts, logs and pages, where what follows a line break could be a command."""
         if wrong := [
-            f"{_short(key)}: {_short(ascii(text))} holds a line break or another control character"
+            f"{short(key)}: {short(ascii(text))} holds a line break or another control character"
             for key, text in _broken(values)
         ]:
             raise Invalid(wrong)
@@ -151,7 +151,7 @@ def components(package: str) -> dict[str, type[Component]]:
 
 def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     """Say, for an error message, that ``value`` is none of ``legal``, and which of those come nearest."""
-    legal, value = sorted(legal), _short(str(value))
+    legal, value = sorted(legal), short(str(value))
     folded = {name.lower(): name for name in legal}  # of other case is near
 
     def near(n: int, cutoff: float) -> list[str]:
@@ -162,7 +162,7 @@ def choices(value: object, legal: Iterable[str], shown: int = 40) -> str:
     return f"'{value}' is not one of: {', '.join(listed)}{hint}"
 
 
-def _short(shown: str) -> str:
+def short(shown: str) -> str:
     """A value for a message: of a long one, which may be a file's worth, the start."""
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
 
@@ -175,7 +175,7 @@ def _settings_in(annotation: Any) -> type[Settings]:
 
 def _explain(cls: type[Settings], detail: Any) -> list[str]:
     """Lines for one of pydantic's error details: the key, the value, what is legal."""
-    key = _short(".".join(str(part) for part in detail["loc"]))
+    key = short(".".join(str(part) for part in detail["loc"]))
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, Invalid):
         return [f"{key}.{line}" if key else line for line in cause.lines]
@@ -189,4 +189,4 @@ def _explain(cls: type[Settings], detail: Any) -> list[str]:
     if detail["type"] == "missing":
         return [f"{key}: missing; it has no default"]
     message = str(cause) if cause else detail["msg"][0].lower() + detail["msg"][1:]
-    return [f"{key}: {message} (got {_short(repr(detail['input']))})" if key else message]
+    return [f"{key}: {message} (got {short(repr(detail['input']))})" if key else message]

@@ -14,7 +14,7 @@ import typer
 
 from hpcfast import __version__
 from hpcfast.cli import bench, config, data, demo, doctor, evaluate, explain, export, report, scaling, submit, train
-from hpcfast.distributed import launcher
+from hpcfast.distributed import launcher, lines
 from hpcfast.errors import UserError, to_cure
 from hpcfast.runs.names import in_lines
 from hpcfast.runs.signals import EXIT_STOPPED, Interrupted, Stopped, at_once, note_early
@@ -24,16 +24,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 1000},  # as wide as the terminal
     help="Train image classifiers that resist adversarial perturbations, fast.",
 )
-app.command("demo")(demo.command)
-app.command("train")(train.command)
-app.command("eval")(evaluate.command)
-app.command("explain")(explain.command)
-app.command("report")(report.command)
-app.command("export")(export.command)
-app.command("submit")(submit.command)
-app.command("doctor")(doctor.command)
+app.command("demo", **demo.EXAMPLES)(demo.command)
+app.command("train", **train.EXAMPLES)(train.command)
+app.command("eval", **evaluate.EXAMPLES)(evaluate.command)
+app.command("explain", **explain.EXAMPLES)(explain.command)
+app.command("report", **report.EXAMPLES)(report.command)
+app.command("export", **export.EXAMPLES)(export.command)
+app.command("submit", **submit.EXAMPLES)(submit.command)
+app.command("doctor", **doctor.EXAMPLES)(doctor.command)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
@@ -67,11 +68,11 @@ def main() -> None:
             app()
     except UserError as error:
         if not rank:
-            print(in_lines(f"error: {error}"), file=sys.stderr, flush=True)
+            lines.write(in_lines(f"error: {error}"), sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         if not rank:
-            print(in_lines(str(stopped)), file=sys.stderr, flush=True)
+            lines.write(in_lines(str(stopped)), sys.stderr)
         sys.exit(EXIT_STOPPED)
     except Interrupted as interrupted:
         sys.exit(interrupted.code)
@@ -86,7 +87,7 @@ def _fail(error: Exception, rank: int | None) -> NoReturn:
     # Of a disk that is full or read-only, on which rank 0 alone writes what all ranks need.
     said = to_cure(error) if isinstance(error, OSError) and not rank else None
     if said:
-        print(in_lines(f"error: {said}"), file=sys.stderr, flush=True)
+        lines.write(in_lines(f"error: {said}"), sys.stderr)
     if rank is None:
         raise (SystemExit(2) if said else error)
     from hpcfast.distributed import comm
@@ -95,7 +96,7 @@ def _fail(error: Exception, rank: int | None) -> NoReturn:
         comm.abort(2)
     lost = comm.lost_a_peer(error)
     if lost:
-        print(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", file=sys.stderr, flush=True)
+        lines.write(f"rank {rank}: stopped, because another rank failed\n{comm.peers()}", sys.stderr)
     else:
-        print(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
+        lines.write(f"rank {rank} failed:\n{''.join(traceback.format_exception(error))}", sys.stderr)
     comm.abort(comm.EXIT_LOST if lost else 1)

@@ -16,7 +16,12 @@ Batch = Annotated[int, typer.Option(help="images a rank", min=1)]
 Repeats = Annotated[int, typer.Option(help="timed rounds", min=1)]
 
 
-@app.command()
+@app.command(
+    **options.examples(
+        "hpcfast bench step --model resnet18 --size 32",
+        "horovodrun -np 2 hpcfast bench step",
+    )
+)
 def step(
     model: Model = "resnet50", size: Size = 64, batch: Batch = 16, repeats: Repeats = 5, json: options.Json = None
 ) -> None:
@@ -26,7 +31,8 @@ def step(
     from hpcfast.report.format import count
 
     world = comm.init()
-    rows = steps(model, {}, size, batch, repeats, world)
+    with options.blaming("--model", "model.name"):
+        rows = steps(model, {}, size, batch, repeats, world)
     if world.is_root:
         text = (
             "{method}|{precision}|{memory_format}|{seconds:.3f}|{cpu_seconds:.3f}|{relative_to_standard:.2f}|"
@@ -38,14 +44,15 @@ def step(
     comm.on_root(lambda: options.write_json(json, {"rows": rows}))
 
 
-@app.command()
+@app.command(**options.examples("horovodrun -np 2 hpcfast bench allreduce --model resnet18"))
 def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Json = None) -> None:
     """Time allreduces by size, and of all gradients of a network, under horovodrun, mpirun or srun."""
     from hpcfast.bench.allreduce import measure
     from hpcfast.distributed import comm
 
     world = comm.init()
-    found = measure(model, repeats, world)
+    with options.blaming("--model", "name"):
+        found = measure(model, repeats, world)
     if world.is_root:
         _show_allreduce(found, model)
     comm.on_root(lambda: options.write_json(json, found))
@@ -66,7 +73,7 @@ def _show_allreduce(found: dict[str, Any], model: str) -> None:
     print(f"fit: {short_time(found['latency_seconds'])} + size / ({bandwidth(found['bytes_per_second'])})")
 
 
-@app.command()
+@app.command(**options.examples("hpcfast bench loader data/like-imagenet --size 224"))
 def loader(
     data: Annotated[Path, typer.Argument(help="folder or pack with JPEGs, e.g. of `data synthetic`")],
     size: Annotated[int, typer.Option(help="of the crops, pixels", min=8)] = 224,
@@ -84,7 +91,8 @@ def loader(
     world = comm.init()
     if world.size > 1:
         raise UserError(f"bench loader: {world.size} ranks would measure one another; start it without a launcher")
-    found = measure(data, size, images, batch, rounds, world.device)
+    with options.blaming("DATA", "data.path"):
+        found = measure(data, size, images, batch, rounds, world.device)
     options.write_json(json, found)
     text = "{loader}|{threads}|{images_per_second:,.0f}|{images_per_core_second:,.0f}|{spread[0]:,.0f}-{spread[1]:,.0f}"
     caption = f"{count(found['images'], 'image')} of {size} px a round, n = {rounds}, medians"

@@ -14,12 +14,12 @@ from hpcfast.cli import options
 if TYPE_CHECKING:
     from hpcfast.datasets.verify import Found
 
-app = typer.Typer(no_args_is_help=True, help="Prepare data sets.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare data sets.")
 REMEDIES = {"mend": "to be mended", "skip": "left out"}
 EXAMPLES = 3  # of each kind of fault, that are shown
 
 
-@app.command()
+@app.command(**options.examples("hpcfast data verify data/digits"))
 def verify(
     data: Annotated[Path, typer.Argument(help="folder with train/ and val/, or a pack", show_default=False)],
     skips: Annotated[Path | None, typer.Option(help="list to write; default DATA/skips.txt")] = None,
@@ -100,7 +100,17 @@ def _write(
         options.write_json(json, manifest)
 
 
-@app.command()
+def _counted(folder: Path, manifest: dict[str, Any]) -> str:
+    """E.g. ``data/digits: train 1,437 images, val 360 images``."""
+    return f"{folder}: {', '.join(f'{split} {images:,} images' for split, images in manifest['images'].items())}"
+
+
+@app.command(
+    **options.examples(
+        "hpcfast data prepare digits",
+        "hpcfast data prepare fashion-mnist --source /usr/share/datasets/fashion-mnist",
+    )
+)
 @foreign.trusting()
 def prepare(
     name: Annotated[str, typer.Argument(help="e.g. digits, cifar10 or restricted-imagenet", show_default=False)],
@@ -120,10 +130,14 @@ def prepare(
         raise UserError(f"data prepare: {error}") from None
     target = out or Path("data") / name
     work = partial(preparing.prepare, chosen, target)  # type: ignore[arg-type]
-    _write(f"prepare {name}", work, lambda manifest: f"{target}: {manifest['images']}", json)
+    _write(f"prepare {name}", work, partial(_counted, target), json)
 
 
-@app.command()
+@app.command(
+    **options.examples(
+        "hpcfast data corrupt data/digits --out data/digits-c --names contrast,shot_noise --severities 1,3,5"
+    )
+)
 def corrupt(
     data: Annotated[Path, typer.Argument(help="folder with val/, e.g. data/digits", show_default=False)],
     out: Annotated[Path, typer.Option(help="folder to write", show_default=False)],
@@ -149,7 +163,7 @@ def corrupt(
     _write(f"corrupt {data}", partial(write, data, out, images, names=kinds[0], severities=kinds[1]), described, json)
 
 
-@app.command()
+@app.command(**options.examples("hpcfast data synthetic data/like-imagenet --images 10000 --classes 100"))
 def synthetic(
     out: Annotated[Path, typer.Argument(help="folder to write", show_default=False)],
     images: Annotated[int, typer.Option(help="training images; a twentieth more to validate with", show_default=False)],
@@ -165,10 +179,10 @@ def synthetic(
 
     recipe = Recipe.of(images, classes, size)
     work, total = partial(synthesise, recipe, out), sum(recipe.counts().values())
-    _write(f"synthetic {out}", work, lambda manifest: f"{out}: {manifest['images']}", json, total)
+    _write(f"synthetic {out}", work, partial(_counted, out), json, total)
 
 
-@app.command()
+@app.command(**options.examples("hpcfast data pack data/imagenet data/imagenet-packed --short-side 256"))
 def pack(
     data: Annotated[Path, typer.Argument(help="folder with train/ and val/, or another pack", show_default=False)],
     out: Annotated[Path, typer.Argument(help="folder to write", show_default=False)],
@@ -195,10 +209,11 @@ def pack(
         images, left_out = sum(shard["images"] for shard in shards), sum(manifest["left_out"].values())
         return f"{out}: {images:,} images in {len(shards):,} shards, {size:,.1f} MB, {left_out} left out"
 
-    _write(f"pack {data}", work, described, json)
+    with options.blaming("DATA", "data.path"):
+        _write(f"pack {data}", work, described, json)
 
 
-@app.command()
+@app.command(**options.examples("srun --ntasks-per-node=1 hpcfast data stage data/imagenet-packed /local/imagenet"))
 def stage(
     pack: Annotated[Path, typer.Argument(help="what hpcfast data pack wrote, on the shared disk", show_default=False)],
     to: Annotated[

@@ -10,6 +10,11 @@ DATA = Path("data") / "digits"
 BATCH = 64
 """Images of a step over all ranks, so that it is the same training on any number of them."""
 
+EXAMPLES = options.examples(
+    "hpcfast demo",
+    "horovodrun -np 2 hpcfast demo",
+)
+
 
 def command() -> None:
     """Train and evaluate a small standard and a small robust network, and compare them: a minute.

@@ -8,6 +8,11 @@ import typer
 
 from hpcfast.cli import options
 
+EXAMPLES = options.examples(
+    "hpcfast doctor --quick",
+    "srun --nodes=2 hpcfast doctor",
+)
+
 
 def command(
     quick: Annotated[bool, typer.Option("--quick", help="send 1 MB instead of 64")] = False,

@@ -11,6 +11,11 @@ from hpcfast.cli import options
 
 _foreign = partial(typer.Option, rich_help_panel="Weights from elsewhere, instead of RUN")
 
+EXAMPLES = options.examples(
+    "hpcfast eval runs/digits_l2 --attack apgd --images 500",
+    "hpcfast eval --weights resnet50.pt --data data/imagenet --size 224 --eps 4/255",
+)
+
 
 def command(
     run: Annotated[Path | None, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)] = None,
@@ -45,9 +50,8 @@ def command(
     Stopped or killed, the same command resumes; what was measured before is shown again.
     """
     with options.quick_imports():
-        from hpcfast.component import Invalid, find
+        from hpcfast.config import Option
         from hpcfast.distributed import comm
-        from hpcfast.errors import UserError
         from hpcfast.evaluation import session
         from hpcfast.runs.names import in_lines
 
@@ -55,29 +59,24 @@ def command(
     if run and "=" in str(run):  # without RUN a setting stands in its place
         settings, run = [str(run), *settings], None
     chosen = {
-        "evaluation.final.attack.name": attack,
-        "evaluation.final.attack.steps": steps,
-        "evaluation.final.attack.restarts": restarts,
-        "evaluation.final.attack.version": version,
-        "evaluation.final.images": images,
-        "evaluation.final.curve": None if curve is None else f"[{curve}]",
-        "threat.norm": norm,
-        "threat.eps": eps,
+        "evaluation.final.attack.name": ("--attack", attack),
+        "evaluation.final.attack.steps": ("--steps", steps),
+        "evaluation.final.attack.restarts": ("--restarts", restarts),
+        "evaluation.final.attack.version": ("--version", version),
+        "evaluation.final.images": ("--images", images),
+        "threat.norm": ("--norm", norm),
+        "threat.eps": ("--eps", eps),
     }
-    settings = [*(f"{key}={value}" for key, value in chosen.items() if value is not None), *settings]
-    given = session.Elsewhere(weights_key, arch, mean, std, classes, data, size)
-
-    def named() -> session.Subject:
-        try:
-            find("hpcfast.attacks", attack or "pgd")
-        except Invalid as error:
-            raise UserError(f"--attack: {str(error).removeprefix('name: ')}") from None
-        return session.named(run, weights, given, settings, out)
-
+    given = [Option.of(option, value, key) for key, (option, value) in chosen.items() if value is not None]
+    if curve is not None:
+        given.append(Option.of("--curve", curve, "evaluation.final.curve", f"[{curve}]"))
+    settings = [*given, *settings]
+    elsewhere = session.Elsewhere(weights_key, arch, mean, std, classes, data, size)
     # Attacks allreduce nothing for seconds: Horovod's thread need not wake a thousand times in each.
     os.environ.setdefault("HOROVOD_CYCLE_TIME", "20")
     world = comm.init()
-    what = comm.raise_on_all_ranks(named)
+    with options.blaming("--data" if data else "data.path", "data.path"):
+        what = comm.raise_on_all_ranks(lambda: session.named(run, weights, elsewhere, settings, out))
     if corruptions:
         result = session.measure_corruptions(what, corruptions, world, overwrite)
         accuracies = [*result["by_corruption"].items(), ("mean", result["mean"])]
@@ -91,6 +90,8 @@ def command(
 
 
 def _attacked(result: dict[str, Any]) -> list[str]:
+    from hpcfast.report.format import attack_spelled_out, count, duration
+
     lines = []
     for key in ("clean_accuracy", "robust_accuracy"):
         low, high = result["ci95"][key]
@@ -98,6 +99,7 @@ def _attacked(result: dict[str, Any]) -> list[str]:
     for point in result["curve"] if len(result["curve"]) > 1 else ():
         low, high = point["ci95"]
         lines.append(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")
-    lines.append(f"{'attack':16} {result['attack']}, {result['n_eval']} images, {result['seconds']:.1f} s")
+    done = f"{count(result['n_eval'], 'image')}, {duration(result['seconds'])}"
+    lines.append(f"{'attack':16} {attack_spelled_out(result['attack'])}, {done}")
     signs = result["masking"]["signs"]
     return [*lines, *(f"warning: masked gradients? {sign}: this robust accuracy may be far too high" for sign in signs)]

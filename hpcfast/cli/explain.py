@@ -7,6 +7,10 @@ import typer
 
 from hpcfast.cli import options
 
+EXAMPLES = options.examples(
+    "hpcfast explain runs/digits_l2_standard runs/digits_l2",
+)
+
 
 def command(
     runs: Annotated[

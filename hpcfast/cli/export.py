@@ -9,6 +9,10 @@ from hpcfast.cli import options
 
 Name = Literal["safetensors", "state-dict", "torchscript", "onnx", "robustbench", "hub"]
 
+EXAMPLES = options.examples(
+    "hpcfast export runs/digits_l2 --format onnx --out digits.onnx",
+)
+
 
 def command(
     run: Annotated[Path, typer.Argument(help="run directory, e.g. runs/digits_l2", show_default=False)],

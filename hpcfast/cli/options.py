@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from hpcfast import foreign
 
@@ -28,6 +29,19 @@ TrustCode = Annotated[
 ]
 
 
+class _Command(typer.core.TyperCommand):
+    """A command whose help ends with lines that stay whole, to be typed as they stand."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(f"\n{self.epilog}\n")
+
+
+def examples(*lines: str) -> dict[str, Any]:
+    """What a command is registered with to have ``lines`` at the end of its help; Markdown for docs/reference."""
+    text = "\n".join([f"Example{'s' if len(lines) > 1 else ''}:", "", *(f"    {line}" for line in lines)])
+    return {"cls": _Command, "epilog": text}
+
+
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Look for no garbage while modules are imported, and never again among what they leave.
@@ -43,6 +57,21 @@ def quick_imports() -> Iterator[None]:
         gc.freeze()
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def blaming(option: str, setting: str) -> Iterator[None]:
+    """Have errors name the ``option`` that was typed, not the ``setting`` of a run that it stands for here."""
+    from hpcfast.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        if not text.startswith(f"{setting}: "):
+            raise
+        text = f"{option}{text.removeprefix(setting)}"
+        raise UserError(text.replace(f"another {setting}", f"another {option}")) from None
 
 
 def refuse_ranks(command: str) -> None:

@@ -8,6 +8,11 @@ import typer
 from hpcfast.cli import options
 from hpcfast.errors import UserError
 
+EXAMPLES = options.examples(
+    "hpcfast report runs/digits_l2",
+    "hpcfast report runs/digits_l2_standard runs/digits_l2 --out digits.html",
+)
+
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="run directories, finished or not", show_default=False)],

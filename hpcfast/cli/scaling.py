@@ -17,7 +17,7 @@ File = Annotated[Path, typer.Argument(help="YAML file, e.g. configs/studies/smal
 app = typer.Typer(no_args_is_help=True, help="How long to a given robust accuracy, on how many nodes, at what cost.")
 
 
-@app.command()
+@app.command(**options.examples("hpcfast scaling plan configs/studies/small.yaml"))
 @foreign.trusting()
 def plan(study: File, json: options.Json = None) -> None:
     """Print the jobs of STUDY, how many are done, and what they cost."""
@@ -31,7 +31,7 @@ def plan(study: File, json: options.Json = None) -> None:
     options.write_json(json, numbers)
 
 
-@app.command()
+@app.command(**options.examples("hpcfast scaling run configs/studies/small.yaml --local"))
 @foreign.trusting()
 def run(
     study: File,
@@ -66,7 +66,7 @@ def run(
     _report(given)
 
 
-@app.command()
+@app.command(**options.examples("hpcfast scaling collect configs/studies/small.yaml"))
 @foreign.trusting()
 def collect(study: File) -> None:
     """Gather what the runs of STUDY have measured into its table, studies/NAME/results.csv."""
@@ -78,7 +78,7 @@ def collect(study: File) -> None:
     print(f"{table}: {gathering.counted(rows)}")
 
 
-@app.command()
+@app.command(**options.examples("hpcfast scaling report configs/studies/small.yaml"))
 @foreign.trusting()
 def report(
     study: File,
@@ -101,7 +101,12 @@ def report(
     print(f"page: {written[0]}")
 
 
-@app.command()
+@app.command(
+    **options.examples(
+        "hpcfast scaling predict configs/studies/small.yaml --nodes 1..4096",
+        "hpcfast scaling predict configs/studies/small.yaml --nodes 1,2,6 --mtbf 40000",
+    )
+)
 def predict(
     study: File,
     nodes: Annotated[str, typer.Option(help="node counts: 1,2,6 or 1..4096, by powers of two")] = "1..4096",
@@ -137,7 +142,7 @@ def predict(
     options.write_json(json, {"forecasts": [asdict(each) for each in found], "refused": refused})
 
 
-@app.command()
+@app.command(**options.examples("hpcfast scaling check runs/digits_l2"))
 def check(
     runs: Annotated[list[Path], typer.Argument(help="directories of finished runs", show_default=False)],
     mllog: Annotated[Path | None, typer.Option(help="also write the log of one run in MLPerf's form")] = None,
@@ -182,7 +187,10 @@ def read(file: Path) -> tuple["Study", list["Job"]]:
     given = study.load(file)
     planned, strangers = jobs.jobs(given), []
     for job in planned:
-        config = load(job.method.config, job.overrides)
+        try:
+            config = load(job.method.config, job.overrides)
+        except UserError as error:
+            raise UserError(f"{file}, method {job.method.name}: {error}") from None
         if config.phases or config.accumulate > 1:
             cure = "set phases=[] accumulate=1 in the study"
             raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")

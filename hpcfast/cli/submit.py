@@ -12,6 +12,11 @@ from hpcfast.errors import UserError
 if TYPE_CHECKING:
     from hpcfast.config import RunConfig
 
+EXAMPLES = options.examples(
+    "hpcfast submit configs/cifar10_l2.yaml --nodes 2 --gpus-per-node 4 --dry-run",
+    "hpcfast submit configs/cifar10_l2.yaml --template evaluate",
+)
+
 
 @foreign.trusting()
 def command(

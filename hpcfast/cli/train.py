@@ -10,6 +10,11 @@ import typer
 from hpcfast import foreign
 from hpcfast.cli import options
 
+EXAMPLES = options.examples(
+    "hpcfast train configs/digits_l2.yaml",
+    "horovodrun -np 2 hpcfast train configs/digits_l2.yaml epochs=10 threat.eps=1.5",
+)
+
 
 @foreign.trusting()
 def command(

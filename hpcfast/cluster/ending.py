@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -92,4 +93,5 @@ def restarts() -> int:
 
 def say(line: str) -> None:
     """Write it into the job's log."""
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")  # in one piece: ranks write there too
+    sys.stdout.flush()

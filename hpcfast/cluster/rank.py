@@ -121,7 +121,8 @@ def report(code: int, failed: Path) -> int:
 
 def say(line: str) -> None:
     """Write it into the job's log."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")  # in one piece: other ranks write there too
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -14,17 +14,42 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hpcfast.component import RENAMED, Invalid, components, validate
+from hpcfast.component import RENAMED, Invalid, components, short, validate
 from hpcfast.config.groups import Check, CheckpointSettings, GuardSettings, Phase
 from hpcfast.config.settings import RunConfig
-from hpcfast.distributed import launcher
+from hpcfast.distributed import launcher, lines
 from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
 from hpcfast.runs.reading import listed, read_yaml, shipped
 
-__all__ = ["Check", "CheckpointSettings", "GuardSettings", "Phase", "RunConfig", "load", "parse", "read_run", "schema"]
+__all__ = [
+    "Check",
+    "CheckpointSettings",
+    "GuardSettings",
+    "Option",
+    "Phase",
+    "RunConfig",
+    "load",
+    "parse",
+    "read_run",
+    "schema",
+]
+
+
+class Option(str):
+    """``key=value`` that an option of the command line stands for; messages show that option, as it was typed."""
+
+    typed: str
+
+    @classmethod
+    def of(cls, option: str, value: object, key: str, setting: object = None) -> "Option":
+        """``option`` with ``value`` sets ``key`` to ``setting``, or to the value itself."""
+        found = cls(f"{key}={value if setting is None else setting}")
+        found.typed = f"{option} {value}"
+        return found
+
 
 KEPT = ("model", "optim")
 """Groups whose settings (but for ``options``) mean the same under another ``name``."""
@@ -43,7 +68,7 @@ def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
         said = rename(values)  # it may be a run of an earlier version
         if said and launcher.rank() in (None, 0):
-            print(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", file=sys.stderr)
+            lines.write(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", sys.stderr)
     return parse(values, overrides or [], str(path))
 
 
@@ -69,7 +94,7 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
     """Apply ``key=value`` overrides to ``values``, a mapping, and validate.
 
     Raises:
-        UserError: settings are wrong; the message names ``origin`` and has a line for each wrong key.
+        UserError: settings are wrong; the message has a line for each, and blames an override or ``origin``.
     """
     for text in overrides:
         if "=" not in text:
@@ -81,14 +106,37 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
                 f"{printable(text)}: this is no UTF-8, and settings are kept as YAML, which is; rename the file, "
                 f"or give a link to it that has another name"
             ) from None
+    typed = [text.typed if isinstance(text, Option) else text for text in overrides]
+    for text, words in zip(overrides, typed, strict=True):
+        with understood(words if isinstance(text, Option) else f"{origin}, {words}"):
+            OmegaConf.from_dotlist([text])
     try:
-        with understood(f"{origin}, {' '.join(overrides)}"):
+        with understood(f"{origin}, {' '.join(typed)}"):
             merged = _merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
             plain: Any = OmegaConf.to_container(merged, resolve=True)
             return validate(RunConfig, plain)
     except Invalid as error:
-        lines = "\n".join(f"  {line}" for line in error.lines)
-        raise UserError(f"{origin}: wrong settings\n{lines}\n'hpcfast config schema' lists all settings") from None
+        keys = [text.partition("=")[0] for text in overrides]
+        raise UserError(_blamed(error.lines, origin, dict(zip(keys, typed, strict=True)))) from None
+
+
+def _blamed(lines: list[str], origin: str, typed: dict[str, str]) -> str:
+    """What is wrong in a run's settings, of which some were ``typed``, by key."""
+    said, by_override, others = list[str](), dict[str, str](), list[str]()
+    for line in lines:
+        key, _, problem = line.partition(": ")
+        words = next((words for start, words in typed.items() if f"{key}.".startswith(f"{start}.")), "")
+        if words.startswith("--"):
+            said.append(f"{short(words)}: {problem}")
+        elif words:
+            by_override[line] = words
+        else:
+            others.append(line)
+    beside = f" with {short(' '.join(typed.values()))}" if typed else ""
+    blamed = short(" ".join(dict.fromkeys(by_override.values())))
+    for header, wrong in ((blamed, [*by_override]), (f"{origin}{beside}", others)):
+        said += [f"{header}: wrong settings", *(f"  {line}" for line in wrong)] if wrong else []
+    return "\n".join([*said, *(["'hpcfast config schema' lists all settings"] if by_override or others else [])])
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from hpcfast.distributed import lines
 from hpcfast.distributed.heartbeat import SHOWN, Address, Beat, deadlock, interfaces, limits, some
 from hpcfast.distributed.launcher import STALL
 from hpcfast.distributed.secret import SIGNATURE, sign
@@ -244,4 +245,4 @@ class Watchdog:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    lines.write(text, sys.stderr)

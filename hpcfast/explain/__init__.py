@@ -80,7 +80,7 @@ def chosen(val: Split, images: int | None, world: World) -> np.ndarray:
     good, least = len(val.good), max(2, world.size)
     n = min(IMAGES, good) if images is None else images
     if not least <= n <= good:
-        raise UserError(f"--images {n}: {val.root} and {world.size} ranks allow {least} to {good}")
+        raise UserError(f"--images {n}: of {good} in {val.root}, measure {least} or more; each rank needs one")
     return val.evenly(n)
 
 

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Task as ProgressTask
 from rich.table import Column, Table
+from rich.text import Text
 
-from hpcfast.distributed import launcher
+from hpcfast.distributed import launcher, lines
 from hpcfast.runs.names import in_lines, printable
 
+BAR = 20
+"""Characters of a bar: 80 have room for it, the name, the count, the time left and a note."""
 LINE_EVERY = 5.0
 """Least seconds between two plain lines of one task."""
 
@@ -31,6 +35,15 @@ def table(
     return grid
 
 
+class _Shortened(TextColumn):
+    """A text that gives way where a line is too short for everything."""
+
+    def render(self, task: ProgressTask) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 class Reporter:
     """Shows how far each task is, its rate and the time left. Does nothing unless ``visible``."""
 
@@ -38,8 +51,13 @@ class Reporter:
         self._visible = visible
         # mpirun gives its ranks a terminal of their own and puts a label before every line: no place for a bar.
         drawn = visible and sys.stdout.isatty() and launcher.rank() is None
-        name, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
-        self._bar = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note, disable=not drawn)
+        name, note = (
+            _Shortened(text, markup=False, table_column=Column())
+            for text in ("{task.description}", "{task.fields[note]}")
+        )
+        whole = Column(no_wrap=True)  # and so is narrowed last
+        count, left = MofNCompleteColumn(table_column=whole), TimeRemainingColumn(table_column=whole)
+        self._bar = Progress(name, BarColumn(BAR), count, left, note, disable=not drawn)
 
     def __enter__(self) -> "Reporter":
         self._bar.start()
@@ -54,7 +72,7 @@ class Reporter:
         if not self._bar.disable:
             self._bar.console.print(text, highlight=False, markup=False)
         elif self._visible:
-            print(text, flush=True)
+            lines.write(text, sys.stdout)
 
     def task(self, name: str, total: int | None, unit: str, done: int = 0) -> "Task":
         """Begin a task of ``total`` units (None: unknown), of which ``done`` were done in an earlier run."""
@@ -83,7 +101,7 @@ class Task:
             if self._total is not None:
                 left = max(0, round((self._total - done) / rate)) if rate else 0
                 note += f"  of {self._total:,}, left {left // 3600:02}:{left // 60 % 60:02}:{left % 60:02}"
-            print(f"{self._name}  {done:,} {self.unit}  {note}", flush=True)
+            lines.write(f"{self._name}  {done:,} {self.unit}  {note}", sys.stdout)
 
     def close(self) -> None:
         """Take the bar away."""

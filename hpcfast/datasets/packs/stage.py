@@ -125,7 +125,8 @@ def refuse_others(place: Path, setting: str) -> None:
 def sentence(pack: Path, to: Path, done: dict[str, Any]) -> str:
     """What :func:`stage` has ``done``, in words."""
     size, read = done["bytes"] / 1e6, done["bytes_read"] / 1e6
-    return f"{to}: {size:,.1f} MB on {len(done['nodes'])} nodes, {read:,.1f} MB read from {pack}"
+    nodes = "1 node" if len(done["nodes"]) == 1 else f"{len(done['nodes'])} nodes"
+    return f"{to}: {size:,.1f} MB on {nodes}, {read:,.1f} MB read from {pack}"
 
 
 def _described(pack: Path) -> Manifest:

@@ -189,14 +189,16 @@ def test_train_eval_and_report(hpcfast: Run, config: Path, tmp_path: Path) -> No
     assert result["n_eval"] == 7
     assert f"clean_accuracy   {result['clean_accuracy']:.4f}   95 % interval" in done.out
 
-    assert_refused(hpcfast("eval", run, "--attack", "pgdd"), "--attack: 'pgdd' is not one of", "did you mean 'pgd'")
-    assert_refused(hpcfast("eval", run, "--attack", "natural"), "--attack: 'natural' is called 'standard' here")
-    assert_refused(hpcfast("eval", run, "--steps", 0), "steps", "greater than 0")
+    assert_refused(
+        hpcfast("eval", run, "--attack", "pgdd"), "--attack pgdd: 'pgdd' is not one of", "did you mean 'pgd'"
+    )
+    assert_refused(hpcfast("eval", run, "--attack", "natural"), "--attack natural: 'natural' is called 'standard' here")
+    assert_refused(hpcfast("eval", run, "--steps", 0), "error: --steps 0: ", "greater than 0")
     assert_refused(hpcfast("eval", run, "--json", tmp_path), "--json", "cannot be written")
     assert_refused(hpcfast("eval", run, "model.options.width=3"), "weights of another model")
     assert_refused(hpcfast("eval", run, "model.mean=[0.4]"), "normalises otherwise", "model.mean is [0.5]")
     assert_refused(hpcfast("eval", run, "--size", 8), "--size is for --weights", "key=value")
-    assert_refused(hpcfast("eval", run, "--eps", 10), "threat.eps: 10 allows every change", "10/255")
+    assert_refused(hpcfast("eval", run, "--eps", 10), "--eps 10: 10 allows every change", "10/255")
     weights = load_file(run / "model.safetensors")
     weights["net.fc.bias"][1] = float("inf")
     save_file(weights, run / "model.safetensors")
@@ -239,10 +241,10 @@ def test_weights_from_elsewhere_are_measured_as_the_run_they_come_from(
     refused(*place)("--eps is missing", "--eps 8/255")
     refused("--size", 10, "--eps", 1)("--data is missing")
     refused("--data", images, "--eps", 1)("--size is missing")
-    refused(*place, "--eps", 0)("threat.eps", "greater than 0")
+    refused(*place, "--eps", 0)("--eps 0: ", "greater than 0")
     refused(*place, "--eps", 1, "--mean", "a,b")("--mean a,b", "0.5,0.5,0.5")
     refused(*place, "--eps", 1, "--arch", "resnet18")("resnet18")
     refused(*place, "--eps", 0.5, "model.mean=[0.4]")("--arch, --mean, --std")
     refused(*place, "--eps", 1, "--weights-key", "ema")("--weights-key ema", "leave it out")
-    refused(*place, "--eps", 10)("threat.eps: 10 allows every change")
+    refused(*place, "--eps", 10)("--eps 10: 10 allows every change")
     assert "each image is resized to 10 x 10, whatever its shape" in done.out

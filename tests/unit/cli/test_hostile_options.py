@@ -1,7 +1,7 @@
 """Whatever is given where a command takes text: it is refused in one message or used as data; nothing else happens."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ LEFT_OUT = {"doctor", "bench allreduce", "bench step", "bench loader"}
 """They take seconds, and no text but ``--json``, which others have too."""
 
 
-def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def commands(
+    group: Any, words: tuple[str, ...] = (), left_out: Container[str] = LEFT_OUT
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     if hasattr(group, "commands"):
         for name, command in group.commands.items():
-            yield from commands(command, (*words, name))
-    elif " ".join(words) not in LEFT_OUT:
+            yield from commands(command, (*words, name), left_out)
+    elif " ".join(words) not in left_out:
         yield words, group
 
 

@@ -67,7 +67,7 @@ def test_two_dollars_are_no_formula() -> None:
 def test_tables_show_names_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     monkeypatch.setattr(progress, "Console", _console(out))
-    record = SimpleNamespace(name=name, summary=None, progress="epoch 1 of 2", trained_with="fgsm_rs")
+    record = SimpleNamespace(name=name, summary=None, evaluations={}, progress="epoch 1 of 2", trained_with="fgsm_rs")
     progress.console(2000).print(tables.results([record]).terminal())  # type: ignore[list-item]
     out.flush()
     shown = out.buffer.getvalue().decode()  # type: ignore[attr-defined]

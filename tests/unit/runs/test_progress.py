@@ -1,8 +1,10 @@
 """What a person sees: a bar on a terminal, plain lines elsewhere, nothing on other ranks."""
 
+import io
 import sys
 
 import pytest
+from rich.console import Console
 
 from hpcfast.distributed import launcher
 from hpcfast.runs import progress
@@ -97,3 +99,31 @@ def test_under_a_launcher_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     assert Reporter(True)._bar.disable
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+@pytest.mark.parametrize(
+    ("name", "total", "note"),
+    [
+        ("training", 25_600, "epoch 11.5/20  loss 0.007  lr 0.0146  and whatever else a note may say of a step"),
+        ("prepare /a/folder/that/lies/deep/in/others/and/has/a/name", 14_197_122, "of 128,116,700"),
+    ],
+)
+def test_a_narrow_terminal_shortens_the_note_and_keeps_count_and_time(
+    now: dict[str, float], monkeypatch: pytest.MonkeyPatch, columns: int, name: str, total: int, note: str
+) -> None:
+    for launched, *_ in launcher.LAUNCHERS:
+        monkeypatch.delenv(launched, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    reporter, file = Reporter(True), io.StringIO()
+    task = reporter.task(name, total, "images")
+    for done in (100, total - 7):  # twice: then the time left is known
+        now["time"] += 5000
+        task.update(done, note)
+    Console(file=file, width=columns, force_terminal=True, color_system=None).print(reporter._bar.get_renderable())
+    (line,) = file.getvalue().splitlines()
+    assert f" {total - 7}/{total} " in line
+    assert "0:00:01 " in line
+    assert line.startswith(name[:8])
+    assert "…" in line
+    assert len(line) <= columns
