@@ -102,7 +102,11 @@ class _Follower:
     def wait(self, seconds: float) -> None:
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
-            self._say(f"tracker {self._tracker.name}: gives no answer; the run ends without it")
+            self._warn("gives no answer; the run ends without it")
+
+    def _warn(self, what: str) -> None:
+        say, self._say = self._say, lambda text: None  # once
+        say(f"tracker {self._tracker.name}: {what}")
 
     def _follow(self) -> None:
         try:
@@ -112,7 +116,7 @@ class _Follower:
             sink.end(self.summary)
         except Exception as error:  # noqa: BLE001 - whatever its library or the network raises, training goes on
             said = (str(error) or repr(error)).strip().partition("\n")[0]
-            self._say(f"tracker {self._tracker.name}: {said}; the run goes on without it")
+            self._warn(f"{said}; the run goes on without it")
 
     def _open(self) -> Sink:
         sink = self._tracker.open(self._run)

@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Literal
 from hpcfast.runs.trackers import About, Point, Tracker, numbers
 from hpcfast.runs.trackers.following import PATIENCE
 
+START = 30.0
+"""Seconds that W&B's server has to answer at first; a process that ends sooner waits for it."""
+
 
 class Wandb(Tracker):
     """Weights & Biases, or Trackio."""
@@ -44,7 +47,7 @@ class _Sink:
             dir=run.folder,
             resume="allow",
             mode=os.environ.get("WANDB_MODE", "offline"),
-            settings=wandb.Settings(console="off", silent=True, finish_timeout=PATIENCE),
+            settings=wandb.Settings(console="off", silent=True, init_timeout=START, finish_timeout=PATIENCE),
         )
         self._first: int = self._run.starting_step
 

@@ -45,12 +45,13 @@ class Faulty(Shown):
 
 
 class Hanging(Shown):
-    """It gives an answer only when the test is over."""
+    """It answers only when the run has ended, and then with a fault."""
 
     over = threading.Event()
 
     def log(self, points: Sequence[Point]) -> None:
         self.over.wait()
+        raise ConnectionError("too late")
 
 
 class Fake(Tracker):
@@ -157,6 +158,8 @@ def test_a_tracker_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pyt
     with followers:
         losses(log, 1)
     Hanging.over.set()
+    for follower in followers._followers:
+        follower._thread.join()
     assert said == ["tracker hanging: gives no answer; the run ends without it"]
 
 
