@@ -14,7 +14,7 @@ __all__ = ["hpcfast"]  # the fixture
 
 ROOT = Path(__file__).parents[3]
 ALL = dict(commands(typer.main.get_command(cli.app), left_out=()))
-GROUPS: list[tuple[str, ...]] = [(), *{(words[0],) for words in ALL if len(words) > 1}]
+GROUPS: list[tuple[str, ...]] = [(), *sorted({(words[0],) for words in ALL if len(words) > 1})]
 
 
 @pytest.mark.parametrize("words", [*ALL, *GROUPS], ids=" ".join)
