@@ -31,7 +31,7 @@ def step(
     from hpcfast.report.format import count
 
     world = comm.init()
-    with options.blaming("--model", "model.name"):
+    with options.blaming(f"--model {model}", "model.name"):
         rows = steps(model, {}, size, batch, repeats, world)
     if world.is_root:
         text = (
@@ -51,7 +51,7 @@ def allreduce(model: Model = "resnet18", repeats: Repeats = 5, json: options.Jso
     from hpcfast.distributed import comm
 
     world = comm.init()
-    with options.blaming("--model", "name"):
+    with options.blaming(f"--model {model}", "name"):
         found = measure(model, repeats, world)
     if world.is_root:
         _show_allreduce(found, model)

@@ -13,8 +13,6 @@ from rich.text import Text
 from hpcfast.distributed import launcher, lines
 from hpcfast.runs.names import in_lines, printable
 
-BAR = 20
-"""Characters of a bar: 80 have room for it, the name, the count, the time left and a note."""
 LINE_EVERY = 5.0
 """Least seconds between two plain lines of one task."""
 
@@ -57,7 +55,7 @@ class Reporter:
         )
         whole = Column(no_wrap=True)  # and so is narrowed last
         count, left = MofNCompleteColumn(table_column=whole), TimeRemainingColumn(table_column=whole)
-        self._bar = Progress(name, BarColumn(BAR), count, left, note, disable=not drawn)
+        self._bar = Progress(name, BarColumn(), count, left, note, disable=not drawn)
 
     def __enter__(self) -> "Reporter":
         self._bar.start()

@@ -101,15 +101,16 @@ def at_once(says: str = "stopped; the same command begins anew", resumes: bool =
     that resume. Inert outside the main thread.
 
     Raises:
-        Interrupted: a signal came. A rank among others ends its process instead: the others might wait for it.
+        Interrupted: a signal came. A rank among others ends its process instead: the others might wait for it. So does
+            one that is importing: an exception in the middle of torch's own C++ would abort with a dump of its stack.
     """
 
-    def end(number: int, _: FrameType | None) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(each, signal.SIG_IGN)  # one that comes now would replace the exit code
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = EXIT_STOPPED if resumes else 128 + number
-        if launcher.rank() is not None:
+        if launcher.rank() is not None or _importing(frame):
             held.close()
             os._exit(code)
         raise Interrupted(code)
@@ -133,6 +134,12 @@ def at_once(says: str = "stopped; the same command begins anew", resumes: bool =
             for number, handler in former.items():
                 if signal.getsignal(number) is end:
                     signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

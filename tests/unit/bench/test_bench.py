@@ -86,5 +86,5 @@ def test_steps_are_timed_and_counted_relative_to_the_first(world: Any) -> None:
     ("name", "shown"), [("resnet5O", "resnet50"), ("RESNET50", "did you mean 'resnet50'"), ("?", "aimv2")]
 )
 def test_a_network_that_nobody_knows_is_one_message(name: str, shown: str) -> None:
-    with pytest.raises(UserError, match=f"model.name: '{re.escape(name)}' is not one of: .*{shown}"):
+    with pytest.raises(UserError, match=f"--model {re.escape(name)}: '{re.escape(name)}' is not one of: .*{shown}"):
         CliRunner().invoke(app, ["bench", "step", "--model", name], catch_exceptions=False)

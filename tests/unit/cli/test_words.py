@@ -61,7 +61,7 @@ def test_a_wrong_override_is_blamed_and_not_the_file(hpcfast: Run, config: Path,
     [
         (["bench", "loader", "nowhere"], "error: DATA: no folder nowhere/train"),
         (["data", "pack", "nowhere", "out"], "error: DATA: no folder nowhere/train"),
-        (["bench", "step", "--model", "none"], "error: --model: 'none' is not one of"),
+        (["bench", "step", "--model", "none"], "error: --model none: 'none' is not one of"),
     ],
 )
 def test_other_commands_blame_what_was_typed(hpcfast: Run, command: list[str], said: str) -> None:

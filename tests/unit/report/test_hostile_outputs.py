@@ -96,6 +96,7 @@ def test_pictures_are_sound_xml() -> None:
         tree = ET.fromstring(picture.svg)
         assert not [each for each in tree.iter() if each.tag.endswith(("script", "image", "foreignObject"))]
         assert not [name for each in tree.iter() for name in each.attrib if name.startswith("on")]
+        assert Elements(picture.inline).acting == []
 
 
 @pytest.mark.parametrize("text", STRINGS)

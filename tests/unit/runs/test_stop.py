@@ -180,6 +180,26 @@ def test_what_cannot_wait_says_so_and_ends_where_it_is(name: str, when: str, how
     assert ("went on" in done.stdout) == (code == 0)
 
 
+IMPORTING = """
+import sys
+from hpcfast.runs.signals import at_once
+with at_once("it stops"):
+    import slow_to_import
+"""
+
+
+def test_an_import_is_ended_without_an_exception_that_foreign_code_may_meet(tmp_path: Path) -> None:
+    """In torch's C++ it would be std::terminate: a dump of the stack, and the code of an abort."""
+    (tmp_path / "slow_to_import.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    print('met it')\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "SIGINT: it stops\n")
+
+
 def test_what_will_be_done_is_said_while_the_main_thread_runs_no_python(capfd: pytest.CaptureFixture[str]) -> None:
     reader, writer = os.pipe()
     with StopRequest("it stops soon"):

@@ -74,7 +74,7 @@ def test_a_run_on_a_copy_is_the_run_on_the_pack(
     lose_the_shards(monkeypatch, packed)
     summary = train.train(config, world)
     assert_equal_ends(config, unstaged)
-    assert f"{copied(tmp_path / 'disk')}: 0.1 MB on 1 nodes, 0.1 MB read from {packed}" in capsys.readouterr().out
+    assert f"{copied(tmp_path / 'disk')}: 0.1 MB on 1 node, 0.1 MB read from {packed}" in capsys.readouterr().out
     assert summary["dataset"] == "shapes-pack"
     there = yaml.safe_load((config.folder / "config.yaml").read_text())["data"]
     assert (there["path"], there["stage"]) == (str(packed), "$DISK/local"), "as they were given"
