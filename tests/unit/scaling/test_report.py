@@ -185,3 +185,9 @@ def test_a_study_that_has_not_begun_has_no_report(study: Callable[[list[Row]], P
     assert isinstance(refused.exception, UserError)
     assert "start it with 'hpcfast scaling run" in str(refused.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_page_on_120_runs_stays_small(tmp_path: Path) -> None:
+    rows = study_rows(data=("digits", "fashion"))
+    assert len(rows) == 120
+    assert report.write(asked(tmp_path), rows)[0].stat().st_size < 300_000
