@@ -52,7 +52,7 @@ def test_a_finished_run_is_shown_again_and_another_config_is_refused(plain: RunC
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epoch": 3}, "config: wrong settings\n.*epoch: unknown key"),
+        ({"epoch": 3}, "epoch=3: wrong settings\n.*epoch: unknown key"),
         ({"engine": "torch"}, r"engine: torch, but this process has joined its ranks by single; begin anew"),
     ],
 )
