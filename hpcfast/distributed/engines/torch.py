@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import reduce
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hpcfast.distributed import launcher, rendezvous
+from hpcfast.distributed.buckets import Bucket
 from hpcfast.distributed.engines import Distributed, Engine
 from hpcfast.distributed.settings import AllreduceSettings
 from hpcfast.distributed.store import TableStore
@@ -159,29 +159,6 @@ class Torch(Engine):
             dist.all_reduce(sent)
         bucket.flat.copy_(sent).div_(self.size)
         return dict(zip(tensors, bucket.views, strict=True))
-
-
-class Bucket:
-    """Tensors of one device one behind the other in memory, each in its own layout, in the type that holds them all."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        sizes = [each.numel() for each in tensors]
-        dtype = reduce(torch.promote_types, (each.dtype for each in tensors))
-        self.flat = torch.zeros(sum(sizes), dtype=dtype, device=tensors[0].device)
-        # A layout with gaps, as a slice has it, would reach into the neighbours: empty_like closes them.
-        layouts = [torch.empty_like(each, device="meta").stride() for each in tensors]
-        self.views = [
-            part.as_strided(each.shape, layout, part.storage_offset())
-            for part, each, layout in zip(self.flat.split(sizes), tensors, layouts, strict=True)
-        ]
-
-    def fill(self, tensors: Sequence[Tensor | None]) -> None:
-        """Copy ``tensors`` there; zeros where one is missing."""
-        for view, tensor in zip(self.views, tensors, strict=True):
-            if tensor is None:
-                view.zero_()
-            else:
-                view.copy_(tensor)
 
 
 @dataclass

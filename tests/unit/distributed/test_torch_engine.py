@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from hpcfast.distributed.engines.torch import Bucket, PeerLost, _groups, _telling
+from hpcfast.distributed.buckets import Bucket
+from hpcfast.distributed.engines.torch import PeerLost, _groups, _telling
 
 
 def test_a_bucket_holds_each_tensor_in_its_own_layout() -> None:
