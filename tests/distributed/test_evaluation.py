@@ -72,5 +72,5 @@ def test_a_wrong_question_ends_all_ranks_with_one_message(playground: Playground
     job = playground.hpcfast(2, "eval", trained, "--eps", "0")
     assert job.code == 2, job.output
     assert job.output.count("error: ") == 1
-    assert "threat.eps" in job.output
+    assert "--eps 0: " in job.output
     assert "Traceback" not in job.output
