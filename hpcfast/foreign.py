@@ -19,6 +19,8 @@ OPTION = "--trust-code"
 
 _trusted = False
 _imported: "dict[str, Code]" = {}
+_ran: dict[str, str] = {}
+"""The SHA-256 of each module's file when it was imported here."""
 
 
 class Untrusted(UserError):
@@ -66,9 +68,15 @@ def load(name: str) -> Any:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # the last: a file here replaces nothing that is installed
     try:
-        found = getattr(importlib.import_module(module), member, None)
+        loaded = importlib.import_module(module)
+        if _ran.get(module, code.sha256) != code.sha256:  # a notebook's user has changed it since
+            loaded = importlib.reload(loaded)
+        found = getattr(loaded, member, None)
     except Exception as error:
         raise UserError(f"'{name}': importing {file} failed: {error!r}; mend it, and give the same command") from error
+    if loaded.__file__ is None or Path(loaded.__file__).resolve() != file.resolve():
+        raise UserError(f"'{name}': {module} is {loaded.__file__} in this process, not {file}; give it another name")
+    _ran[module] = code.sha256
     if found is None:
         raise UserError(f"'{name}': {file} defines no {member}; write the import path of a class or function there")
     _imported[name] = code

@@ -15,7 +15,7 @@ from hpcfast.data import DataSettings, feed, folder, packed
 from hpcfast.data.made import TensorSplit
 from hpcfast.data.order import train_order
 from hpcfast.data.reader import read_splits
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, match
 from hpcfast.errors import UserError
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -52,6 +52,12 @@ class Loader:
         for batch in feed.batches(self.split, ids, self.settings, shard, self.settings.batch_size, augmented):
             yield batch.x, batch.y
 
+    def first(self, images: int) -> Tensor:
+        """The first images, as they are, of whatever rank's part; no epoch begins."""
+        shard = feed.Shard(0, 1, self._world.device, self.settings.threads or self._world.threads)
+        batches = feed.batches(self.split, self.split.good[:images], self.settings, shard, images, None)
+        return next(batch.x for batch in batches)
+
     def _ids(self) -> np.ndarray:
         if not self._shuffle:
             return self.split.good
@@ -62,7 +68,7 @@ class Loader:
 def loader(
     path: str | Path, size: int, *, split: Literal["train", "val"] = "val", channels: Literal[1, 3] = 3,
     batch_size: int = 100, augment: Literal["none", "pad_crop_flip", "resized_crop_flip"] = "none",
-    shuffle: bool = False, seed: int = 0,
+    shuffle: bool = False, seed: int = 0, classes: Sequence[str] | None = None,
 ) -> Loader:  # fmt: skip
     """Read the images in a folder with a folder for each class, decoded by DALI where it is installed.
 
@@ -75,6 +81,8 @@ def loader(
         augment: see :class:`hpcfast.data.DataSettings`; as drawn from ``seed``, the epoch and the image's number.
         shuffle: in a new order for each epoch, the same whatever the number of ranks; a last batch that is not whole
             on all ranks is left out.
+        classes: names of a model's classes in the order of its logits (``hpcfast.load(…).classes``): those of the
+            folders are numbered like them. By default they are numbered in the order of their names.
 
     Returns:
         An iterable of ``(x, y)``: x (n, channels, size, size), float32, pixels in [0,1]; y (n,), int64.
@@ -87,21 +95,20 @@ def loader(
     settings = validate(DataSettings, values)
     whole = packed.is_pack(root) or (root / split).is_dir() or str(root).startswith("synthetic:")
     chosen = read_splits(root)[split == "val"] if whole else folder.read_split(root, "path")
+    if classes is not None:
+        chosen, _ = match(chosen, classes, "classes")
     return Loader(chosen, settings, shuffle, seed)
 
 
-def in_memory(pairs: Sequence[tuple[Tensor, Tensor]], names: tuple[str, ...] | None, outputs: int) -> TensorSplit:
-    """All batches as one split, with classes called by ``names``, else by their numbers below ``outputs``."""
+def in_memory(pairs: Sequence[tuple[Tensor, Tensor]], classes: tuple[str, ...]) -> TensorSplit:
+    """All batches as one split, whose ``classes`` are called so, by number."""
     for x, y in pairs:
         checks.images(x)
-        checks.classes(y, x, outputs)
+        checks.classes(y, x, len(classes))
     shapes = {tuple(x.shape[1:]) for x, _ in pairs}
     if len(shapes) > 1:
         raise UserError(f"data: images of {len(shapes)} shapes, such as {sorted(shapes)[:2]}; give images of one shape")
     x, y = (torch.cat([pair[part].detach() for pair in pairs]) for part in (0, 1))
     if x.shape[2] != x.shape[3]:
         raise UserError(f"data: images of {x.shape[2]} x {x.shape[3]} pixels; give square ones")
-    classes = names or tuple(str(number) for number in range(outputs))
-    if len(classes) != outputs:
-        raise UserError(f"classes: {len(classes)} names for a model with {outputs} logits; give {outputs}")
     return TensorSplit.of(x.float(), y.cpu().numpy(), classes)

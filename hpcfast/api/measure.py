@@ -13,12 +13,13 @@ from hpcfast import foreign
 from hpcfast.api import checks, ranks
 from hpcfast.api.attacks import EPS, Norm
 from hpcfast.api.data import Batches, Loader, in_memory
+from hpcfast.api.runs import RobustModel
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import validate
 from hpcfast.config import Check, RunConfig
 from hpcfast.config.groups import EvaluationSettings
 from hpcfast.data import DataSettings
-from hpcfast.data.split import Split
+from hpcfast.data.split import Split, match
 from hpcfast.distributed import comm
 from hpcfast.errors import UserError
 from hpcfast.evaluation import attacked, chosen_images, masking, rounds
@@ -96,7 +97,8 @@ def evaluate(
         curve: more radii at which robust accuracy is measured.
         batch_size: images of a batch, or fewer where memory has no room.
         seed: of the attacks' random numbers.
-        classes: their names, by number.
+        classes: names of the model's classes, in the order of its logits; by default its own ``classes``, as
+            :func:`hpcfast.load` sets them. Folders of :func:`hpcfast.loader` are matched with them by name.
         masked_gradients: also look for signs of them, with four attacks on 128 images.
         progress: show it on rank 0.
         settings: the attack's own, e.g. ``steps=50, restarts=10`` of "pgd".
@@ -108,15 +110,18 @@ def evaluate(
     world = ranks.world()
     values = {"attack": {"name": attack, **settings}, "images": images, "curve": curve}
 
-    def prepared() -> tuple[Split, RunConfig]:
+    known = model.classes if isinstance(model, RobustModel) else ()
+
+    def prepared() -> tuple[Split, RunConfig, list[str]]:
         check = validate(Check, values)
         if not check.attack.in_ball:
             raise UserError(f"attack: {attack} leaves the ball; measure with apgd, autoattack or pgd")
-        split, data_settings = _images(model, data, classes)
-        return split, _config(validate(Threat, {"norm": norm, "eps": eps}), data_settings, check, batch_size, seed)
+        split, data_settings, said = _images(model, data, tuple(classes or known))
+        threat = validate(Threat, {"norm": norm, "eps": eps})
+        return split, _config(threat, data_settings, check, batch_size, seed), said
 
     with foreign.trusting():  # it is the caller who names the attack
-        split, config = comm.raise_on_all_ranks(prepared)
+        split, config, said = comm.raise_on_all_ranks(prepared)
     check = config.evaluation.final
     ids = chosen_images(split, check, world)
     planned = rounds(config, check, len(split.classes))
@@ -130,6 +135,8 @@ def evaluate(
             held.callback(shown.close)
             return shown.update
 
+        for sentence in said:
+            reporter.say(sentence)
         shown = task("evaluation", len(ids) * len(planned))
         outcomes = attacked(model, split, ids, planned, config, world, shown, say=reporter.say)
         found = summarise(outcomes, config, check) | {"masking": {"signs": []}}
@@ -142,26 +149,37 @@ def evaluate(
 
 
 def _images(
-    model: nn.Module, data: Loader | tuple[Tensor, Tensor] | Batches, names: Sequence[str] | None
-) -> tuple[Split, DataSettings]:
-    """``data`` as a split, after a look at what the model makes of its first images."""
+    model: nn.Module, data: Loader | tuple[Tensor, Tensor] | Batches, names: tuple[str, ...]
+) -> tuple[Split, DataSettings, list[str]]:
+    """``data`` as a split whose classes are the model's, which are called by ``names``; and what is to be said.
+
+    Raises:
+        UserError: the images or the logits are none, or nobody knows which logit is which class.
+    """
     pairs = data if isinstance(data, Loader) else [data] if isinstance(data, tuple) else list(data)
-    first = next(iter(pairs), None)
-    if first is None:
+    if not isinstance(pairs, Loader) and not pairs:
         raise UserError("data: no images; give batches (x, y)")
-    x = first[0][:2]
+    x = pairs.first(2) if isinstance(pairs, Loader) else pairs[0][0][:2]
     checks.images(x)
     place = next((weights.device for weights in model.parameters()), x.device)
     with torch.no_grad():
         outputs = checks.logits(model(x.to(place)), x).shape[1]
-    if isinstance(pairs, Loader):
-        if len(pairs.classes) > outputs:
-            raise UserError(f"data: {len(pairs.classes)} classes, and the model has {outputs} logits")
-        return pairs.split, pairs.settings
-    split = in_memory(pairs, tuple(names) if names else None, outputs)
-    _, channels, size, _ = split.images.shape
-    values = {"path": "tensors", "size": size, "channels": channels, "batch_size": 1}
-    return split, validate(DataSettings, values)
+    if names and len(names) != outputs:
+        raise UserError(f"classes: {len(names)} names for a model with {outputs} logits; give {outputs}")
+    if not isinstance(pairs, Loader):
+        split = in_memory(pairs, names or tuple(map(str, range(outputs))))
+        _, channels, size, _ = split.images.shape
+        values = {"path": "tensors", "size": size, "channels": channels, "batch_size": 1}
+        return split, validate(DataSettings, values), []
+    if names:
+        matched, said = match(pairs.split, names, "the model")
+        return matched, pairs.settings, said
+    if len(pairs.classes) != outputs:
+        raise UserError(
+            f"data: {len(pairs.classes)} classes for a model with {outputs} logits, and nobody says which is which; "
+            f"give classes=[…], the names of the folders in the order of the logits"
+        )
+    return pairs.split, pairs.settings, []
 
 
 def _config(threat: Threat, data: DataSettings, check: Check, batch_size: int, seed: int) -> RunConfig:

@@ -185,6 +185,37 @@ def test_code_that_has_changed_is_told_when_a_run_resumes(
     assert logged(config, "code_changed") == [said]
 
 
+def test_a_file_that_has_changed_is_imported_anew(package: Path) -> None:
+    file = package / "nets.py"
+    with foreign.trusting():
+        assert foreign.load("my_pkg.nets.NUMBER") == 3
+        file.write_text(file.read_text().replace("NUMBER = 3", "NUMBER = 44"))
+        assert foreign.load("my_pkg.nets.NUMBER") == 44
+    digest = foreign.imported("my_pkg.nets.NUMBER")["my_pkg.nets.NUMBER"]["sha256"]
+    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_what_runs_is_the_file_that_is_on_record(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with foreign.trusting():
+        foreign.load("my_pkg.nets.NUMBER")
+        (tmp_path / "elsewhere").mkdir()
+        owned.write(tmp_path / "elsewhere")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
+        with pytest.raises(UserError, match=r"my_pkg\.nets is .*/my_pkg/nets\.py in this process, not .*elsewhere"):
+            foreign.load("my_pkg.nets.NUMBER")
+
+
+def test_a_tracker_that_lacks_a_method_is_refused(tiny: Tiny, package: Path) -> None:
+    (package / "shown.py").write_text(
+        "from hpcfast.runs.trackers import Tracker\n\n\nclass Half(Tracker):\n    library: str = 'json'\n"
+    )
+    with foreign.trusting(), pytest.raises(UserError, match="Half' lacks the method open"):
+        tiny("trackers=[my_pkg.shown.Half]")
+
+
 def test_components_of_our_own_need_no_trust() -> None:
     assert component.find("hpcfast.attacks", "pgd").__name__ == "Pgd"
     assert not foreign.is_path("pgd")

@@ -5,6 +5,7 @@ What a tracker knows of a run is in ``events.jsonl``, so that whatever it has lo
 
 import importlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,25 +47,25 @@ class Sink(Protocol):
         """Close it; without a ``summary`` the run isn't finished."""
 
 
-class Tracker(Component):
+class Tracker(Component, ABC):
     """A tracker and its settings."""
 
     environment: ClassVar[dict[str, str]] = {}
     """Set before its library is imported, unless the user has: what keeps it off the network."""
 
     @property
+    @abstractmethod
     def library(self) -> str:
         """The module that is imported."""
-        raise NotImplementedError
 
     @property
     def package(self) -> str:
         """What pip calls it."""
         return self.library
 
+    @abstractmethod
     def open(self, run: About) -> Sink:
         """Show ``run`` anew, or go on where an earlier process has stopped; called again after a rollback."""
-        raise NotImplementedError
 
 
 def require(trackers: Iterable[Tracker]) -> None:

@@ -153,6 +153,43 @@ def test_a_folder_without_train_and_val_is_read(tmp_path: Path, images: Path, wo
     assert next(iter(hpcfast.loader(colour / "val", size=6)))[0].shape == (4, 3, 6, 6)
 
 
+@pytest.fixture
+def some_classes(images: Path, tmp_path: Path) -> Path:
+    """Two of the three classes, in a folder whose numbers are others than a model's of all three."""
+    for name in ("class1", "class2"):
+        (tmp_path / "some" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "some" / name).symlink_to(images / "val" / name)
+    return tmp_path / "some"
+
+
+def test_classes_are_matched_by_name(plain: RunConfig, some_classes: Path, quick: None, world: World) -> None:
+    model, given = (
+        hpcfast.load(plain.folder),
+        {"norm": "L2", "eps": 0.5, "attack": "apgd", "steps": 4, "progress": False},
+    )
+    data = hpcfast.loader(some_classes, size=10, channels=1)
+    matched = hpcfast.loader(some_classes, size=10, channels=1, classes=model.classes)
+    pairs = [*matched]
+    assert [y.tolist() for _, y in pairs] == [[1] * 4 + [2] * 4]
+    by_tensors = hpcfast.evaluate(model, pairs, **given)
+    for source, names in ((data, None), (matched, None), (data, model.classes)):
+        found = hpcfast.evaluate(model, source, classes=names, **given)
+        assert found.outcomes == by_tensors.outcomes
+        assert found.details["stages"] == by_tensors.details["stages"], "as many targets as the model has classes"
+    anonymous = nn.Sequential(model).eval()
+    with pytest.raises(hpcfast.UserError, match="2 classes for a model with 3 logits.*give classes="):
+        hpcfast.evaluate(anonymous, data, **given)
+    with pytest.raises(hpcfast.UserError, match="the model does not know 2 of its 2 classes"):
+        hpcfast.evaluate(model, data, classes=["a", "b", "c"], **given)
+
+
+def test_an_evaluation_begins_no_epoch(plain: RunConfig, images: Path, quick: None, world: World) -> None:
+    model = hpcfast.load(plain.folder)
+    one, other = (hpcfast.loader(images, 10, channels=1, batch_size=5, shuffle=True) for _ in range(2))
+    hpcfast.evaluate(model, one, attack="standard", progress=False)
+    assert torch.equal(next(iter(one))[0], next(iter(other))[0])
+
+
 def test_epochs_are_shuffled_and_augmented_anew_and_the_same_again(images: Path, world: World) -> None:
     def epochs(seed: int) -> list[torch.Tensor]:
         given = {"split": "train", "augment": "pad_crop_flip", "shuffle": True}

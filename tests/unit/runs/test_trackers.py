@@ -60,6 +60,10 @@ class Fake(Tracker):
     kind: Any = Shown
     opened: Any = None
 
+    @property
+    def library(self) -> str:
+        return "json"
+
     def open(self, run: About) -> Shown:
         shown: Shown = self.kind(run)
         self.opened.append(shown)
