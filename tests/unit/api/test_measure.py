@@ -163,10 +163,8 @@ def some_classes(images: Path, tmp_path: Path) -> Path:
 
 
 def test_classes_are_matched_by_name(plain: RunConfig, some_classes: Path, quick: None, world: World) -> None:
-    model, given = (
-        hpcfast.load(plain.folder),
-        {"norm": "L2", "eps": 0.5, "attack": "apgd", "steps": 4, "progress": False},
-    )
+    model = hpcfast.load(plain.folder)
+    given: dict[str, Any] = {"norm": "L2", "eps": 0.5, "attack": "apgd", "steps": 4, "progress": False}
     data = hpcfast.loader(some_classes, size=10, channels=1)
     matched = hpcfast.loader(some_classes, size=10, channels=1, classes=model.classes)
     pairs = [*matched]
