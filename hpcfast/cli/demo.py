@@ -19,7 +19,8 @@ EXAMPLES = options.examples(
 def command() -> None:
     """Train and evaluate a small standard and a small robust network, and compare them: a minute.
 
-    Alone or under a launcher of ranks. It always trains anew: the runs demo-standard and demo-robust are its own.
+    Alone or under a launcher of ranks. The runs demo-standard and demo-robust are its own. Stopped or killed, the same
+    command resumes; once both are finished, it trains them anew.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of steps this small, threads would cost more than they bring
     with options.quick_imports():
@@ -28,14 +29,22 @@ def command() -> None:
         from hpcfast.datasets import prepare
         from hpcfast.datasets.sources.digits import Digits
         from hpcfast.distributed import comm
-        from hpcfast.training import train
+        from hpcfast.training import claim, train
 
     world = comm.init()
     comm.on_root(lambda: prepare.prepare(Digits(name="digits"), DATA, lambda done: None))
+    batch = max(1, BATCH // world.size)
+    runs = []
     for name, made_from in RUNS.items():
-        batch = max(1, BATCH // world.size)
         own = [f"name={name}", f"data.path={DATA}", f"data.batch_size={batch}", "evaluation.every=0"]
-        train.train(config.load(Path(f"configs/{made_from}.yaml"), own), world, overwrite=True)
+        runs.append(config.load(Path(f"configs/{made_from}.yaml"), own))
+
+    def to_overwrite() -> list[bool]:
+        found = [claim.state(run) for run in runs]
+        return [state == "other" or {*found} == {"finished"} for state in found]
+
+    for run, overwrite in zip(runs, comm.on_root(to_overwrite), strict=True):
+        train.train(run, world, overwrite)
     if world.size == 1:
         report.command([Path("runs") / name for name in RUNS])
     elif world.is_root:  # launchers put a rank's number before each line, which tears tables

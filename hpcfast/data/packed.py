@@ -84,11 +84,13 @@ def _close(files: dict[int, int]) -> None:
 
 
 def is_pack(root: Path) -> bool:
-    """Whether ``root`` was made by ``hpcfast data pack``."""
+    """Whether ``root`` was made by ``hpcfast data pack``; its manifest may be damaged."""
     try:
         return bool(read_json(root / MANIFEST)["format"] == manifest.FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError:
         return False
+    except (ValueError, KeyError, TypeError):  # somebody else's manifest, or what is left of ours
+        return any(root.glob("*/shard-*.tar"))
 
 
 def read(root: Path, copy: Path | None = None) -> tuple[PackedSplit, PackedSplit]:

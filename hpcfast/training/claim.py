@@ -4,6 +4,7 @@ import difflib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from hpcfast.config import RunConfig, read_run
 from hpcfast.data import DataSettings
@@ -49,6 +50,17 @@ def finished(config: RunConfig, overwrite: bool) -> bool:
         return False
     _refuse_others(run, config)
     return run.summary.is_file()
+
+
+def state(config: RunConfig) -> Literal["none", "unfinished", "finished", "other"]:
+    """What the run directory of ``config`` holds."""
+    run = RunDirectory(config.folder)
+    if not run.config.is_file():
+        return "none"
+    try:
+        return "finished" if finished(config, overwrite=False) else "unfinished"
+    except UserError:
+        return "other"
 
 
 def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:

@@ -178,6 +178,16 @@ def test_what_is_no_pack_is_none(tmp_path: Path) -> None:
     assert is_pack(tmp_path) is True
 
 
+@pytest.mark.parametrize("left", ["", '{"format": "hpcfa', "{}"])
+def test_a_pack_whose_manifest_is_damaged_is_no_folder_of_images(tmp_path: Path, left: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "shard-000000.tar").touch()
+    assert is_pack(tmp_path) is False, "somebody else's shards"
+    (tmp_path / "manifest.json").write_text(left)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        read_splits(tmp_path)
+
+
 def test_reading_an_image_leaves_no_file_open(images: Path) -> None:
     split = read_splits(images)[0]
     split.encoded(0)

@@ -51,6 +51,14 @@ def test_the_same_configuration_may_go_on_and_loses_nothing(tiny: Tiny) -> None:
     assert all(file.is_file() for file in files)
 
 
+def test_what_a_run_directory_holds(tiny: Tiny) -> None:
+    assert claims.state(tiny()) == "none"
+    claim(tiny())
+    assert (claims.state(tiny()), claims.state(tiny("seed=1"))) == ("unfinished", "other")
+    fill(RunDirectory(tiny().folder))
+    assert (claims.state(tiny()), claims.state(tiny("seed=1"))) == ("finished", "other")
+
+
 def test_a_run_may_be_moved(tiny: Tiny, tmp_path: Path) -> None:
     claim(tiny())
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
