@@ -20,7 +20,7 @@ guard:
   ladder: [{{name: fgsm_rs, alpha: 0.02}}, {{name: pgd, steps: 3}}]
 epochs: 3
 optim: {{lr: 0.1, lr_batch: 8}}
-schedule: {{name: cosine, warmup: 1}}
+schedule: {{name: cosine, warmup: 1 epoch}}
 ema: 0.9
 checkpoint: {{minutes: 0.001}}
 log_every: 1

@@ -20,6 +20,7 @@ from hpcfast.config.settings import RunConfig
 from hpcfast.distributed import launcher, lines
 from hpcfast.distributed.settings import GONE
 from hpcfast.errors import UserError
+from hpcfast.optim.position import in_epochs
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.names import printable
 from hpcfast.runs.reading import listed, read_yaml, shipped
@@ -215,6 +216,8 @@ def rename(values: Any, at: str = "") -> list[str]:
     if isinstance(values, dict) and is_attack and str(values.get("name")) in attacks:
         values["name"] = attacks[values["name"]]
         said.append(f"{at}.name={values['name']}")
+    if isinstance(values, dict) and at == "schedule":
+        said += _in_epochs(values)
     if isinstance(values, dict) and at == "allreduce":
         for key in GONE:
             if (value := values.pop(key, None)) is not None:
@@ -223,3 +226,16 @@ def rename(values: Any, at: str = "") -> list[str]:
     for part, inside in inner:
         said += rename(inside, f"{at}.{part}" if at else str(part))
     return said
+
+
+def _in_epochs(schedule: dict[str, Any]) -> list[str]:
+    """Give the numbers of a schedule, which were epochs, their unit, in place; what to say of it."""
+    before = repr(schedule)
+    for key in ("warmup", "milestones", "knots"):
+        given = schedule.get(key)
+        if isinstance(given, list):
+            pairs = [[in_epochs(each[0]), *each[1:]] if isinstance(each, list) else in_epochs(each) for each in given]
+            schedule[key] = pairs
+        elif key in schedule:
+            schedule[key] = in_epochs(given)
+    return ["the numbers of schedule are epochs"] if repr(schedule) != before else []

@@ -90,17 +90,36 @@ def _duration(config: "RunConfig") -> Iterator[str]:
         said = " and ".join(given) or "none"
         yield f"epochs: give the run's duration in one of epochs, steps, images (got {said})"
         return
-    if config.phases and given and given != ["epochs"]:
+    if any(phase.share for phase in config.phases):
+        wrong = list(_shares(config, given))
+        yield from wrong
+        if wrong:
+            return
+    elif config.phases and given and given != ["epochs"]:
         yield f"{given[0]}: the phases say how long the run is; leave it out"
     epochs = [phase.epochs for phase in config.all_phases]
     if all(epochs):
         total = sum(phase.epochs or 0 for phase in config.all_phases)
-        if config.epochs not in (None, total):
-            yield f"phases: their epochs sum to {total}, but epochs is {config.epochs}; make them equal"
-        elif config.schedule.warmup >= total:
-            yield f"schedule.warmup: {config.schedule.warmup} must be less than epochs ({total})"
+        if config.epochs and abs(config.epochs - total) > 1e-6:
+            yield f"phases: their epochs sum to {total:g}, but epochs is {config.epochs}; make them equal"
+        else:
+            yield from (f"schedule.{problem}" for problem in config.schedule.problems(total))
     elif config.epochs and config.phases:
         yield "epochs: not all phases are given in epochs; leave it out"
+
+
+def _shares(config: "RunConfig", given: list[str]) -> Iterator[str]:
+    """Of phases that are shares of the run."""
+    shares = [float(phase.share[:-1]) for phase in config.phases if phase.share]
+    if len(shares) < len(config.phases):
+        yield "phases: some are shares of the run and some are not; give all a share"
+    elif abs(sum(shares) - 100) > 1e-6:
+        yield f"phases: their shares sum to {sum(shares):g}%; make it 100%"
+    if len(given) != 1:
+        yield (
+            f"epochs: the phases are shares of the run; give its length in one of epochs, steps, images "
+            f"(got {' and '.join(given) or 'none'})"
+        )
 
 
 def _guard(config: "RunConfig") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -18,20 +19,29 @@ from hpcfast.attacks.norms import Pixels
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Settings, chosen_from
 from hpcfast.config.checks import DURATIONS
+from hpcfast.optim.position import Position, epoch_of
 
 AnyAttack = Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _percent(value: str) -> str:
+    if not value.endswith("%") or value == "0%":
+        raise ValueError(f"'{value}' is no share of the run; write e.g. 40%")
+    return value
+
+
 class Phase(Settings):
     """A stretch of training with its own image size and batch (progressive resizing, Wong et al. 2020)."""
 
-    epochs: PositiveInt | None = None
-    """The phase's length, in one of ``epochs``, ``steps`` and ``images``."""
+    epochs: PositiveFloat | None = None
+    """The phase's length, in one of ``epochs``, ``steps``, ``images`` and ``share``."""
     steps: PositiveInt | None = None
     """The phase's length in optimizer steps."""
     images: PositiveInt | None = None
     """The phase's length in images."""
+    share: Annotated[Position, AfterValidator(_percent)] | None = None
+    """The phase's length as a share of the run's, such as ``40%``; then all phases have one."""
     size: PositiveInt
     """Image side in pixels."""
     batch_size: PositiveInt
@@ -41,10 +51,19 @@ class Phase(Settings):
 
     @model_validator(mode="after")
     def _has_one_duration(self) -> "Phase":
-        given = [key for key in DURATIONS if getattr(self, key)]
+        given = [key for key in (*DURATIONS, "share") if getattr(self, key)]
         if len(given) != 1:
-            raise ValueError(f"give a duration in one of epochs, steps, images, not {' and '.join(given) or 'none'}")
+            said = " and ".join(given) or "none"
+            raise ValueError(f"give a duration in one of epochs, steps, images, share, not {said}")
         return self
+
+    def within(self, duration: dict[str, int]) -> "Phase":
+        """This phase of a run that has so many epochs, steps or images, of which its share is taken."""
+        if not self.share:
+            return self
+        lengths = {key: epoch_of(self.share, length) for key, length in duration.items()}
+        own = {key: length if key == "epochs" else max(1, round(length)) for key, length in lengths.items()}
+        return self.model_copy(update={**own, "share": None})
 
 
 class Check(Settings):

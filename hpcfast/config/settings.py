@@ -104,9 +104,9 @@ class RunConfig(Settings):
     @property
     def all_phases(self) -> tuple[Phase, ...]:
         """The phases, or the one that a run without them is."""
+        duration = {key: length for key in DURATIONS if (length := getattr(self, key))}
         if self.phases:
-            return self.phases
-        duration = {key: getattr(self, key) for key in DURATIONS}
+            return tuple(phase.within(duration) for phase in self.phases)
         return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
 
     @property

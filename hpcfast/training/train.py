@@ -68,6 +68,8 @@ def train(
             reporter.say(remark)
         run = Run(config, world, data, reporter, stop, began)
         held.enter_context(run.store)
+        if late := config.schedule.late(run.course.epochs):
+            reporter.say(f"schedule: the run ends after {run.course.epochs:g} epochs, before {', '.join(late)}")
         traces = Profile(profile, world, run.clock) if profile else None
         run.begin(accept_data, moved=before.path != config.data.path)
         run.say_interval()
@@ -129,6 +131,8 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
                 + f"; lower the batch_size to at most {course.good // world.size // config.accumulate}"
                 + (", or use fewer ranks" if world.size > 1 else "")
             )
+    if wrong := [*config.schedule.problems(course.epochs)]:
+        raise UserError("\n".join(f"schedule.{problem}" for problem in wrong))
 
 
 def copy_data(settings: DataSettings, world: World) -> Path:

@@ -37,7 +37,7 @@ attack: {{name: fgsm_rs}}
 guard: {{images: 12, limit: 0.9, attack: {{name: pgd, steps: 2}}}}
 epochs: 3
 optim: {{lr: 0.1, lr_batch: 8}}
-schedule: {{name: cosine, warmup: 1}}
+schedule: {{name: cosine, warmup: 1 epoch}}
 log_every: 1
 evaluation:
   monitor: {{attack: {{name: pgd, steps: 2}}}}

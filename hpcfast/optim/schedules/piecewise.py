@@ -1,26 +1,39 @@
 """Piecewise-linear schedules, such as the triangle of fast adversarial training (Wong, Rice, Kolter 2020)."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from pydantic import NonNegativeFloat, model_validator
 
+from hpcfast.optim.position import Position, epoch_of
 from hpcfast.optim.schedules import Schedule
 
 
 class Piecewise(Schedule):
     """Linear between ``knots``, constant outside them."""
 
-    knots: tuple[tuple[NonNegativeFloat, NonNegativeFloat], ...]
-    """Pairs of (epoch, factor), in increasing order of epoch."""
+    knots: tuple[tuple[Position, NonNegativeFloat], ...]
+    """Pairs of (position, factor) in order: positions are shares of the run such as ``30%``, or ``3 epochs``."""
 
     @model_validator(mode="after")
     def _increasing(self) -> "Piecewise":
-        epochs = [epoch for epoch, _ in self.knots]
-        if not epochs or any(a >= b for a, b in pairwise(epochs)):
-            raise ValueError(f"knots: epochs {epochs} must increase; write e.g. [[0, 0], [2, 1], [5, 0]]")
+        positions = [position for position, _ in self.knots]
+        for unit in ("%", " epochs"):
+            alike = [epoch_of(position, 100) for position in positions if position.endswith(unit)]
+            if not positions or any(a >= b for a, b in pairwise(alike)):
+                raise ValueError(f"knots: {positions} must increase; write e.g. [[0, 0], [30%, 1], [100%, 0]]")
         return self
 
     def after_warmup(self, epoch: float, epochs: float) -> float:
-        at, factors = zip(*self.knots, strict=True)
-        return float(np.interp(epoch, at, factors))
+        at = [epoch_of(position, epochs) for position, _ in self.knots]
+        return float(np.interp(epoch, at, [factor for _, factor in self.knots]))
+
+    def problems(self, epochs: float) -> Iterator[str]:
+        yield from super().problems(epochs)
+        for (first, _), (second, _) in pairwise(self.knots):
+            if epoch_of(first, epochs) >= epoch_of(second, epochs):
+                yield f"knots: {second} is no later than {first} in a run of {epochs:g} epochs; write both as shares"
+
+    def late(self, epochs: float) -> list[str]:
+        return [position for position, _ in self.knots if epoch_of(position, epochs) > epochs]

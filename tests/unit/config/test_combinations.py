@@ -39,12 +39,32 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         "phases",
         ["sum to 2", "epochs is 3", "make them equal"],
     ),
+    "shares that are no whole": (
+        ["phases=[{share: 40%, size: 8, batch_size: 4}, {share: 1/2, size: 8, batch_size: 4}]"],
+        "phases",
+        ["sum to 90%", "100%"],
+    ),
+    "shares of no length": (["epochs=null", "phases=[{share: 100%, size: 8, batch_size: 4}]"], "epochs", ["got none"]),
+    "a share beside epochs": (
+        ["phases=[{share: 50%, size: 8, batch_size: 4}, {epochs: 2, size: 8, batch_size: 4}]"],
+        "phases",
+        ["some are shares", "give all a share"],
+    ),
+    "knots that change places": (
+        ["schedule={name: piecewise, knots: [[2 epochs, 1], [50%, 0]]}"],
+        "schedule.knots",
+        ["50% is no later than 2 epochs", "3 epochs", "as shares"],
+    ),
     "epochs beside phases in steps": ([PHASES], "epochs", ["not all phases are given in epochs", "leave it out"]),
-    "warm-up of the whole run": (["schedule.warmup=3"], "schedule.warmup", ["3.0", "less than epochs (3)"]),
-    "warm-up longer than the phases": (
-        ["epochs=null", "schedule.warmup=5", "phases=[{epochs: 4, size: 8, batch_size: 4}]"],
+    "warm-up of the whole run": (
+        ["schedule.warmup=3 epochs"],
         "schedule.warmup",
-        ["5.0", "less than epochs (4)"],
+        ["3 epochs", "less than the run's 3"],
+    ),
+    "warm-up longer than the phases": (
+        ["epochs=null", "schedule.warmup=5 epochs", "phases=[{epochs: 4, size: 8, batch_size: 4}]"],
+        "schedule.warmup",
+        ["5 epochs", "less than the run's 4"],
     ),
     "channels of the mean": (["model.mean=[0, 0]"], "model.mean", ["2 numbers", "data.channels=1", "one each"]),
     "channels of the deviation": (["model.std=[1, 1, 1]"], "model.std", ["3 numbers", "data.channels=1", "one each"]),
@@ -175,7 +195,7 @@ POSSIBLE = {
     "a ladder of a guard that never looks": ["guard={every: 0, ladder: [{name: fgsm_rs}]}"],
     "training outside the ball": ["attack={name: nfgsm}"],
     "a free rung of a guard that never looks": ["accumulate=2", "guard={every: 0, ladder: [{name: free}]}"],
-    "a warm-up in a run of steps": ["epochs=null", "steps=9", "schedule.warmup=5"],
+    "a warm-up in a run of steps": ["epochs=null", "steps=9", "schedule.warmup=5 epochs"],
     "a target": ["target=0.5"],
 }
 

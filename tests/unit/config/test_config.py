@@ -29,8 +29,8 @@ def test_an_override_changes_one_setting_only(tiny: Tiny) -> None:
 
 
 def test_an_override_replaces_a_list(tiny: Tiny) -> None:
-    config = tiny("schedule.name=piecewise", "schedule.knots=[[0, 0], [1, 1]]")
-    assert config.schedule.model_dump()["knots"] == ((0, 0), (1, 1))
+    config = tiny("schedule.name=piecewise", "schedule.knots=[[0, 0], [1/3, 1], [2 epochs, 1]]")
+    assert config.schedule.model_dump()["knots"] == (("0%", 0), ("33.333333333333336%", 1), ("2 epochs", 1))
 
 
 def test_a_config_is_frozen(tiny: Tiny) -> None:
@@ -53,7 +53,7 @@ def test_a_base_is_looked_for_beside_the_file_that_names_it(base: Path, tmp_path
 
 def test_another_component_drops_the_old_ones_settings(base: Path) -> None:
     config = load(base, ["attack.name=pgd", "attack.steps=3"])
-    other = load(base, ["evaluation.final.attack.name=fgsm_rs", "schedule.name=step", "schedule.milestones=[1]"])
+    other = load(base, ["evaluation.final.attack.name=fgsm_rs", "schedule.name=step", "schedule.milestones=[50%]"])
     assert config.attack.model_dump() == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 1}
     assert other.evaluation.final.attack.model_dump() == {"name": "fgsm_rs", "alpha": None, "start": "random"}
     assert set(other.schedule.model_dump()) == {"name", "warmup", "milestones", "gamma"}
@@ -94,6 +94,18 @@ def test_without_phases_there_is_one_of_the_runs_duration(tiny: Tiny, key: str) 
     assert (phase.size, phase.batch_size, phase.lr) == (10, 8, None)
 
 
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [("epochs=5", [2, 3]), ("epochs=1", [0.4, 0.6]), ("steps=7", [3, 4]), ("images=100", [40, 60])],
+)
+def test_phases_that_are_shares_follow_the_run(tiny: Tiny, tmp_path: Path, length: str, expected: list[float]) -> None:
+    phases = "phases=[{share: 40%, size: 8, batch_size: 6}, {share: 60%, size: 10, batch_size: 4}]"
+    key = length.partition("=")[0]
+    config = tiny("epochs=null", length, phases)
+    assert [getattr(phase, key) for phase in config.all_phases] == expected
+    assert load(write(tmp_path / "copy.yaml", config.dump())) == config
+
+
 def test_phases_may_say_the_duration_alone(tiny: Tiny) -> None:
     config = tiny("epochs=null", "phases=[{steps: 2, size: 8, batch_size: 6}, {images: 9, size: 10, batch_size: 4}]")
     assert [(p.steps, p.images) for p in config.all_phases] == [(2, None), (None, 9)]
@@ -109,7 +121,7 @@ def test_an_empty_ladder_is_legal(tiny: Tiny) -> None:
 
 
 def test_a_dump_of_a_changed_config_is_that_config(tiny: Tiny, tmp_path: Path) -> None:
-    changes = ["threat.eps=8/255", "attack.name=pgd", "schedule.warmup=0.5", "data.augment=pad_crop_flip", "name='007'"]
+    changes = ["threat.eps=8/255", "attack.name=pgd", "schedule.warmup=5%", "data.augment=pad_crop_flip", "name='007'"]
     changes += ["guard.every=2", "guard.ladder=[{name: nfgsm, noise: 3}]", "ema=0.99", "allreduce.compression=fp16"]
     config = tiny(*changes)
     assert load(write(tmp_path / "copy.yaml", config.dump())) == config

@@ -27,10 +27,15 @@ BAD = [  # override, and what the message must hold: key, value, what is legal
     ("evaluation.monitor.attack.steps=0", ["evaluation.monitor.attack.steps", "greater than 0", "got 0"]),
     ("evaluation.monitor.attack.stepz=1", ["evaluation.monitor.attack.stepz", "did you mean 'steps'"]),
     ("schedule.name=cosin", ["schedule.name", "'cosin'", SCHEDULES, "did you mean 'cosine'"]),
-    ("schedule={name: piecewise, knots: [[1, 0], [0, 1]]}", ["schedule.knots", "[1.0, 0.0]", "must increase"]),
+    ("schedule={name: piecewise, knots: [[1%, 0], [0, 1]]}", ["schedule.knots", "['1%', '0%']", "must increase"]),
     ("schedule={name: piecewise, knots: []}", ["schedule.knots", "must increase"]),
     ("schedule={name: piecewise}", ["schedule.knots", "missing"]),
-    ("schedule.warmup=3", ["schedule.warmup", "3.0", "less than epochs (3)"]),
+    ("schedule.warmup=3 epochs", ["schedule.warmup", "3 epochs", "less than the run's 3"]),
+    ("schedule.warmup=1", ["schedule.warmup", "1 has no unit", "25%", "5 epochs"]),
+    ("schedule.warmup=0.5", ["schedule.warmup", "0.5 has no unit"]),
+    ("schedule.warmup=1/0", ["schedule.warmup", "'1/0' has no unit"]),
+    ("schedule.warmup=101%", ["schedule.warmup", "101%", "after the run's end"]),
+    ("schedule={name: step, milestones: [50, 100]}", ["schedule.milestones.0", "50 has no unit"]),
     ("model.name=resnet5O", ["model.name", "'resnet5O'", "did you mean 'resnet50'"]),
     ("model.mean=[0.1, 0.2, 0.3]", ["model.mean", "3 numbers", "data.channels=1"]),
     ("model.std=[0]", ["model.std", "above 0 and at most 1", "got [0]"]),
@@ -113,7 +118,7 @@ def test_all_wrong_settings_are_reported_at_once(tiny: Tiny) -> None:
 
 def test_combinations_that_do_not_fit_are_reported_at_once(tiny: Tiny) -> None:
     with pytest.raises(UserError) as caught:
-        tiny("schedule.warmup=9", "data.channels=3", "evaluation.every=0", "target=0.5")
+        tiny("schedule.warmup=9 epochs", "data.channels=3", "evaluation.every=0", "target=0.5")
     for key in ("schedule.warmup:", "model.mean:", "model.std:", "target:"):
         assert key in str(caught.value)
 

@@ -52,12 +52,20 @@ def test_its_training_goes_as_its_name_says(path: Path) -> None:
 
 
 @each
-def test_every_epoch_has_a_learning_rate(path: Path) -> None:
-    config = load(path)
+@pytest.mark.parametrize("times", [0.5, 1, 2])
+def test_its_schedule_ends_with_the_run(path: Path, times: float) -> None:
+    whole = load(path).epochs
+    assert whole
+    config = load(path, [f"epochs={int(whole * times)}"])
     epochs = sum(phase.epochs or 0 for phase in config.all_phases)
-    assert epochs > 0
-    for epoch in range(epochs):
-        assert 0 <= config.schedule.factor(epoch + 0.5, epochs) <= 1
+    assert epochs == pytest.approx(int(whole * times))
+    schedule = config.schedule
+    assert schedule.late(epochs) == []
+    factors = [schedule.factor(i / 100 * epochs, epochs) for i in range(101)]
+    assert max(factors) == pytest.approx(1, abs=0.05), "the warm-up ends"
+    assert factors == pytest.approx([load(path).schedule.factor(i / 100 * whole, whole) for i in range(101)])
+    last = {"step": 0.01}.get(schedule.name, 0)
+    assert factors[-1] == pytest.approx(last), "it ends where the run does"
 
 
 def test_the_schema_is_json_and_names_every_top_level_setting() -> None:

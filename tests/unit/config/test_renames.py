@@ -45,6 +45,17 @@ def test_a_name_that_is_no_word_is_refused_as_one(tiny: Tiny) -> None:
         tiny("attack.name=[1]")
 
 
+def test_the_numbers_of_an_earlier_schedule_were_epochs() -> None:
+    values = {"schedule": {"name": "piecewise", "warmup": 0.5, "knots": [[0.0, 0.0], [0.8, 1.0], [2.4, 0.5]]}}
+    assert rename(values) == ["the numbers of schedule are epochs"]
+    assert values["schedule"]["warmup"] == "0.5 epochs"
+    assert values["schedule"]["knots"] == [[0.0, 0.0], ["0.8 epochs", 1.0], ["2.4 epochs", 0.5]]
+    assert rename(values) == [], "said once"
+    steps = {"schedule": {"name": "step", "warmup": 0.0, "milestones": [1.0], "gamma": 0.1}}
+    rename(steps)
+    assert steps["schedule"] == {"name": "step", "warmup": 0.0, "milestones": ["1.0 epochs"], "gamma": 0.1}
+
+
 def test_a_runs_name_is_its_own(tiny: Tiny) -> None:
     assert tiny("name=natural").name == "natural"
 

@@ -161,15 +161,29 @@ def test_a_run_may_be_as_long_as_so_many_steps_or_images(
     assert last_state(config)["position"]["step"] == steps
 
 
+def test_a_warm_up_that_a_run_of_steps_does_not_leave_is_refused(tiny: Tiny, world: World) -> None:
+    config = tiny("epochs=null", "steps=7", "schedule.warmup=3 epochs")
+    with pytest.raises(UserError, match=r"^schedule\.warmup: 3 epochs must be less than the run's 2\.33333 epochs"):
+        train.train(config, world)
+    assert not config.folder.exists()
+
+
+def test_a_milestone_that_the_run_does_not_reach_is_said(
+    tiny: Tiny, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.train(tiny("schedule={name: step, milestones: [50%, 9 epochs]}"), world)
+    assert "schedule: the run ends after 3 epochs, before 9 epochs\n" in capsys.readouterr().out
+
+
 def test_a_phases_own_learning_rate_is_taken(tiny: Tiny, world: World) -> None:
     phases = "phases=[{epochs: 1, size: 8, batch_size: 8, lr: 0.02}, {epochs: 1, size: 8, batch_size: 12}]"
-    config = tiny("epochs=2", phases, "evaluation.every=0", "schedule={name: step, milestones: [9]}")
+    config = tiny("epochs=2", phases, "evaluation.every=0", "schedule={name: step, milestones: [9 epochs]}")
     train.train(config, world)
     assert logged(config, "learning_rate") == pytest.approx([0.02] * 3 + [0.05 * 12 / 8] * 2)
 
 
 def test_accumulated_batches_make_one_step(tiny: Tiny, world: World) -> None:
-    config = tiny("accumulate=3", "epochs=2", "evaluation.every=0", "schedule={name: step, milestones: [9]}")
+    config = tiny("accumulate=3", "epochs=2", "evaluation.every=0", "schedule={name: step, milestones: [9 epochs]}")
     summary = train.train(config, world)
     assert logged(config, "learning_rate") == pytest.approx([0.05 * 24 / 8] * 2), "a step is a batch of 24"
     assert summary["train_images_per_second"] * summary["train_seconds"] == pytest.approx(48)
