@@ -13,7 +13,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from hpcfast import __version__
-from hpcfast.cli import bench, config, data, demo, doctor, evaluate, explain, export, report, scaling, submit, train
+from hpcfast.cli import (
+    bench,
+    config,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    export,
+    init,
+    report,
+    scaling,
+    submit,
+    train,
+)
 from hpcfast.distributed import launcher, lines
 from hpcfast.errors import UserError, to_cure
 from hpcfast.runs.names import in_lines
@@ -28,6 +42,7 @@ app = typer.Typer(
     help="Train image classifiers that resist adversarial perturbations, fast.",
 )
 app.command("demo", **demo.EXAMPLES)(demo.command)
+app.command("init", **init.EXAMPLES)(init.command)
 app.command("train", **train.EXAMPLES)(train.command)
 app.command("eval", **evaluate.EXAMPLES)(evaluate.command)
 app.command("explain", **explain.EXAMPLES)(explain.command)

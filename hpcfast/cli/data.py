@@ -102,18 +102,31 @@ def _write(
 
 def _counted(folder: Path, manifest: dict[str, Any]) -> str:
     """E.g. ``data/digits: train 1,437 images, val 360 images``."""
-    return f"{folder}: {', '.join(f'{split} {images:,} images' for split, images in manifest['images'].items())}"
+    counts = ", ".join(f"{split} {images:,} images" for split, images in manifest["images"].items())
+    return "\n".join([f"{folder}: {counts}", *manifest.get("remarks", [])])
+
+
+def _setting(text: str) -> tuple[str, str]:
+    from hpcfast.errors import UserError
+
+    key, is_one, value = text.partition("=")
+    if not is_one or key in ("name", "source"):
+        raise UserError(f"data prepare: '{text}' is no setting: write key=value, e.g. val=20%")
+    return key, value
 
 
 @app.command(
     **options.examples(
-        "hpcfast data prepare digits",
         "hpcfast data prepare fashion-mnist --source /usr/share/datasets/fashion-mnist",
+        "hpcfast data prepare images --source photos --out data/photos val=20%",
     )
 )
 @foreign.trusting()
 def prepare(
-    name: Annotated[str, typer.Argument(help="e.g. digits, cifar10 or restricted-imagenet", show_default=False)],
+    name: Annotated[str, typer.Argument(help="e.g. digits, cifar10, or images: your own", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="of the data set; those of images: val, seed, labels, groups")
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="the data set's published files: a folder or archive")] = None,
     out: Annotated[Path | None, typer.Option(help="folder to write; default data/NAME")] = None,
     json: options.Json = None,
@@ -124,7 +137,8 @@ def prepare(
     from hpcfast.errors import UserError
 
     try:
-        values = {"name": name if "." in name else name.replace("-", "_"), "source": source}
+        given = dict(_setting(text) for text in settings or [])
+        values = given | {"name": name if "." in name else name.replace("-", "_"), "source": source}
         chosen = component.validate(component.find("hpcfast.datasets.sources", str(values["name"])), values)
     except component.Invalid as error:
         raise UserError(f"data prepare: {error}") from None

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hpcfast.component import RENAMED, Invalid, components, short, validate
+from hpcfast.config import defaults
 from hpcfast.config.groups import Check, CheckpointSettings, GuardSettings, Phase
 from hpcfast.config.settings import RunConfig
 from hpcfast.distributed import launcher, lines
@@ -115,7 +116,7 @@ def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:
         with understood(f"{origin}, {' '.join(typed)}"):
             merged = _merge(OmegaConf.create(values), OmegaConf.from_dotlist(overrides))
             plain: Any = OmegaConf.to_container(merged, resolve=True)
-            return validate(RunConfig, plain)
+            return validate(RunConfig, defaults.fill(plain))
     except Invalid as error:
         keys = [text.partition("=")[0] for text in overrides]
         raise UserError(_blamed(error.lines, origin, dict(zip(keys, typed, strict=True)))) from None

@@ -6,7 +6,7 @@ that nobody trains on a third of a class without knowing.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -100,7 +100,7 @@ def _walk(folder: str, inside: tuple[str, ...]) -> Iterator[str]:
                 yield from _walk(path, (*inside, real))
 
 
-def kinds(files: list[str]) -> Counter[str]:
+def kinds(files: Iterable[str]) -> Counter[str]:
     """How many files there are of each suffix."""
     return Counter(PurePath(file).suffix.lower() or "no suffix" for file in files)
 

@@ -44,9 +44,9 @@ def prepare(source: Source, out: Path, progress: Callable[[int], None]) -> dict[
                 _put(image, target / (name or f"{counts[split]:06d}.png"))
                 counts[split] += 1
             progress(counts.total())
-        return {"images": dict(counts)}
+        return {"images": dict(counts)} | ({"remarks": said} if (said := source.remarks()) else {})
 
-    return fill(out, MANIFEST, {"name": source.name}, f"a prepared {source.name}", write)
+    return fill(out, MANIFEST, source.about(), f"a prepared {source.name}", write)
 
 
 def _put(image: Image.Image | bytes | Path, target: Path) -> None:

@@ -5,7 +5,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -37,6 +37,14 @@ class Source(Component, ABC):
     @abstractmethod
     def items(self) -> Iterator[Item]:
         """All images of both splits, in a fixed order; UserError if ``source`` does not hold the files expected."""
+
+    def about(self) -> dict[str, Any]:
+        """What decides the images, for the manifest; as JSON has it."""
+        return {"name": self.name}
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the source, a sentence each."""
+        return []
 
     def needed(self, what: str) -> Path:
         """``source``, which has to be ``what``; UserError if it was not given, or nothing is there."""
