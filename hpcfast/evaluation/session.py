@@ -21,7 +21,7 @@ from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import chosen_images, corruptions, masking, rounds
 from hpcfast.evaluation.cache import LOOK, claimed, depends_on, evaluate_cached, place_of, write
-from hpcfast.models import pretrained, saved
+from hpcfast.models import fitting, pretrained, saved
 from hpcfast.models.pretrained import class_names
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
@@ -133,6 +133,7 @@ def measure(
         Stopped: a signal came; the same call resumes.
     """
     config, model, split, folder, said = what
+    fitting.check(config.model, len(split.classes), config.data.channels, {config.data.size})
     check = config.evaluation.final
     work = len(chosen_images(split, check, world)) * len(rounds(config, check, len(split.classes)))
     model = model.to(world.device)

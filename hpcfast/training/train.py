@@ -16,6 +16,7 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import chosen_images
+from hpcfast.models import fitting
 from hpcfast.runs import files, trackers
 from hpcfast.runs.directory import RunDirectory
 from hpcfast.runs.progress import Reporter
@@ -133,6 +134,10 @@ def _check_sizes(config: RunConfig, world: World, data: Dataset) -> None:
             )
     if wrong := [*config.schedule.problems(course.epochs)]:
         raise UserError("\n".join(f"schedule.{problem}" for problem in wrong))
+    if not comm.on_root(lambda: RunDirectory(config.folder).config.is_file()):  # else it has trained already
+        sizes = {config.data.size, *(phase.size for phase in course.phases)}
+        batch, channels = min(phase.batch_size for phase in course.phases), config.data.channels
+        comm.raise_on_all_ranks(lambda: fitting.check(config.model, len(data.train.classes), channels, sizes, batch))
 
 
 def copy_data(settings: DataSettings, world: World) -> Path:
