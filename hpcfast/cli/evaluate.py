@@ -96,6 +96,12 @@ def _attacked(result: dict[str, Any]) -> list[str]:
     for key in ("clean_accuracy", "robust_accuracy"):
         low, high = result["ci95"][key]
         lines.append(f"{key:16} {result[key]:.4f}   95 % interval {low:.4f} to {high:.4f}")
+    if classes := [each for each in result.get("classes", []) if each["images"]]:
+        balanced, worst = result["balanced_accuracy"], min(classes, key=lambda each: each["robust_accuracy"])
+        lines.append(
+            f"{'mean over classes':16} clean {balanced['clean']:.4f}, robust {balanced['robust']:.4f}; worst "
+            f"'{worst['name']}', robust {worst['robust_accuracy']:.4f} of {count(worst['images'], 'image')}"
+        )
     for point in result["curve"] if len(result["curve"]) > 1 else ():
         low, high = point["ci95"]
         lines.append(f"  eps {point['eps']:<10g} {point['robust_accuracy']:.4f}   {low:.4f} to {high:.4f}")

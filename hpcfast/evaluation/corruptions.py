@@ -20,7 +20,8 @@ from hpcfast.distributed import comm
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import attacked
-from hpcfast.evaluation.outcomes import Round, interval
+from hpcfast.evaluation.interval import interval
+from hpcfast.evaluation.outcomes import Round
 from hpcfast.runs.files import save_text
 
 _COUNTS = TypeAdapter(dict[str, tuple[int, int]])

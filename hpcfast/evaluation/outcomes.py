@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,6 +17,8 @@ from hpcfast.config import Check, RunConfig
 from hpcfast.data import skips
 from hpcfast.data.split import Split
 from hpcfast.errors import UserError
+from hpcfast.evaluation.by_class import by_class
+from hpcfast.evaluation.interval import interval
 from hpcfast.runs import files
 
 UNKNOWN = -1
@@ -160,9 +161,10 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` in the threat model's ball, ``n_eval``, ``ci95`` (a Wilson interval
         for each accuracy), ``attack`` (its settings and the threat model), ``balanced_accuracy`` (``clean`` and
-        ``robust``, the mean over classes), ``curve`` (robust accuracy for each radius) and ``stages`` (for each
-        round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that could
-        not be read, by name).
+        ``robust``, the mean over classes), ``classes`` and ``confusion`` (see
+        :func:`hpcfast.evaluation.by_class.by_class`), ``curve`` (robust accuracy for each radius) and ``stages`` (for
+        each round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that
+        could not be read, by name).
     """
     ids, rounds = outcomes.good, outcomes.rounds
     n, labels = len(ids), outcomes.split.labels[ids]
@@ -178,6 +180,10 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
         "ci95": {key: interval(int(values.sum()), n) for key, values in counts.items()},
         "attack": {**check.attack.model_dump(), **config.threat.model_dump()},
         "balanced_accuracy": {"clean": _balanced(right, labels), "robust": _balanced(robust, labels)},
+        # What only fools in a larger ball is not counted here.
+        **by_class(
+            outcomes.split.classes, labels, outcomes.clean[ids], np.where(robust, labels, outcomes.predicted[ids])
+        ),
         "curve": [
             {"eps": eps, "robust_accuracy": float(held.mean()), "ci95": interval(int(held.sum()), n)}
             for eps, held in standing.items()
@@ -197,18 +203,6 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
 
 def _balanced(good: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([good[labels == label].mean() for label in np.unique(labels)]))
-
-
-def interval(successes: int, n: int) -> list[float]:
-    """Wilson's 95 % confidence interval of a fraction: sound at 0 and 1 too, unlike the normal one.
-
-    Three lines instead of scipy.stats, whose import costs every rank a second.
-    """
-    z = 1.959964
-    centre = (successes + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    fraction = successes / n  # inside its own interval, whatever rounding does
-    return [max(0.0, min(centre - half, fraction)), min(1.0, max(centre + half, fraction))]
 
 
 def table(outcomes: Outcomes) -> str:

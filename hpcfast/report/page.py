@@ -43,6 +43,7 @@ def sections(records: list[Record]) -> list[Section]:
         Section("Results", [tables.results(records)], words=verdict.explained(records)),
         Section("Training", [], charts.over_epochs(records)),
         Section("Evaluations", [tables.evaluations(records)], charts.over_eps(records)),
+        Section("Classes", [tables.by_class(records), tables.confusion(records)]),
         Section("Pictures", [tables.alignment(records)], (), pictures.of_runs(records)),
         Section("Settings", tables.settings(records)),
         Section(

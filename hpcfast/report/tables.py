@@ -19,6 +19,8 @@ from hpcfast.report.runs import Record
 from hpcfast.report.verdict import strongest
 
 MEASURED = ("clean accuracy", "robust accuracy", "images")
+WORST, BEST = 10, 3
+"""Classes, or pairs of them, that are shown of many."""
 Columns = list[dict[str, str]]
 """What each run has under each key."""
 
@@ -60,6 +62,34 @@ def evaluations(records: list[Record]) -> Table:
             rows.append((record.name, name, attack_in_words(result["attack"]), *_accuracies(result), time))
     headings = ("run", "evaluation", "attack", *MEASURED, "time")
     return Table("Evaluations", headings, rows, "lllrrrr")
+
+
+def by_class(records: list[Record]) -> Table:
+    """Each class under a run's strongest attack; of many the worst and the best, by robust accuracy."""
+    rows: list[tuple[str, ...]] = []
+    for record in records:
+        found = [each for each in (strongest(record) or {}).get("classes") or [] if each.get("ci95")]
+        ordered = sorted(found, key=lambda each: (each["robust_accuracy"] or 0.0, each["name"]))
+        few = len(ordered) <= WORST + BEST
+        for each in ordered if few else [*ordered[:WORST], *ordered[-BEST:]]:
+            pair = (with_interval(each[key] or 0.0, each["ci95"][key]) for key in ("clean_accuracy", "robust_accuracy"))
+            rows.append((record.name, each["name"], *pair, f"{each['images']:,}"))
+    caption = (
+        f"under the strongest attack on file; of more than {WORST + BEST} classes the {WORST} worst and {BEST} best"
+    )
+    return Table("Classes", ("run", "class", *MEASURED), rows, "llrrr", caption)
+
+
+def confusion(records: list[Record]) -> Table:
+    """What images are taken for most often under a run's strongest attack."""
+    rows = [
+        (record.name, pair["class"], pair["taken_for"], f"{pair['clean']:,}", f"{pair['attacked']:,}")
+        for record in records
+        for pair in ((strongest(record) or {}).get("confusion") or [])[:WORST]
+    ]
+    headings = ("run", "class", "taken for", "images as they are", "attacked")
+    caption = f"what images are taken for instead, as they are and under that attack: the {WORST} most frequent pairs"
+    return Table("Taken for another class", headings, rows, "lllrr", caption)
 
 
 def _accuracies(result: dict[str, Any]) -> tuple[str, ...]:

@@ -44,6 +44,26 @@ class _Intervals(_Open):
     robust_accuracy: _Interval
 
 
+class _Balanced(_Open):
+    clean: float
+    robust: float
+
+
+class _OfClass(_Open):
+    name: str
+    images: int
+    clean_accuracy: float | None = None
+    robust_accuracy: float | None = None
+    ci95: _Intervals | None = None
+
+
+class _Confused(_Open):
+    of: str = Field(alias="class")
+    taken_for: str
+    clean: int
+    attacked: int
+
+
 class Measured(_Open):
     """Accuracies under an attack."""
 
@@ -52,6 +72,9 @@ class Measured(_Open):
     n_eval: int
     ci95: _Intervals
     attack: _Threat
+    balanced_accuracy: _Balanced | None = None
+    classes: list[_OfClass] | None = None
+    confusion: list[_Confused] | None = None
 
 
 class _Confirmed(_Open):

@@ -164,6 +164,7 @@ def _summarise(run: Run, result: dict[str, Any], confirmation: list[dict[str, An
         "global_batch": run.course.global_batch,
         "seed": config.seed,
         **_measured(result),
+        **{key: result[key] for key in ("balanced_accuracy", "classes", "confusion") if key in result},
         "train_images_per_second": run.course.images / clock.trained,
         "train_seconds": clock.trained,
         "train_cpu_seconds": clock.trained_cpu,

@@ -17,7 +17,7 @@ from hpcfast.datasets.corrupt import MANIFEST
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation.corruptions import _right, measure
-from hpcfast.evaluation.outcomes import interval
+from hpcfast.evaluation.interval import interval
 from tests.unit.corrupting import CLASSES, NAMES, SEVERITIES, values
 
 Tiny = Callable[..., RunConfig]

@@ -19,7 +19,7 @@ from hpcfast.data.split import Split
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.evaluation import evaluate, evaluating
-from hpcfast.evaluation.outcomes import interval
+from hpcfast.evaluation.interval import interval
 
 Tiny = Callable[..., RunConfig]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpcfast.component import components
-from hpcfast.evaluation.outcomes import interval
+from hpcfast.evaluation.interval import interval
 from hpcfast.report import page, tables, verdict
 from hpcfast.report.runs import Record, read
 from hpcfast.runs.directory import RunDirectory
