@@ -36,7 +36,7 @@ def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None =
         f"# For {found.train:,} images of {len(found.classes)} classes. 'hpcfast config schema' lists all keys.",
         "# The changes to withstand; pixels lie in [0,1].",
         f"threat: {{norm: {norm}, eps: {length}}}",
-        f"# The images' shorter side has {found.sides[1]} pixels. augment mirrors; set none where sides differ.",
+        f"# The images' shorter side has {found.sides[1]} pixels. Where left and right differ: flip: false.",
         f"data: {{path: {_quoted(place)}, channels: {found.channels}, size: {size}, batch_size: "
         f"{32 if found.train < 5000 else 64}, augment: {augment}}}",
         f"model: {{name: {network}, mean: {[*found.mean]}, std: {[*found.std]}}}",

@@ -48,6 +48,8 @@ class DataSettings(Settings):
     augment: Literal["none", "pad_crop_flip", "resized_crop_flip"] = "none"
     """``pad_crop_flip`` pads by an eighth, crops at random and mirrors (CIFAR-10). ``resized_crop_flip`` crops a random
     area and aspect ratio and mirrors (ImageNet)."""
+    flip: bool = True
+    """Augmentation mirrors half of the images. ``false`` where classes depend on the side, as digits and text do."""
     colour_jitter: NonNegativeFloat = 0.0
     """How much brightness, contrast and saturation may change; 0.4: to 60 % to 140 %."""
     decode: Literal["auto", "cpu"] = "auto"

@@ -21,25 +21,28 @@ Numbers = Callable[[int], np.ndarray]
 """From a batch's place to the ``uniform`` numbers of its images."""
 
 
-def uniform(key: int, ids: np.ndarray) -> np.ndarray:
+def uniform(key: int, ids: np.ndarray, flip: bool = True) -> np.ndarray:
     """Numbers uniform in [0, 1), shape (n, 8), float32: the first eight of SplitMix64 for each of ``ids``, shape (n,).
 
     Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators". ``key`` has 63 bits, for instance
-    ``seed_of(seed, epoch)``; another one gives unrelated numbers.
+    ``seed_of(seed, epoch)``; another one gives unrelated numbers. Without ``flip`` the first is 1: nothing is mirrored.
     """
     states = _mix(_walk(np.uint64(key), ids))
     # 24 bits are what float32 holds: with more of them, numbers would be rounded up to 1.
-    return (_mix(_walk(states[:, None], np.arange(COUNT))) >> 40).astype(np.float32) * np.float32(2**-24)
+    numbers = (_mix(_walk(states[:, None], np.arange(COUNT))) >> 40).astype(np.float32) * np.float32(2**-24)
+    if not flip:
+        numbers[:, MIRROR] = 1
+    return numbers
 
 
-def by_batch(key: int, ids: np.ndarray, batch_size: int) -> Numbers:
+def by_batch(key: int, ids: np.ndarray, batch_size: int, flip: bool = True) -> Numbers:
     """The ``uniform`` numbers of the i-th batch of ``ids``; StopIteration beyond the last."""
 
     def numbers(i: int) -> np.ndarray:
         batch = ids[i * batch_size : (i + 1) * batch_size]
         if not len(batch):
             raise StopIteration  # DALI's word for the end
-        return uniform(key, batch)
+        return uniform(key, batch, flip)
 
     return numbers
 

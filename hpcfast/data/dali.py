@@ -108,7 +108,7 @@ def build(
         source=encoded,
         settings=settings,
         decoder="mixed" if gpu else "cpu",
-        numbers=None if train_key is None else augment.by_batch(train_key, ids, batch_size),
+        numbers=None if train_key is None else augment.by_batch(train_key, ids, batch_size, settings.flip),
         batch_size=batch_size,
         num_threads=threads,
         device_id=device.index if gpu and torch.cuda.is_available() else None,

@@ -42,7 +42,7 @@ def batches(
 def finished(x: Tensor, split: Split, ids: np.ndarray, settings: DataSettings, train_key: int | None) -> Batch:
     """The batch of the bytes ``x`` of ``ids``, augmented unless ``train_key`` is None."""
     if train_key is not None:
-        numbers = augment.uniform(train_key, ids)
+        numbers = augment.uniform(train_key, ids, settings.flip)
         if settings.augment == "pad_crop_flip":
             draws = augment.shifts(numbers, settings.size // 8)
             x = onbatch.shifted(x, *(onbatch.to_device(torch.from_numpy(each), x.device) for each in draws))
@@ -64,7 +64,7 @@ def photograph(settings: DataSettings, train_key: int | None, image: int, encode
     found = pixels(encoded, settings.channels)
     if train_key is None:
         return resize.centre(settings.size, found)
-    numbers = augment.uniform(train_key, np.array([image]))
+    numbers = augment.uniform(train_key, np.array([image]), settings.flip)
     mirror, *draws = augment.crops(numbers)
     top, left, height, width = augment.window(np.array(found.shape[:2]), *(each[0] for each in draws))
     part = found[top : top + height, left : left + width]
