@@ -85,14 +85,16 @@ def _readable(data: Path, name: str, settings: list[str]) -> Path:
 
 def _described(found: "Survey", place: Path) -> list[str]:
     """What was found, a line each."""
+    from hpcfast.config.proposal import UNEVEN
+
     smallest, median, largest = found.sides
     colour = "grey" if found.channels == 1 else "colour"
     said = [
         f"{place}: {len(found.classes)} classes, {found.train:,} images to train on, {found.val:,} to validate with",
         f"{colour}, shorter side {median} pixels ({smallest} to {largest})",
     ]
-    if found.imbalance > 1.5:
+    if found.imbalance > UNEVEN:
         ordered = sorted(found.classes.items(), key=lambda each: each[1])
         (few, least), (many, most) = ordered[0], ordered[-1]
-        said.append(f"unbalanced: '{few}' has {least:,} images, '{many}' {most:,}; look at the balanced accuracy")
+        said.append(f"unbalanced: '{few}' has {least:,} images, '{many}' {most:,}; losses are weighted by class")
     return said

@@ -12,8 +12,9 @@ RECIPES = {
     "pgd7": "{name: pgd, steps: 7}",
     "standard": "{name: standard}",
 }
-SMALL, FEW = 48, 1000
-"""Pixels a side up to which a network for small images serves; training images below which numbers are rough."""
+SMALL, FEW, UNEVEN = 48, 1000, 1.5
+"""Pixels a side up to which a network for small images serves; training images below which numbers are rough; how many
+times as many images the largest class may have as the smallest before losses are weighted."""
 
 
 def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None = None, eps: str | None = None) -> str:
@@ -45,6 +46,7 @@ def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None =
         f"epochs: {epochs}",
         "optim: {lr: 0.1, lr_batch: 128}",
         "schedule: {name: piecewise, knots: [[0, 0], [30%, 1], [100%, 0]]}",
+        *(["class_weights: balanced"] if found.imbalance > UNEVEN else []),
         *(["# So few images are held out that a small gap is chance."] if few else []),
         f"guard: {{every: 5{', limit: 0.4' if few else ''}}}",
         "evaluation:",

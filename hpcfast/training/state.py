@@ -50,7 +50,8 @@ class Run:
         self._log.write("init_start", job, step=0, epoch=0, at=began)
         self._requeued = any(event["key"] == "run_start" for event in past)
         self.clock = Clock(past[0]["time"] if past else began, device_event if world.device.type == "cuda" else None)
-        self.learner = Learner(config, len(data.train.classes), world, self.clock)
+        weighted = data.train.labels if config.class_weights == "balanced" else None
+        self.learner = Learner(config, len(data.train.classes), world, self.clock, weighted)
         self.guard = Guard(config)
         self.rank_stats = RankStats(world)
         self._stragglers_said = False

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.utils import ModelEmaV3
@@ -25,8 +26,13 @@ from hpcfast.training.noise_scale import NoiseScaleMeter
 class Learner:
     """A network in training; equal on all ranks after every step."""
 
-    def __init__(self, config: RunConfig, classes: int, world: comm.World, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, classes: int, world: comm.World, clock: Clock | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """``labels``: of all training images, int64; only ``class_weights: balanced`` looks at them."""
         self.config = config
+        self._weights = None if labels is None else _class_weights(labels, classes).to(world.device)
         self.clock = clock or Clock()
         torch.manual_seed(config.seed)
         self.model = config.model.build(classes).to(world.device)
@@ -131,7 +137,11 @@ class Learner:
         self.noise.compare(self.config.accumulate * self._sharers, lambda: self.scaler.scale)
 
     def _criterion(self, logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+        smoothing = self.config.label_smoothing
+        if self._weights is None:
+            return F.cross_entropy(logits, y, label_smoothing=smoothing)
+        # Over the number of images, not the sum of their weights: else a rank's images would count by its others.
+        return (F.cross_entropy(logits, y, label_smoothing=smoothing, reduction="none") * self._weights[y]).mean()
 
     def finite(self) -> bool:
         """Whether all weights are numbers."""
@@ -167,3 +177,9 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
         for name, value in kept.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """Of each class, with mean 1 over the images; shape (classes,), float32."""
+    counts = np.bincount(labels, minlength=classes)
+    return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()

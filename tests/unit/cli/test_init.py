@@ -72,6 +72,7 @@ def test_classes_of_different_sizes_are_said(photos: Path) -> None:
     for file in sorted((photos / "cat").iterdir())[10:]:
         file.unlink()
     assert "unbalanced: 'cat' has 8 images, 'newt' 32" in run("init", "--data", photos).output
+    assert load(Path("photos.yaml")).class_weights == "balanced"
 
 
 def test_grey_and_small_images_get_a_network_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
