@@ -21,7 +21,7 @@ SHORT = [
 ]  # fmt: skip
 LIMIT = 250
 """Seconds that a command may take."""
-ORDER = ("data", "train", "export", "eval", "explain", "report", "config")
+ORDER = ("data", "init", "train", "export", "eval", "explain", "report", "config")
 
 
 def shown(page: Path) -> list[str]:
