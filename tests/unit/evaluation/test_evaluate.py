@@ -99,7 +99,8 @@ def test_each_image_has_random_numbers_of_its_own(tiny: Tiny, val: Split, world:
 def test_the_result_says_what_was_measured(tiny: Tiny, val: Split, world: World) -> None:
     result = measure(tiny(), val, world)
     accuracies = {"clean_accuracy", "robust_accuracy", "balanced_accuracy"}
-    assert result.keys() == accuracies | {"n_eval", "ci95", "attack", "curve", "stages", "bad_images"}
+    by_class = {"classes", "confusion"}
+    assert result.keys() == accuracies | by_class | {"n_eval", "ci95", "attack", "curve", "stages", "bad_images"}
     assert result["attack"] == {"name": "pgd", "steps": 3, "alpha": None, "restarts": 2, "norm": "L2", "eps": 0.5}
     for key in ("clean_accuracy", "robust_accuracy"):
         low, high = result["ci95"][key]
