@@ -38,6 +38,7 @@ def command(
 
     from hpcfast import config
     from hpcfast.config import proposal
+    from hpcfast.data.dataset import usually_held
     from hpcfast.datasets import survey
     from hpcfast.errors import UserError
     from hpcfast.runs import files
@@ -50,9 +51,12 @@ def command(
     target = out or Path(f"{name}.yaml")
     if target.exists() and not overwrite:
         raise UserError(f"{target} exists; give another --out, or --overwrite to replace it")
+    if not data.exists() and not str(data).startswith("synthetic:"):
+        raise UserError(f"--data {data}: nothing is there; give a folder of class folders, or a table of labels")
     place = _readable(data, name, settings or [])
     with options.blaming("--data", "data.path"):
         found = survey.look(place)
+    _refuse_too_few(found, data)
     text = proposal.text(found, place, norm, recipe)
     chosen = {"model.name": ("--model", model), "threat.eps": ("--eps", eps)}
     given = [config.Option.of(option, value, key) for key, (option, value) in chosen.items() if value is not None]
@@ -62,7 +66,7 @@ def command(
         files.save_text(target, text)
     except OSError as error:
         raise UserError(f"--out {target} cannot be written: {error}") from None
-    steps = (run.epochs or 0) * (found.train // run.data.batch_size)
+    steps = (run.epochs or 0) * ((found.train - usually_held(found.train)) // run.data.batch_size)
     print("\n".join([*_described(found, place), f"{target}: {run.model.name}, {steps:,} steps on one rank"]))
     print(f"next: hpcfast train {target}\nthen: hpcfast report {run.folder}")
 
@@ -79,8 +83,20 @@ def _readable(data: Path, name: str, settings: list[str]) -> Path:
         return data
     place = Path("data") / name
     place = place.with_name(f"{name}-divided") if place.resolve() == data.resolve() else place
-    prepare("images", settings, data, place)
+    with options.blaming("--data", "--source"):
+        prepare("images", settings, data, place)
     return place
+
+
+def _refuse_too_few(found: "Survey", data: Path) -> None:
+    from hpcfast.config.proposal import LEAST
+    from hpcfast.errors import UserError
+
+    if (few := sum(images < LEAST for images in found.classes.values())) > len(found.classes) / 2:
+        raise UserError(
+            f"--data {data}: {few:,} of {len(found.classes):,} classes have fewer than {LEAST} images to train on, "
+            f"{found.train:,} in all; give more images a class, or another folder if these are not the classes"
+        )
 
 
 def _described(found: "Survey", place: Path) -> list[str]:

@@ -68,7 +68,7 @@ def blaming(option: str, setting: str) -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error)
-        if not text.startswith(f"{setting}: "):
+        if not text.startswith((f"{setting}: ", f"{setting} ")):
             raise
         text = f"{option}{text.removeprefix(setting)}"
         raise UserError(text.replace(f"another {setting}", f"another {option}")) from None

@@ -15,6 +15,8 @@ RECIPES = {
 SMALL, FEW, UNEVEN = 48, 1000, 1.5
 """Pixels a side up to which a network for small images serves; training images below which numbers are rough; how many
 times as many images the largest class may have as the smallest before losses are weighted."""
+LEAST = 5
+"""Training images that most classes must have: from fewer nothing can be learnt, and there may be no batch."""
 
 
 def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None = None, eps: str | None = None) -> str:
@@ -39,7 +41,7 @@ def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None =
         f"threat: {{norm: {norm}, eps: {length}}}",
         f"# The images' shorter side has {found.sides[1]} pixels. Where left and right differ: flip: false.",
         f"data: {{path: {_quoted(place)}, channels: {found.channels}, size: {size}, batch_size: "
-        f"{32 if found.train < 5000 else 64}, augment: {augment}}}",
+        f"{_batch_size(found.train)}, augment: {augment}}}",
         f"model: {{name: {network}, mean: {[*found.mean]}, std: {[*found.std]}}}",
         "# What training trains against.",
         f"attack: {RECIPES[recipe]}",
@@ -55,6 +57,11 @@ def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None =
         "  final: {attack: {name: apgd, steps: 50}, images: 1000}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _batch_size(images: int) -> int:
+    """A power of two that leaves about eight steps an epoch of few images; with fewer than 8, BatchNorm is noise."""
+    return min(32 if images < 5000 else 64, max(8, 1 << (images // 8).bit_length() - 1))
 
 
 def _quoted(path: Path) -> str:

@@ -121,8 +121,13 @@ def hold_out(train: Split, images: int | None) -> tuple[Split, Split]:
             f"data.held_out: {images} of the {len(train)} images in {train.root} would leave none to train on; "
             f"give fewer"
         )
-    held = spread(len(train), min(HELD_OUT, len(train) // 10) if images is None else images)
+    held = spread(len(train), usually_held(len(train)) if images is None else images)
     return train.at(np.setdiff1d(np.arange(len(train)), held)), train.at(held)
+
+
+def usually_held(images: int) -> int:
+    """How many of so many training images are held out where nobody says."""
+    return min(HELD_OUT, images // 10)
 
 
 def overlap(train: Split, val: Split) -> list[str]:

@@ -40,14 +40,28 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_from_a_folder_of_photographs_to_a_report_in_three_commands(photos: Path) -> None:
-    done = run("init", "--data", photos)
+    """As they are printed, with nothing edited; small images, so that it takes seconds."""
+    for file in photos.rglob("*.jpg"):
+        Image.open(file).resize((20, 16)).save(file)
+    done = run("init", "--data", photos, "--model", "cifar_resnet8")
     assert done.exit_code == 0, done.output
     assert "data/photos: 3 classes, 96 images to train on, 24 to validate with" in done.output
-    assert "next: hpcfast train photos.yaml" in done.output
-    assert run("train", "photos.yaml", "epochs=2", "data.size=16", "evaluation.final.images=6").exit_code == 0
+    train, report = (line.partition(": hpcfast ")[2].split() for line in done.output.splitlines()[-2:])
+    assert (train[0], report[0]) == ("train", "report")
+    assert run(*train).exit_code == 0
     summary = json.loads(Path("runs/photos/summary.json").read_text())
-    assert (summary["status"], summary["n_eval"]) == ("finished", 6)
-    assert run("report", "runs/photos").exit_code == 0
+    assert (summary["status"], summary["n_eval"]) == ("finished", 24)
+    assert f"cifar_resnet8, {summary['steps']:,} steps on one rank" in done.output
+    assert run(*report).exit_code == 0
+
+
+def test_three_lines_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "threat: {norm: L2, eps: 1}\ndata: {path: 'synthetic:200x3'}\nmodel: {name: cifar_resnet8}\n"
+    Path("three.yaml").write_text(lines)
+    done = run("train", "three.yaml", "steps=2", "evaluation.final.images=6")
+    assert done.exit_code == 0, done.output
+    assert json.loads(Path("runs/three/summary.json").read_text())["status"] == "finished"
 
 
 def test_what_is_written_fits_the_images(photos: Path) -> None:
@@ -86,6 +100,33 @@ def test_grey_and_small_images_get_a_network_for_them(tmp_path: Path, monkeypatc
     assert (config.data.channels, config.data.size, config.model.name) == (1, 28, "cifar_resnet20")
 
 
+@pytest.mark.parametrize("images", [7, 10, 40])
+def test_however_few_images_make_a_batch(photos: Path, images: int) -> None:
+    for file in [file for folder in photos.iterdir() for file in sorted(folder.iterdir())[images:]]:
+        file.unlink()
+    done = run("init", "--data", photos)
+    assert done.exit_code == 0, done.output
+    assert " 0 steps" not in done.output
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_classes_of_a_few_images_are_refused(photos: Path, images: int) -> None:
+    for file in [file for folder in photos.iterdir() for file in sorted(folder.iterdir())[images:]]:
+        file.unlink()
+    assert "--data photos: 3 of 3 classes have fewer than 5 images to train on" in refusal("init", "--data", photos)
+    assert not list(Path().glob("*.yaml"))
+
+
+def test_ten_thousand_folders_of_an_image_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = tmp_path / "one.png"
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(image)
+    for i in range(10_000):
+        (tmp_path / "shots" / f"{i:04}").mkdir(parents=True)
+        (tmp_path / "shots" / f"{i:04}" / "a.png").hardlink_to(image)
+    assert "--data shots: 10000 classes have no image in train" in refusal("init", "--data", "shots")
+
+
 def test_a_file_is_not_replaced_unasked(photos: Path) -> None:
     Path("photos.yaml").write_text("mine")
     assert "photos.yaml exists; give another --out, or --overwrite" in refusal("init", "--data", photos)
@@ -97,11 +138,11 @@ def test_a_file_is_not_replaced_unasked(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--data", "nowhere"], "nothing is at nowhere"),
-        (["--data", "photos/cat"], "classes (none), at least 2"),
+        (["--data", "nowhere"], "--data nowhere: nothing is there"),
+        (["--data", "photos/cat"], "--data photos/cat: 0 classes (none), at least 2"),
         (["--data", "photos", "--model", "resnet5"], "--model resnet5: 'resnet5'"),
         (["--data", "photos", "--recipe", "slow"], "--recipe slow: must be one of fast, published, pgd7, standard"),
-        (["--data", "photos", "--eps", "300"], "--eps 300: 300 allows every change"),
+        (["--data", "photos", "--eps", "300"], "write e.g. 8/255"),
         (["--data", "photos", "--norm", "L3"], "--norm L3: must be one of Linf, L2"),
         (["--data", "photos", "--eps", "1, norm: L1}"], "--eps 1, norm: L1}"),
         (["--data", "photos", "--model", "}"], "--model }"),
