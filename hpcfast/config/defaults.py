@@ -24,15 +24,23 @@ EVALUATION: dict[str, Any] = {
 def fill(values: dict[str, Any]) -> dict[str, Any]:
     """``values``, the nested settings of a run, with those that are required and that nobody gave."""
     filled = RECIPE | values
+    if isinstance(optim := values.get("optim"), dict):
+        filled["optim"] = RECIPE["optim"] | optim
     if not ({"epochs", "steps", "images", "phases"} & values.keys()):
         filled["epochs"] = EPOCHS
     if isinstance(evaluation := values.get("evaluation", {}), dict):
-        filled["evaluation"] = EVALUATION | evaluation
+        checks = {key: _check(evaluation.get(key, {}), default) for key, default in EVALUATION.items()}
+        filled["evaluation"] = evaluation | checks
     data, model = values.get("data"), values.get("model")
     if isinstance(data, dict) and isinstance(model, dict):
         filled["model"] = (GREY if data.get("channels") == 1 else COLOUR) | model
         filled["data"] = {"size": _side(str(model.get("name")))} | {"batch_size": 64} | data
     return filled
+
+
+def _check(given: Any, default: dict[str, Any]) -> Any:
+    """A check that says its attack is whole: how many images it takes then, its settings say."""
+    return default | given if isinstance(given, dict) and "attack" not in given else given
 
 
 def _side(network: str) -> int:

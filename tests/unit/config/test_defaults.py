@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hpcfast.config import load
+from hpcfast.config import Check, load
 from hpcfast.errors import UserError
 from tests.unit.config.test_files import CONFIGS
 
@@ -38,6 +38,14 @@ def test_what_is_given_stays(tmp_path: Path) -> None:
     )
     assert (config.evaluation.every, config.evaluation.final.attack.name) == (3, "apgd")
     assert (config.attack.name, config.data.size, config.optim.lr) == ("pgd", 64, 1)
+
+
+def test_a_group_that_is_given_in_part_keeps_the_rest(tmp_path: Path) -> None:
+    config = load(three(tmp_path), ["optim.lr=0.3", "evaluation.final.images=6", "evaluation.monitor.attack.name=apgd"])
+    assert (config.optim.lr, config.optim.lr_batch) == (0.3, 128)
+    assert (config.evaluation.final.attack.name, config.evaluation.final.images) == ("apgd", 6)
+    alone = Check.model_validate({"attack": {"name": "apgd"}})
+    assert config.evaluation.monitor == alone, "a check with an attack means what it meant before there were defaults"
 
 
 @pytest.mark.parametrize("key", ["threat", "data", "model"])
