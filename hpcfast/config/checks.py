@@ -64,9 +64,10 @@ def _lengths(config: "RunConfig", measuring: "dict[str, Check | GuardSettings]")
     limits = {"Linf": 1.0, "L2": math.sqrt(values), "L1": float(values)}
     for key, (norm, length) in lengths.items():
         if length >= limits[norm]:
+            likely = length if length / 255 < limits[norm] else 8
             yield (
                 f"{key}: {length:g} allows every change there is, as pixels are in [0,1]: in {norm} it must be below "
-                f"{limits[norm]:g} for images of {channels} x {size} x {size}; write e.g. {length:g}/255"
+                f"{limits[norm]:g} for images of {channels} x {size} x {size}; write e.g. {likely:g}/255"
             )
 
 
@@ -134,6 +135,11 @@ def _guard(config: "RunConfig") -> Iterator[str]:
             yield f"guard.ladder.{number}: {attack.name} does not train robust models; use e.g. nfgsm or pgd"
         tried.append(attack)
     for attack in tried:
+        if config.class_weights != "none" and getattr(attack, "attack", attack).name == "trades":
+            yield (
+                f"class_weights: {config.class_weights} cannot be combined with attack trades, whose divergence knows "
+                f"no classes and would stay unweighted; set it to none, or train with e.g. nfgsm or pgd"
+            )
         if attack.updates > 1 and config.accumulate > 1:
             yield (
                 f"accumulate: {config.accumulate} cannot be combined with attack {attack.name}, which makes "

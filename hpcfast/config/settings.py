@@ -77,7 +77,7 @@ class RunConfig(Settings):
     """Share of the label that is spread over all classes."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: an image's loss counts in inverse proportion to its class's training images. Attacks stay as they
-    are, since each image is attacked for itself."""
+    are, since each image is attacked for itself, and so does what gradalign adds. Not with trades."""
     ema: Fraction | None = None
     """Decay per step of the averaged weights, which are then evaluated and exported. ``null``: no average."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"

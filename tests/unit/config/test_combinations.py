@@ -73,6 +73,24 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         "threat.eps",
         ["8 allows every change", "below 1 for images of 1 x 10 x 10", "8/255"],
     ),
+    "a ball of everything, whatever it is divided by": (
+        ["threat={norm: Linf, eps: 300}"],
+        "threat.eps",
+        ["300 allows every change", "write e.g. 8/255"],
+    ),
+    "weights of classes for a loss without classes": (
+        ["class_weights=balanced", "attack={name: trades}"],
+        "class_weights",
+        ["trades", "set it to none"],
+    ),
+    "the same for one of several threats": (
+        [
+            "class_weights=balanced",
+            "attack={name: mixed, threats: [{norm: L2, eps: 1}, {norm: L2, eps: 2}], attack: {name: trades}}",
+        ],
+        "class_weights",
+        ["trades", "set it to none"],
+    ),
     "a ball of everything, L2": (["threat.eps=10"], "threat.eps", ["10 allows every change", "in L2", "below 10 for"]),
     "a ball of everything, L1": (["threat={norm: L1, eps: 100}"], "threat.eps", ["in L1", "below 100 for"]),
     "a ball of everything on a curve": (

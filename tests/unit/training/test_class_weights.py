@@ -44,6 +44,28 @@ def test_the_shares_of_ranks_make_the_whole(tiny: Tiny, world: World) -> None:
     assert learner.step(halves, config.attack, 0.0, 0).item() == pytest.approx(whole, rel=1e-5)
 
 
+@pytest.mark.parametrize("attack", ["standard", "fgsm_rs", "nfgsm", "pgd", "free", "gradalign", "mixed"])
+def test_weights_scale_the_loss_of_every_method_and_change_no_attack(tiny: Tiny, world: World, attack: str) -> None:
+    """Images of one class: were they attacked otherwise, the loss would not be so many times the other."""
+    settings = {
+        "gradalign": ", weight: 1e-9",  # what it adds is not weighted
+        "mixed": ", threats: [{norm: L2, eps: 1}, {norm: Linf, eps: 0.1}], attack: {name: fgsm_rs}",
+    }
+    config = tiny(PLAIN, f"attack={{name: {attack}{settings.get(attack, '')}}}", "label_smoothing=0.1")
+    x, _, ids = batch(n=16)
+    images = [Batch(x, torch.full((16,), 2), ids)]
+    plain, weighted = (Learner(config, 3, world, labels=labels) for labels in (None, LABELS))
+    losses = [learner.step(images, config.attack, 0.0, 0).item() for learner in (plain, weighted)]
+    assert losses[1] == pytest.approx(losses[0] * WEIGHTS[2].item(), rel=1e-5)
+
+
+def test_on_equal_shares_weights_are_torchs_own_but_for_their_sum(tiny: Tiny, world: World) -> None:
+    config = tiny(PLAIN, "attack={name: standard}")
+    learner, (x, y, ids) = Learner(config, 3, world, labels=LABELS), batch(n=16)
+    theirs = F.cross_entropy(learner.model(x), y, weight=WEIGHTS).item() * WEIGHTS[y].mean().item()
+    assert learner.step([Batch(x, y, ids)], config.attack, 0.0, 0).item() == pytest.approx(theirs, rel=1e-5)
+
+
 def test_a_run_is_told_the_classes_of_what_it_trains_on(tiny: Tiny, world: World) -> None:
     """All classes have as many images there, so that weights change nothing; without labels it would not run."""
     losses = []
