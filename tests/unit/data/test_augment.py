@@ -1,5 +1,6 @@
 """Augmentation: a function of (key, image) alone, from legal windows, distributed as in the papers."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from hpcfast.data import augment, dali, feed, plain
+from hpcfast.data import augment, dali, feed, plain, resident
 from hpcfast.data.order import train_order
 from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
@@ -269,8 +270,7 @@ def test_colour_factors_are_from_the_range_of_torchvision(strength: float) -> No
 
 
 @pytest.mark.parametrize("flip", [True, False])
-@pytest.mark.parametrize("name", AUGMENTS[1:])
-@pytest.mark.parametrize("loader", [dali, plain])
+@pytest.mark.parametrize(("loader", "name"), [*product((dali, plain), AUGMENTS[1:]), (resident, "pad_crop_flip")])
 def test_images_whose_sides_mean_something_are_not_mirrored(tmp_path: Path, loader: Any, name: str, flip: bool) -> None:
     for i in range(40):
         file = tmp_path / ("train" if i < 36 else "val") / "ab"[i % 2] / f"{i:02}.png"
