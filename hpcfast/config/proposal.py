@@ -60,8 +60,8 @@ def text(found: Survey, place: Path, norm: str, recipe: str, model: str | None =
 
 
 def _batch_size(images: int) -> int:
-    """A power of two that leaves about eight steps an epoch of few images; with fewer than 8, BatchNorm is noise."""
-    return min(32 if images < 5000 else 64, max(8, 1 << (images // 8).bit_length() - 1))
+    """A power of two; small only where few images would not fill it, as small ones take longer."""
+    return min(32 if images < 5000 else 64, max(8, 1 << (images // 3).bit_length() - 1))
 
 
 def _quoted(path: Path) -> str:

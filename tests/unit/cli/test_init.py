@@ -100,13 +100,14 @@ def test_grey_and_small_images_get_a_network_for_them(tmp_path: Path, monkeypatc
     assert (config.data.channels, config.data.size, config.model.name) == (1, 28, "cifar_resnet20")
 
 
-@pytest.mark.parametrize("images", [7, 10, 40])
-def test_however_few_images_make_a_batch(photos: Path, images: int) -> None:
+@pytest.mark.parametrize(("images", "batch"), [(7, 8), (20, 16), (40, 32)])
+def test_however_few_images_make_a_batch(photos: Path, images: int, batch: int) -> None:
     for file in [file for folder in photos.iterdir() for file in sorted(folder.iterdir())[images:]]:
         file.unlink()
     done = run("init", "--data", photos)
     assert done.exit_code == 0, done.output
     assert " 0 steps" not in done.output
+    assert load(Path("photos.yaml")).data.batch_size == batch, "small ones take longer"
 
 
 @pytest.mark.parametrize("images", [2, 3])
