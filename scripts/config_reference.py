@@ -11,6 +11,7 @@ HEAD = """# Configuration keys
 
 Every key of a configuration file, its default and the values it may have. `hpcfast config schema` prints the same as
 JSON schemas. How files and `key=value` settings are merged: [configuration](../config.md).
+Of the required keys `threat`, `data.path` and `model.name` must be given; the others have a recipe.
 
 This page is written by `make docs`; the text is in the code.
 """

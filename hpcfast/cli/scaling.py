@@ -195,7 +195,7 @@ def read(file: Path) -> tuple["Study", list["Job"]]:
             cure = "set phases=[] accumulate=1 in the study"
             raise UserError(f"{job.method.config}: a study decides on the batch, phases and accumulate do too; {cure}")
         # Wherever its data were, a run computes the same; but a study measures time, which that decides on.
-        if job.state == "done" and read_run(RunDirectory(job.folder)) != config:
+        if job.state == "done" and read_run(RunDirectory(job.folder)).settled != config.settled:
             strangers.append(f"\n  {job.folder}")
     if strangers:
         cure = "move them away, or give the study another name:"

@@ -57,18 +57,19 @@ KEPT = ("model", "optim")
 """Groups whose settings (but for ``options``) mean the same under another ``name``."""
 
 
-def load(path: Path, overrides: list[str] | None = None) -> RunConfig:
+def load(path: Path, overrides: list[str] | None = None, of_run: bool = False) -> RunConfig:
     """Read ``path`` and its bases, apply ``key=value`` overrides, validate.
 
-    Without a ``name`` the run is called after the file.
+    Without a ``name`` the run is called after the file. What a run directory holds (``of_run``; a ``config.yaml``
+    beside an ``events.jsonl`` is taken for that) may be of an earlier version, with names and numbers of then.
 
     Raises:
         UserError: a file cannot be read, or settings are wrong; the message has a line for each wrong key.
     """
     with understood(str(path)):
         values = OmegaConf.to_container(OmegaConf.merge({"name": path.stem}, _read(path)))
-    if path.name == "config.yaml" and (path.parent / "events.jsonl").is_file():
-        said = rename(values)  # it may be a run of an earlier version
+    if of_run or (path.name == "config.yaml" and (path.parent / "events.jsonl").is_file()):
+        said = rename(values)
         if said and launcher.rank() in (None, 0):
             lines.write(f"{path} is of an earlier version; its old names mean: {', '.join(said)}", sys.stderr)
     return parse(values, overrides or [], str(path))
@@ -89,7 +90,7 @@ def read_run(run: RunDirectory, overrides: list[str] | None = None) -> RunConfig
     """
     if not run.config.is_file():
         raise UserError(f"{run.path} is no run directory (it has no config.yaml); train one with 'hpcfast train'")
-    return load(run.config, overrides)
+    return load(run.config, overrides, of_run=True)
 
 
 def parse(values: Any, overrides: list[str], origin: str) -> RunConfig:

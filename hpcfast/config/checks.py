@@ -92,7 +92,7 @@ def _duration(config: "RunConfig") -> Iterator[str]:
         yield f"epochs: give the run's duration in one of epochs, steps, images (got {said})"
         return
     if any(phase.share for phase in config.phases):
-        wrong = list(_shares(config, given))
+        wrong = [*_shares(config, given)]
         yield from wrong
         if wrong:
             return
@@ -121,6 +121,8 @@ def _shares(config: "RunConfig", given: list[str]) -> Iterator[str]:
             f"epochs: the phases are shares of the run; give its length in one of epochs, steps, images "
             f"(got {' and '.join(given) or 'none'})"
         )
+    elif not all(getattr(phase, given[0]) or phase.share for phase in config.all_phases):
+        yield f"phases: {getattr(config, given[0])} {given[0]} are too few for these shares; one phase would have none"
 
 
 def _guard(config: "RunConfig") -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The groups of settings that belong to no other room."""
 
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -19,7 +20,7 @@ from hpcfast.attacks.norms import Pixels
 from hpcfast.attacks.pgd import Pgd
 from hpcfast.component import Settings, chosen_from
 from hpcfast.config.checks import DURATIONS
-from hpcfast.optim.position import Position, epoch_of
+from hpcfast.optim.position import Position
 
 AnyAttack = Annotated[SerializeAsAny[Attack], chosen_from("hpcfast.attacks")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -57,13 +58,19 @@ class Phase(Settings):
             raise ValueError(f"give a duration in one of epochs, steps, images, share, not {said}")
         return self
 
-    def within(self, duration: dict[str, int]) -> "Phase":
-        """This phase of a run that has so many epochs, steps or images, of which its share is taken."""
-        if not self.share:
-            return self
-        lengths = {key: epoch_of(self.share, length) for key, length in duration.items()}
-        own = {key: length if key == "epochs" else max(1, round(length)) for key, length in lengths.items()}
-        return self.model_copy(update={**own, "share": None})
+
+def shared_out(phases: tuple[Phase, ...], duration: dict[str, int]) -> tuple[Phase, ...]:
+    """``phases`` of a run of so many epochs, steps or images, of which their shares are taken.
+
+    Steps and images are whole, and add up to the run's.
+    """
+    if len(duration) != 1 or not all(phase.share for phase in phases):
+        return phases
+    ((key, length),) = duration.items()
+    shares = accumulate((float((phase.share or "")[:-1]) for phase in phases), initial=0.0)
+    ends = [round(share / 100 * length, 9 if key == "epochs" else None) for share in shares]
+    lengths = [round(end - start, 9) for start, end in pairwise(ends)]
+    return tuple(phase.model_copy(update={key: own, "share": None}) for phase, own in zip(phases, lengths, strict=True))
 
 
 class Check(Settings):

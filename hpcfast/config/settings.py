@@ -17,7 +17,15 @@ from pydantic import (
 from hpcfast.attacks.norms import Threat
 from hpcfast.component import Invalid, Settings, chosen_from
 from hpcfast.config.checks import DURATIONS, problems
-from hpcfast.config.groups import AnyAttack, CheckpointSettings, EvaluationSettings, Fraction, GuardSettings, Phase
+from hpcfast.config.groups import (
+    AnyAttack,
+    CheckpointSettings,
+    EvaluationSettings,
+    Fraction,
+    GuardSettings,
+    Phase,
+    shared_out,
+)
 from hpcfast.data import DataSettings
 from hpcfast.distributed.settings import AllreduceSettings, EngineName
 from hpcfast.models import ModelSettings
@@ -109,7 +117,7 @@ class RunConfig(Settings):
         """The phases, or the one that a run without them is."""
         duration = {key: length for key in DURATIONS if (length := getattr(self, key))}
         if self.phases:
-            return tuple(phase.within(duration) for phase in self.phases)
+            return shared_out(self.phases, duration)
         return (Phase(**duration, size=self.data.size, batch_size=self.data.batch_size),)
 
     @property
@@ -121,6 +129,14 @@ class RunConfig(Settings):
     def folder(self) -> Path:
         """The run directory."""
         return self.runs / self.name
+
+    @property
+    def settled(self) -> "RunConfig":
+        """What it comes to, for comparisons: phases have lengths, and positions are epochs where the length is."""
+        phases = self.all_phases if self.phases else ()
+        epochs = [phase.epochs for phase in self.all_phases]
+        schedule = self.schedule.fixed(sum(filter(None, epochs))) if all(epochs) else self.schedule
+        return self.model_copy(update={"phases": phases, "schedule": schedule})
 
     def dump(self) -> str:
         """YAML that :func:`load` reads back as the same configuration."""

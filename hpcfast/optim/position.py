@@ -37,6 +37,11 @@ def epoch_of(position: str, epochs: float) -> float:
     return float(position.removesuffix(" epochs"))
 
 
+def fixed(position: str, epochs: float) -> str:
+    """The same point of a run of so many ``epochs``, in epochs."""
+    return _read(f"{epoch_of(position, epochs)!r} epochs") if epoch_of(position, epochs) else "0%"
+
+
 def in_epochs(value: object) -> object:
     """A number that was a :data:`Position` in earlier versions, and meant epochs, with its unit; all else as it is."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -71,7 +71,7 @@ def _refuse_others(run: RunDirectory, config: RunConfig) -> DataSettings:
     data = before.data.model_copy(update={"path": path, "stage": config.data.stage})
     same = {"engine": config.engine, "trackers": config.trackers}  # whatever the run computes
     moved = before.model_copy(update={"runs": config.runs, "data": data, **same})
-    if moved != config:
+    if moved.settled != config.settled:
         old, new = moved.dump().splitlines(), config.dump().splitlines()
         changes = [line for line in difflib.unified_diff(old, new, lineterm="", n=0) if line[:1] in "+-"]
         shown = "\n".join(f"  {line}" for line in changes[2:12])

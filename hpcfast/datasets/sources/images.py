@@ -5,12 +5,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, NonNegativeInt
 
-from hpcfast.data.folder import folders_in, images_below, kinds
+from hpcfast.data.folder import described, folders_in, images_below, kinds
 from hpcfast.data.split import digest
 from hpcfast.datasets.sources import Item, Source, labelled
 from hpcfast.errors import UserError
@@ -54,7 +55,7 @@ class Images(Source):
     expression on file names whose group, in parentheses, is the key."""
 
     def about(self) -> dict[str, Any]:
-        listed = digest(sorted(f"{each.file}\0{each.label}\0{each.split}" for each in self._examples))
+        listed = digest(sorted("\0".join(each) for each in self._examples))
         return self.model_dump(mode="json", exclude={"source"}) | {"listed": listed}
 
     def remarks(self) -> list[str]:
@@ -62,15 +63,20 @@ class Images(Source):
         _, others = images_below(str(folder))
         used = {f"{folder}/{name}" for name in TABLES} | {str(self.source)}
         unread = kinds(file for file in others if file not in used)
-        return [f"{folder}: {unread.total():,} files are no images: {dict(unread.most_common(5))}"] * bool(unread)
+        said = [f"{folder}: {unread.total():,} files are no images ({described(unread)})"] * bool(unread)
+        if other := Counter(split for split in self._splits if split not in ("train", "val")):
+            said.append(f"left out: {', '.join(f'{n:,} images of {split!a}' for split, n in other.most_common(5))}")
+        return said
 
     def items(self) -> Iterator[Item]:
-        taken: Counter[tuple[str, str, str]] = Counter()
+        taken: set[tuple[str, str, str]] = set()
         for each, split in zip(self._examples, self._splits, strict=True):
+            if split not in ("train", "val"):
+                continue
             place = each.file.removeprefix(f"{each.label}/").replace("/", "_")
-            key = (split, each.label, place)
-            taken[key] += 1
-            name = place if taken[key] == 1 else f"{taken[key]}_{place}"
+            names = chain([place], (f"{number}_{place}" for number in count(2)))
+            name = next(name for name in names if (split, each.label, name) not in taken)
+            taken.add((split, each.label, name))
             yield Item(split, each.label, self._folder / each.file, name)
 
     @cached_property

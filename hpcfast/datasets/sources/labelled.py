@@ -1,8 +1,10 @@
 """A table of labels beside images: CSV with any usual delimiter, with or without a header, or JSON lines."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from posixpath import normpath
 from typing import NamedTuple
 
 from hpcfast.data.images import SUFFIXES
@@ -55,7 +57,7 @@ def read(path: Path, labels: str | None, groups: str | None) -> list[Row]:
     split = next((named.index(name) for name in SPLITS if name in named), None)
     found: dict[str, Row] = {}
     for number, cells in enumerate(table.rows, 1 + table.named):
-        row = Row(cells[file], cells[label], *("" if at is None else cells[at] for at in (split, group)))
+        row = Row(normpath(cells[file]), cells[label], *("" if at is None else cells[at] for at in (split, group)))
         before = found.setdefault(row.file, row)
         if before.label != row.label:
             raise UserError(
@@ -63,6 +65,10 @@ def read(path: Path, labels: str | None, groups: str | None) -> list[Row]:
             )
         if not row.label:
             raise UserError(f"{path}, line {number}: {row.file} has no label; give one, or remove the line")
+        if row.label.startswith(".") or "/" in row.label or not row.label.isprintable():
+            raise UserError(
+                f"{path}, line {number}: {row.label!a:.80} cannot be a folder's name; call the class otherwise"
+            )
     _check(path, [*found])
     return [*found.values()]
 
@@ -71,8 +77,8 @@ def _json(path: Path) -> Table:
     try:
         lines = [loads(line) for line in path.read_text().splitlines() if line.strip()]
         columns = [*dict.fromkeys(key for line in lines for key in line)]
-        rows = [[str(line.get(name, "")) for name in columns] for line in lines]
-    except (OSError, ValueError, AttributeError) as error:
+        rows = [["" if (cell := line.get(name)) is None else str(cell) for name in columns] for line in lines]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no table of JSON objects, one a line: {error}") from None
     return Table(columns, rows, named=False)
 
@@ -106,7 +112,11 @@ def _has_files(path: Path, rows: list[list[str]]) -> bool:
 
 
 def _is_file(path: Path, name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and (path.parent / name).is_file()
+    return name.lower().endswith(SUFFIXES) and _is_there(path, name)
+
+
+def _is_there(path: Path, name: str) -> bool:
+    return os.path.isfile(path.parent / name)  # noqa: PTH113 - of a name that no file can have it says no
 
 
 def _files(path: Path, table: Table) -> int:
@@ -147,6 +157,6 @@ def _check(path: Path, files: list[str]) -> None:
 def _faults(path: Path, files: list[str]) -> Iterator[tuple[str, str, list[str]]]:
     outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
     yield "lie outside its folder", "Write names relative to it, or put the table above them.", outside
-    missing = [name for name in files if not (path.parent / name).is_file()]
+    missing = [name for name in files if not _is_there(path, name)]
     yield "are missing", "Put them there, or remove their lines.", missing
     yield "are no images", f"Read are {', '.join(SUFFIXES)}.", [n for n in files if not n.lower().endswith(SUFFIXES)]

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Self
 
 from hpcfast.component import Component
-from hpcfast.optim.position import Position, epoch_of
+from hpcfast.optim.position import Position, epoch_of, fixed
 
 
 class Schedule(Component, ABC):
@@ -28,6 +29,10 @@ class Schedule(Component, ABC):
         """What is wrong with it in a run of so many ``epochs``, as ``key: problem; cure``."""
         if epoch_of(self.warmup, epochs) >= epochs:
             yield f"warmup: {self.warmup} must be less than the run's {epochs:g} epochs; write a share, such as 10%"
+
+    def fixed(self, epochs: float) -> Self:
+        """The same in a run of so many ``epochs``, with all positions in epochs."""
+        return self.model_copy(update={"warmup": fixed(self.warmup, epochs)})
 
     def late(self, epochs: float) -> list[str]:
         """Its positions that a run of so many ``epochs`` does not reach."""

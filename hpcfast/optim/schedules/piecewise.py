@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from pydantic import NonNegativeFloat, model_validator
 
-from hpcfast.optim.position import Position, epoch_of
+from hpcfast.optim.position import Position, epoch_of, fixed
 from hpcfast.optim.schedules import Schedule
 
 
@@ -34,6 +35,10 @@ class Piecewise(Schedule):
         for (first, _), (second, _) in pairwise(self.knots):
             if epoch_of(first, epochs) >= epoch_of(second, epochs):
                 yield f"knots: {second} is no later than {first} in a run of {epochs:g} epochs; write both as shares"
+
+    def fixed(self, epochs: float) -> Self:
+        knots = tuple((fixed(position, epochs), factor) for position, factor in self.knots)
+        return super().fixed(epochs).model_copy(update={"knots": knots})
 
     def late(self, epochs: float) -> list[str]:
         return [position for position, _ in self.knots if epoch_of(position, epochs) > epochs]

@@ -1,8 +1,10 @@
 """Step decay: the classical schedule of CIFAR-10 and ImageNet training."""
 
+from typing import Self
+
 from pydantic import PositiveFloat, field_validator
 
-from hpcfast.optim.position import Position, epoch_of
+from hpcfast.optim.position import Position, epoch_of, fixed
 from hpcfast.optim.schedules import Schedule
 
 
@@ -24,6 +26,10 @@ class Step(Schedule):
     def after_warmup(self, epoch: float, epochs: float) -> float:
         passed: int = sum(epoch >= epoch_of(milestone, epochs) for milestone in self.milestones)
         return float(self.gamma**passed)
+
+    def fixed(self, epochs: float) -> Self:
+        milestones = tuple(fixed(milestone, epochs) for milestone in self.milestones)
+        return super().fixed(epochs).model_copy(update={"milestones": milestones})
 
     def late(self, epochs: float) -> list[str]:
         return [milestone for milestone in self.milestones if epoch_of(milestone, epochs) >= epochs]

@@ -45,6 +45,15 @@ IMPOSSIBLE = {  # overrides, each sound alone; the line's key; its value, what i
         ["sum to 90%", "100%"],
     ),
     "shares of no length": (["epochs=null", "phases=[{share: 100%, size: 8, batch_size: 4}]"], "epochs", ["got none"]),
+    "more phases than steps": (
+        [
+            "epochs=null",
+            "steps=1",
+            "phases=[{share: 50%, size: 8, batch_size: 4}, {share: 50%, size: 8, batch_size: 4}]",
+        ],
+        "phases",
+        ["1 steps are too few"],
+    ),
     "a share beside epochs": (
         ["phases=[{share: 50%, size: 8, batch_size: 4}, {epochs: 2, size: 8, batch_size: 4}]"],
         "phases",

@@ -106,6 +106,31 @@ def test_phases_that_are_shares_follow_the_run(tiny: Tiny, tmp_path: Path, lengt
     assert load(write(tmp_path / "copy.yaml", config.dump())) == config
 
 
+@pytest.mark.parametrize("steps", [3, 7, 100, 101])
+def test_steps_of_phases_that_are_shares_add_up(tiny: Tiny, steps: int) -> None:
+    thirds = ", ".join("{share: 1/3, size: 8, batch_size: 4}" for _ in range(3))
+    config = tiny("epochs=null", f"steps={steps}", f"phases=[{thirds}]")
+    assert sum(phase.steps or 0 for phase in config.all_phases) == steps
+
+
+def test_what_comes_to_the_same_is_the_same_when_settled(tiny: Tiny) -> None:
+    shares = tiny("epochs=15", "schedule={name: piecewise, knots: [[0, 0], [1/15, 1], [40%, 0.1], [100%, 0]]}")
+    epochs = tiny(
+        "epochs=15", "schedule={name: piecewise, knots: [[0, 0], [1 epoch, 1], [6 epochs, 0.1], [15 epochs, 0]]}"
+    )
+    assert shares != epochs
+    assert shares.settled == epochs.settled
+    assert tiny("epochs=14").settled != tiny("epochs=15").settled
+    step = "schedule={name: step, warmup: %s, milestones: [%s]}"
+    assert tiny("epochs=4", step % ("1/4", "1/2")).settled == tiny("epochs=4", step % ("1 epoch", "2 epochs")).settled
+    assert tiny("epochs=4", step % ("1/4", "1/2")).settled != tiny("epochs=4", step % ("1 epoch", "3 epochs")).settled
+    by_share = "phases=[{share: 25%, size: 8, batch_size: 4}, {share: 75%, size: 8, batch_size: 4}]"
+    assert (
+        tiny("epochs=4", by_share).settled
+        == tiny("epochs=4", "phases=[{epochs: 1, size: 8, batch_size: 4}, {epochs: 3, size: 8, batch_size: 4}]").settled
+    )
+
+
 def test_phases_may_say_the_duration_alone(tiny: Tiny) -> None:
     config = tiny("epochs=null", "phases=[{steps: 2, size: 8, batch_size: 6}, {images: 9, size: 10, batch_size: 4}]")
     assert [(p.steps, p.images) for p in config.all_phases] == [(2, None), (None, 9)]

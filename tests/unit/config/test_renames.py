@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from hpcfast.cli import app
-from hpcfast.config import RunConfig, load, rename
+from hpcfast.config import RunConfig, load, read_run, rename
 from hpcfast.distributed.comm import World
 from hpcfast.errors import UserError
 from hpcfast.runs import events
-from hpcfast.training import train
+from hpcfast.runs.directory import RunDirectory
+from hpcfast.training import claim, train
 from tests.conftest import write_images
 
 Tiny = Callable[..., RunConfig]
@@ -54,6 +55,24 @@ def test_the_numbers_of_an_earlier_schedule_were_epochs() -> None:
     steps = {"schedule": {"name": "step", "warmup": 0.0, "milestones": [1.0], "gamma": 0.1}}
     rename(steps)
     assert steps["schedule"] == {"name": "step", "warmup": 0.0, "milestones": ["1.0 epochs"], "gamma": 0.1}
+
+
+def test_a_run_without_its_log_is_of_an_earlier_version_all_the_same(tiny: Tiny) -> None:
+    """As one that somebody has published."""
+    run = RunDirectory(tiny().folder)
+    run.path.mkdir(parents=True)
+    run.config.write_text(tiny().dump().replace("warmup: 0%", "warmup: 1.0"))
+    assert read_run(run).schedule.warmup == "1 epochs"
+
+
+def test_a_run_of_numbers_goes_on_with_the_shares_that_replaced_them(tiny: Tiny) -> None:
+    config = tiny("schedule={name: step, milestones: [1/3]}")
+    with claim.claim(config, overwrite=False):
+        pass
+    file = RunDirectory(config.folder).config
+    file.write_text(file.read_text().replace("33.333333333333336%", "1.0"))
+    assert claim.state(config) == "unfinished"
+    assert claim.state(tiny("schedule={name: step, milestones: [2/3]}")) == "other"
 
 
 def test_a_runs_name_is_its_own(tiny: Tiny) -> None:

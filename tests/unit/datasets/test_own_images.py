@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hpcfast.datasets.prepare import prepare
 from hpcfast.datasets.sources.images import Images, divide
 from hpcfast.datasets.sources.labelled import Row
 from hpcfast.errors import UserError
+from tests.unit.hostile import WITH_NUL
 
 
 def draw(folder: Path, *names: str) -> Path:
@@ -114,7 +116,10 @@ def test_a_table_of_labels_is_read(tmp_path: Path, table: str, settings: dict[st
 def test_a_tables_own_split_is_kept(tmp_path: Path) -> None:
     draw(tmp_path, *(f"{i}.png" for i in range(6)))
     rows = ["file,label,split", "0.png,a,train", "1.png,b,train", "2.png,a,test", "3.png,b,test", "4.png,a,validation"]
-    found = prepared(listed(tmp_path, "\n".join([*rows, "5.png,b,validation"])), tmp_path / "out")
+    source = listed(tmp_path, "\n".join([*rows, "5.png,b,validation"]))
+    found = prepared(source, tmp_path / "out")
+    assert "left out: 2 images of 'test'" in json.loads((tmp_path / "out" / "dataset.json").read_text())["remarks"]
+    assert not (tmp_path / "out" / "test").exists()
     assert found["val"] == {"a": ["4.png"], "b": ["5.png"]}
     assert found["train"] == {"a": ["0.png"], "b": ["1.png"]}
 
@@ -146,7 +151,7 @@ def test_groups_of_a_column_or_of_names_stay_together(tmp_path: Path) -> None:
 
 
 def test_files_of_the_same_name_in_a_class_are_all_kept(tmp_path: Path) -> None:
-    source = draw(tmp_path / "in", *(f"{c}/{d}.png" for c in "ab" for d in ("x/y", "x_y", "z", "x/z")))
+    source = draw(tmp_path / "in", *(f"{c}/{d}.png" for c in "ab" for d in ("x/y", "x_y", "2_x_y", "x/z")))
     found = prepared(source, tmp_path / "out", val="1%")
     assert sum(len(files) for by in found.values() for files in by.values()) == 8
 
@@ -158,11 +163,34 @@ def test_other_images_are_not_taken_for_those_that_were_prepared(tmp_path: Path)
     assert "made with other listed" in refusal(source, tmp_path)
 
 
+@pytest.mark.parametrize("text", WITH_NUL)
+def test_no_text_of_a_table_acts(tmp_path: Path, text: str) -> None:
+    """As a class, a split, a column and a file: it is data, or one message, and nothing lies outside the folder."""
+    source, out = draw(tmp_path / "in", "0.png", "1.png", "2.png", "3.png"), tmp_path / "out"
+    before = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    rows = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "split": ("train", "val")[i // 2]} for i in range(4)]
+    for number, change in enumerate(({"label": text}, {"split": text}, {text: "x"}, {"file_name": text})):
+        table = listed(
+            source, "\n".join(json.dumps(each) for each in [*rows, rows[0] | {"file_name": "3.png"} | change])
+        )
+        table = table.rename(source / "metadata.jsonl")
+        for settings in ({}, {"labels": text}, {"groups": text}):
+            with suppress(UserError, Invalid):
+                prepared(table, out / f"{number}{len(settings)}{next(iter(settings), '')}", **settings)
+    assert {path for path in tmp_path.rglob("*") if out not in path.parents} - before <= {out, table}
+
+
+@pytest.mark.parametrize("row", ["7", "[1]", "null", '{"file_name": "0.png", "label": null}', '{"file_name": 3}'])
+def test_odd_lines_of_json_are_one_message(tmp_path: Path, row: str) -> None:
+    draw(tmp_path, "0.png")
+    assert "\n" not in refusal(listed(tmp_path, row, "metadata.jsonl"), tmp_path)
+
+
 def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
     source = draw(tmp_path / "in", *(f"{label}/{i}.png" for label in "ab" for i in range(5)))
     (source / "a" / "photo.heic").touch()
     manifest = prepare(Images(name="images", source=source), tmp_path / "out", lambda done: None)
-    assert manifest["remarks"] == [f"{source}: 1 files are no images: {{'.heic': 1}}"]
+    assert manifest["remarks"] == [f"{source}: 1 files are no images (1 .heic)"]
 
 
 FAULTS = {
@@ -174,6 +202,8 @@ FAULTS = {
     "missing": (["0.png"], "0.png,a\n1.png,b\n2.png,b", {}, ["2 of 3 files are missing: 1.png, 2.png"]),
     "none there": ([], "0.png,a\n1.png,b", {}, ["no column names files", "0.png,a"]),
     "two labels": (["0.png"], "0.png,a\n0.png,b", {}, ["line 2: 0.png is 'b', and 'a' above"]),
+    "one file under two names": (["0.png"], "0.png,a\n./0.png,b", {}, ["line 2: 0.png is 'b'"]),
+    "a class that is no folder": (["0.png"], "0.png,n/a", {}, ["line 1: 'n/a' cannot be a folder's name"]),
     "no label": (["0.png"], "0.png,a\n0.png,", {}, ["line 2"]),
     "outside": (["0.png"], "0.png,a\n../../etc/x.png,b", {}, ["1 of 2 files lie outside its folder: ../../etc/x.png"]),
     "empty": ([], "", {}, ["no column names files"]),

@@ -29,9 +29,12 @@ FIT = [
     ("swin_tiny_patch4_window7_224", {}, 224), ("cifar_resnet8", {}, 28), ("convnext_atto", {}, 32),
 ]  # fmt: skip
 MISFIT = [
-    ("vit_tiny_patch16_224", {}, 32, "32"), ("swin_tiny_patch4_window7_224", {}, 64, "64"),
-    ("vgg11", {}, 8, "8"), ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 64}, 32, "32"),
-]  # fmt: skip
+    ("vit_tiny_patch16_224", {}, 32, "32"),
+    ("swin_tiny_patch4_window7_224", {}, 64, "64"),
+    ("vit_tiny_patch16_224", {"img_size": 64}, 32, "32"),
+]
+NO_SIZE = [("vgg11", {}, 8), ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 64}, 32), ("densenet121", {}, 8)]
+REMAINDER = [("vit_tiny_patch16_224", {"img_size": 28}, 28), ("swin_tiny_patch4_window7_224", {"img_size": 30}, 30)]
 
 
 @pytest.mark.parametrize(("name", "options", "size"), FIT)
@@ -49,6 +52,27 @@ def test_others_are_one_message_with_the_cure(name: str, options: dict[str, Any]
     assert f"3 x {said} x {said}" in str(caught.value)
     assert f"model.options.img_size={size}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "options", "size"), [*NO_SIZE, *REMAINDER])
+def test_no_cure_is_named_that_is_none(name: str, options: dict[str, Any], size: int) -> None:
+    with pytest.raises(UserError) as caught:
+        check(settings(name, **options), 10, 3, [size])
+    assert str(caught.value).endswith("Set data.size (and the sizes of phases) to what it takes")
+
+
+@pytest.mark.parametrize(("name", "options", "size"), REMAINDER)
+def test_pixels_that_no_patch_holds_are_said(name: str, options: dict[str, Any], size: int) -> None:
+    with pytest.raises(UserError, match=rf"patches of \d+ pixels don't divide {size}, and the rest would not be seen"):
+        check(settings(name, **options), 10, 3, [size])
+
+
+def test_a_trial_reads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", refused)
+    check(settings("resnet18", pretrained=True), 10, 3, [32])
 
 
 def test_one_image_of_one_pixel_is_too_little_for_batchnorm() -> None:
