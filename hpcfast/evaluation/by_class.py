@@ -11,16 +11,14 @@ MOST = 50
 """Pairs of classes that are kept: those that are confused most often under attack."""
 
 
-def by_class(
-    names: tuple[str, ...], labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray
-) -> dict[str, list[dict[str, Any]]]:
+def by_class(names: tuple[str, ...], labels: np.ndarray, clean: np.ndarray, attacked: np.ndarray) -> dict[str, Any]:
     """Count, of images of the classes ``labels`` (n,), what they are taken for as they are, and attacked; all int64.
 
     Returns:
-        ``classes``: of each class its ``name``, the number of ``images``, and of those that have any
-        ``clean_accuracy``, ``robust_accuracy`` and ``ci95``, a Wilson interval for each. ``confusion``: pairs of a
-        ``class`` and another that its images are ``taken_for``, how many ``clean`` and ``attacked``; the most
-        frequent under attack first.
+        ``balanced_accuracy``: ``clean`` and ``robust``, means over the classes that have images. ``classes``: of each
+        its ``name``, the number of ``images``, and of those that have any ``clean_accuracy``, ``robust_accuracy`` and
+        ``ci95``, a Wilson interval for each. ``confusion``: pairs of a ``class`` and another that its images are
+        ``taken_for``, how many ``clean`` and ``attacked``; the most frequent under attack first.
     """
     total = np.bincount(labels, minlength=len(names))
     right = {
@@ -34,7 +32,11 @@ def by_class(
             row |= {key: int(counts[label]) / n for key, counts in right.items()}
             row["ci95"] = {key: interval(int(counts[label]), n) for key, counts in right.items()}
         classes.append(row)
-    return {"classes": classes, "confusion": _confusion(names, labels, clean, attacked)}
+    balanced = {
+        key.removesuffix("_accuracy"): float(np.mean([row[key] for row in classes if row["images"]])) for key in right
+    }
+    confusion = _confusion(names, labels, clean, attacked)
+    return {"balanced_accuracy": balanced, "classes": classes, "confusion": confusion}
 
 
 def _confusion(

@@ -160,11 +160,10 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
 
     Returns:
         ``clean_accuracy``, ``robust_accuracy`` in the threat model's ball, ``n_eval``, ``ci95`` (a Wilson interval
-        for each accuracy), ``attack`` (its settings and the threat model), ``balanced_accuracy`` (``clean`` and
-        ``robust``, the mean over classes), ``classes`` and ``confusion`` (see
-        :func:`hpcfast.evaluation.by_class.by_class`), ``curve`` (robust accuracy for each radius) and ``stages`` (for
-        each round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those that
-        could not be read, by name).
+        for each accuracy), ``attack`` (its settings and the threat model), what
+        :func:`hpcfast.evaluation.by_class.by_class` returns, ``curve`` (robust accuracy for each radius), ``stages``
+        (for each round, how many images it tried and how many it broke) and ``bad_images`` (what is wrong with those
+        that could not be read, by name).
     """
     ids, rounds = outcomes.good, outcomes.rounds
     n, labels = len(ids), outcomes.split.labels[ids]
@@ -179,7 +178,6 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
         "n_eval": n,
         "ci95": {key: interval(int(values.sum()), n) for key, values in counts.items()},
         "attack": {**check.attack.model_dump(), **config.threat.model_dump()},
-        "balanced_accuracy": {"clean": _balanced(right, labels), "robust": _balanced(robust, labels)},
         # What only fools in a larger ball is not counted here.
         **by_class(
             outcomes.split.classes, labels, outcomes.clean[ids], np.where(robust, labels, outcomes.predicted[ids])
@@ -199,10 +197,6 @@ def summarise(outcomes: Outcomes, config: RunConfig, check: Check) -> dict[str, 
         ],
         "bad_images": {skips.name(outcomes.split, i): reason for i, reason in sorted(outcomes.bad.items())},
     }
-
-
-def _balanced(good: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean([good[labels == label].mean() for label in np.unique(labels)]))
 
 
 def table(outcomes: Outcomes) -> str:

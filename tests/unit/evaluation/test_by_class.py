@@ -26,7 +26,7 @@ def test_it_counts_as_scikit_learn_does(rows: list[tuple[int, int, int]]) -> Non
     assert "robust_accuracy" not in found["classes"][3], "of no image nothing is known"
     assert sum(each["images"] for each in present) == len(rows)
     for key, taken in (("clean_accuracy", clean), ("robust_accuracy", attacked)):
-        mean = np.mean([each[key] for each in present])
+        mean = found["balanced_accuracy"][key.removesuffix("_accuracy")]
         assert mean == pytest.approx(balanced_accuracy_score(labels, taken), abs=1e-9)
         for each in present:
             low, high = each["ci95"][key]

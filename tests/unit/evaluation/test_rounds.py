@@ -164,6 +164,8 @@ def test_a_curve_falls_and_meets_the_single_measurements(tiny: Tiny, val: Split,
     result = evaluate(Brightness(), val, config, check, world)
     assert [point["eps"] for point in result["curve"]] == radii
     found = [point["robust_accuracy"] for point in result["curve"]]
+    held = sum(each["images"] * each["robust_accuracy"] for each in result["classes"])
+    assert held == pytest.approx(result["n_eval"] * result["robust_accuracy"]), "larger balls don't count by class"
     assert found == sorted(found, reverse=True)
     for eps, robust in zip(radii, found, strict=True):
         config = tiny(f"threat.eps={eps}")
