@@ -34,7 +34,7 @@ def check(settings: ModelSettings, classes: int, channels: int, sizes: Iterable[
             except Exception as error:  # noqa: BLE001
                 said = str(error).strip().partition("\n")[0] or type(error).__name__
                 raise UserError(
-                    f"model.name: {settings.name} with model.options={settings.options} cannot train on "
+                    f"model.name: {settings.name} with model.options={settings.options} does not take "
                     f"{shape[0]} images of {channels} x {size} x {size}: {said}. Set data.size (and the sizes of "
                     f"phases) to what it takes{_or_tell_it(settings, classes, shape)}"
                 ) from None

@@ -1,8 +1,6 @@
 """Augmentation: a function of (key, image) alone, from legal windows, distributed as in the papers."""
 
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -14,9 +12,8 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from hpcfast.data import augment, dali, feed, plain, resident
+from hpcfast.data import augment, dali, feed
 from hpcfast.data.order import train_order
-from hpcfast.data.reader import read_splits
 from hpcfast.data.split import Split
 from tests.conftest import write_images
 from tests.unit.loading import AUGMENTS, CPU, by_id, joined, pil, read, settings
@@ -267,18 +264,3 @@ def test_colour_factors_are_from_the_range_of_torchvision(strength: float) -> No
     numbers = np.stack([np.zeros(8), np.full(8, 1 - 2**-24)]).astype(np.float32)
     for factors in augment.jitters(numbers, strength):
         assert factors == pytest.approx([max(0.0, 1 - strength), 1 + strength], abs=1e-6)
-
-
-@pytest.mark.parametrize("flip", [True, False])
-@pytest.mark.parametrize(("loader", "name"), [*product((dali, plain), AUGMENTS[1:]), (resident, "pad_crop_flip")])
-def test_images_whose_sides_mean_something_are_not_mirrored(tmp_path: Path, loader: Any, name: str, flip: bool) -> None:
-    for i in range(40):
-        file = tmp_path / ("train" if i < 36 else "val") / "ab"[i % 2] / f"{i:02}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.tile(np.arange(0, 240, 10, dtype=np.uint8), (24, 1))).save(file)  # brighter to the right
-    data = settings(tmp_path, 24, augment=name).model_copy(update={"flip": flip})
-    split = read_splits(tmp_path)[0]
-    x = joined(list(loader.batches(split, np.arange(36), data, CPU, 1, 6, 5))).x
-    middle = x[..., 4:-4]
-    mirrored = int((middle[..., -1] < middle[..., 0]).any(-1).any(-1).sum())
-    assert (5 < mirrored < 31) if flip else mirrored == 0

@@ -102,6 +102,6 @@ def test_code_of_the_users_own_is_tried_for_real(monkeypatch: pytest.MonkeyPatch
 
 def test_training_refuses_it_before_a_file_is_written(tiny: Tiny, world: World, tmp_path: Path) -> None:
     config = tiny("model={name: vit_tiny_patch16_224, options: {depth: 1, embed_dim: 12}, mean: [0.5], std: [0.5]}")
-    with pytest.raises(UserError, match=r"cannot train on 2 images of 1 x 10 x 10"):
+    with pytest.raises(UserError, match=r"does not take 2 images of 1 x 10 x 10"):
         train.train(config, world)
     assert not config.folder.exists()
